@@ -1,0 +1,190 @@
+"""One training run of the paper, from a seed to a dictionary of results."""
+
+import dataclasses
+import importlib.metadata
+import math
+import os
+import platform
+import time
+
+import keras
+
+import tfnode
+import tfnode.adaption
+import zoo
+
+# The fine solver that stands for the exact flow.
+FINE = tfnode.solvers.RK4(1 / 256)
+
+# The factors on the step size in the paper's section 4.1.
+FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0)
+
+# XLA pays for dense fields; for convolutions TensorFlow's own kernels are faster.
+_COMPILED = ("energy_landscape",)
+
+# oneDNN's dispatch costs more than it gives on the tiny convolutions of the spheres.
+ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A model trained with step adaption (`num_steps` None) or with a fixed number of steps."""
+
+    model: str
+    num_steps: int | None
+    seed: int
+    iterations: int
+    solver: str = "euler"
+
+    @property
+    def path(self):
+        method = "adaption" if self.num_steps is None else f"k{self.num_steps:03d}"
+        return f"{self.model}/{self.solver}_{method}_{self.iterations}_seed{self.seed}.json"
+
+    @property
+    def cost(self):
+        """About the evaluations of the field, with the fixed cost of an iteration as 16 of them."""
+        return self.iterations * (16 + (self.num_steps or 64))
+
+
+def train(run):
+    """Trains one run of the paper and returns its results as plain values."""
+    start = time.perf_counter()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(run.seed)
+    recipe = zoo.get_recipe(run.model)
+    # With adaption this is only a start: Hairer's rule replaces it.
+    model = zoo.get_model(run.model, solver=run.solver, step_size=1 / (run.num_steps or 32))
+    model.compile(
+        recipe.build_optimizer(),
+        recipe.build_loss(),
+        metrics=["accuracy"],
+        jit_compile=run.model in _COMPILED,
+        steps_per_execution=50,
+    )
+    data = tfnode.datasets.load(recipe.dataset, "train", recipe.batch_size, seed=run.seed)
+    test = tfnode.datasets.load(recipe.dataset, "test", as_numpy=True)
+    # A dataset of its own: two iterators over one shuffled dataset race for its random numbers.
+    checks = tfnode.datasets.load(recipe.dataset, "train", recipe.batch_size, seed=run.seed + 1000)
+    step_adaption = tfnode.StepAdaption(checks) if run.num_steps is None else None
+    curve = TestCurve(test, run.iterations)
+    callbacks = [curve] if step_adaption is None else [step_adaption, curve]
+    result = {"run": dataclasses.asdict(run), "versions": versions()}
+    try:
+        data = data.repeat().take(run.iterations)
+        history = model.fit(data, shuffle=False, callbacks=callbacks, verbose=0)
+        result["loss"] = history.history["loss"][-1]
+        _check_finite(result["loss"])
+    except FloatingPointError as error:
+        return {**result, "error": str(error)}
+    result |= final_accuracies(model, test)
+    result["sweep"] = sweep(model, test)
+    result["test_curve"] = _columns(curve.records)
+    if step_adaption is not None:
+        result["nfe_per_iteration"] = step_adaption.nfe_per_iteration
+        result["nfe_per_iteration_with_checks"] = step_adaption.nfe_per_iteration_with_checks
+        result["history"] = _columns(step_adaption.history)
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    return result
+
+
+class TestCurve(keras.callbacks.Callback):
+    """Test accuracy at 100 times of a training, and at 10 of them also with better solvers."""
+
+    def __init__(self, test, iterations):
+        super().__init__()
+        self._test = test
+        self._every = max(50, iterations // 100)
+        self._solvers_every = 10 * self._every
+        self.records = []
+
+    def on_train_begin(self, logs=None):
+        block = self.model.get_layer("ode_block")
+        solvers = (block.solver, tfnode.solvers.Midpoint(), tfnode.solvers.RK4())
+        names = ("train_solver", "midpoint", "rk4")
+        self._twins = {
+            name: _evaluator(self.model, solver) for name, solver in zip(names, solvers)
+        }
+
+    def on_train_batch_end(self, batch, logs=None):
+        iteration = int(self.model.optimizer.iterations)
+        if iteration % self._every:
+            return
+        block = self.model.get_layer("ode_block")
+        step_size = float(block.step_size.numpy())
+        record = {"iteration": iteration, "num_steps": block.num_steps}
+        for name, twin in self._twins.items():
+            if name == "train_solver" or iteration % self._solvers_every == 0:
+                twin.get_layer("ode_block").step_size = step_size
+                record[name] = _accuracy(twin, self._test)
+            else:
+                record[name] = None
+        self.records.append(record)
+
+
+def final_accuracies(model, test):
+    """The test accuracies of a trained model under its own solver and under better ones."""
+    solver = model.get_layer("ode_block").solver
+    solvers = {
+        "train_solver": solver,
+        "reference": tfnode.adaption.reference_solver(solver),
+        "rk4_fine": FINE,
+    }
+    return {
+        "accuracy": {name: _accuracy(_evaluator(model, s), test) for name, s in solvers.items()},
+        "solvers": {name: tfnode.solvers.serialize(s) for name, s in solvers.items()},
+        "num_steps": model.get_layer("ode_block").num_steps,
+    }
+
+
+def sweep(model, test):
+    """The test accuracies under every solver and step size of the paper's section 4.1.
+
+    The factors apply to the step size; steps longer than the interval are left out.
+    """
+    block = model.get_layer("ode_block")
+    solvers = tfnode.solvers
+    methods = (solvers.Euler, solvers.Midpoint, solvers.RK4)
+    if not isinstance(block.solver, solvers.Euler):
+        methods = (type(block.solver),)
+    rows = []
+    for method in methods:
+        twin = _evaluator(model, method(block.solver.step_size * min(FACTORS)))
+        for factor in FACTORS:
+            step_size = factor * block.solver.step_size
+            if step_size <= block.length:
+                twin.get_layer("ode_block").step_size = step_size
+                row = {"solver": method.__name__, "factor": factor, "step_size": step_size}
+                rows.append({**row, "accuracy": _accuracy(twin, test)})
+    return _columns(rows)
+
+
+def versions():
+    """The versions that a result depends on, and the machine."""
+    packages = ("tensorflow", "keras", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "tfnode": tfnode.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _evaluator(model, solver):
+    twin = tfnode.with_solver(model, solver)
+    twin.compile(loss=model.loss, metrics=["accuracy"], jit_compile=False)
+    return twin
+
+
+def _accuracy(model, test):
+    logs = model.evaluate(*test, batch_size=1000, verbose=0, return_dict=True)
+    return round(logs["accuracy"], 6)
+
+
+def _columns(records):
+    return {name: [record[name] for record in records] for name in records[0]} if records else {}
+
+
+def _check_finite(loss):
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"The loss must stay finite. Received: loss={loss}.")

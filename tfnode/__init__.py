@@ -1,0 +1,17 @@
+"""Neural ODEs in Keras that are proper ODEs."""
+
+from tfnode import datasets, solvers, tableaus
+from tfnode.blocks import Augment, ODEBlock, with_solver
+from tfnode.callbacks import StepAdaption
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Augment",
+    "ODEBlock",
+    "StepAdaption",
+    "datasets",
+    "solvers",
+    "tableaus",
+    "with_solver",
+]

@@ -1,0 +1,381 @@
+"""Keras callbacks that adapt the solver during `fit`: measure, ask `adaption`, assign, log."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfnode import adaption, solvers
+from tfnode.blocks import ode_blocks, replace_blocks
+
+
+class StepAdaption(keras.callbacks.Callback):
+    """Finds the coarsest step size that keeps the model an ODE, while it trains.
+
+    Before training, the step size is set by Hairer's rule. Then, every `every` iterations, the
+    accuracy on one batch is measured with the training solver and with a better one. If they
+    differ by more than `threshold` the model has grown together with its solver, and the step is
+    multiplied by `shrink`; otherwise it is multiplied by `growth`, if the training solver still
+    agrees with the better one there (Ott et al., "When are Neural ODE Solutions Proper ODEs?",
+    algorithm 1). All ODE blocks of a model share one step size.
+
+    `logs` gets `step_size`, `num_steps`, `nfe` (both summed over the blocks) and `accuracy_gap`,
+    NaN before the first check. List this callback before those that shall see them.
+
+    Examples:
+
+    >>> field = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(2)])
+    >>> model = keras.Sequential(
+    ...     [keras.Input((2,)), tfnode.ODEBlock(field), keras.layers.Dense(2)]
+    ... )
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile("adam", loss, metrics=["accuracy"])
+    >>> x = np.random.default_rng(0).normal(size=(256, 2)).astype("float32")
+    >>> y = (x[:, 0] > 0).astype("int32")
+    >>> step_adaption = StepAdaption((x, y), every=4)
+    >>> history = model.fit(x, y, epochs=2, verbose=0, callbacks=[step_adaption])
+    >>> [record["iteration"] for record in step_adaption.history]
+    [4, 8, 12, 16]
+
+    Args:
+        data: The batches that checks draw from, in turn: a `tf.data.Dataset` or other iterable of
+            `(inputs, labels)` batches, or a tuple of arrays `(x, y)`. Labels are classes, one-hot
+            rows, or 0/1 for a single output.
+        every: Integer, the iterations (optimizer steps) between checks. With
+            `steps_per_execution` above 1, a check waits for the end of the execution.
+        threshold: Float, the largest accepted gap between the accuracies.
+        shrink: Float in (0, 1), the factor after a larger gap.
+        growth: Float above 1, the factor otherwise.
+        initial_step_size: `"auto"` for Hairer's rule, or a float. It is applied once: a later
+            `fit` with the same callback goes on from the present step size.
+        batch_size: Integer, the samples of a check when `data` is a tuple of arrays.
+        export_dir: Optional path. When training ends, `train/` and `reference/` below it become
+            SavedModels with the training solver and the better one.
+        verbose: 0 or 1. If 1, a line is printed for every change of the step size.
+
+    Attributes:
+        history: List of dictionaries, one a check: `iteration`, the checked `step_size` with its
+            `num_steps` and `nfe`, `train_accuracy`, `reference_accuracy`, and the `action` that
+            followed (`"shrink"`, `"grow"`, `"keep"`).
+        nfe_per_iteration: Float, the evaluations of the vector fields in the forward passes of
+            training, per iteration.
+        nfe_per_iteration_with_checks: Float, the same with the evaluations of the checks.
+
+    Raises:
+        ValueError: If an argument is not valid, if `data` is empty or has no labels, if the model
+            has no `ODEBlock` or an unrolled one, or if `export_dir` already holds models.
+        FloatingPointError: If the loss is no longer finite. The model keeps its weights.
+    """
+
+    def __init__(
+        self,
+        data,
+        every=50,
+        threshold=0.1,
+        shrink=0.5,
+        growth=1.1,
+        initial_step_size="auto",
+        batch_size=128,
+        export_dir=None,
+        verbose=0,
+    ):
+        super().__init__()
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(
+                "`every` counts iterations and must be a positive integer. "
+                f"Received: every={every!r}. The paper uses 50."
+            )
+        if initial_step_size != "auto":
+            initial_step_size = solvers.check_step_size(initial_step_size)
+        self._rule = adaption.StepRule(threshold, shrink, growth)
+        self._batches = _endless_batches(data, batch_size)
+        self._every = every
+        self._initial_step_size = initial_step_size
+        self._export_dir = None if export_dir is None else pathlib.Path(export_dir)
+        self._verbose = verbose
+        self._gap = math.nan
+        self._training_iterations = 0
+        self._training_nfe = 0
+        self._checks_nfe = 0
+        self.history = []
+
+    @property
+    def nfe_per_iteration(self):
+        return self._training_nfe / self._training_iterations
+
+    @property
+    def nfe_per_iteration_with_checks(self):
+        return (self._training_nfe + self._checks_nfe) / self._training_iterations
+
+    def on_train_begin(self, logs=None):
+        self._blocks = _adaptable_blocks(self.model)
+        if self._export_dir is not None:
+            _check_export_dir(self._export_dir)
+        lengths = [block.length for block in self._blocks]
+        self._rule = dataclasses.replace(
+            self._rule, min_step_size=max(lengths) / 500, max_step_size=min(lengths)
+        )
+        batch = next(self._batches)
+        if not self._training_iterations:
+            self._assign(self._first_step_size(batch))
+        finest = min(self._rule.min_step_size, self._step_size)
+        self._train_twin = _Twin(self.model, finest, lambda solver, _: solver)
+        self._reference_twin = _Twin(self.model, finest, adaption.reference_solver)
+        self._seen_iterations = self._iterations()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop_if_not_finite(logs)
+        before, now = self._seen_iterations, self._iterations()
+        self._seen_iterations = now
+        self._training_iterations += now - before
+        self._training_nfe += (now - before) * self._nfe
+        if now // self._every > before // self._every:
+            self._check(now)
+        self._log(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._log(logs)
+
+    def on_train_end(self, logs=None):
+        if self._export_dir is not None:
+            self._reference_twin.assign(self._step_size)
+            _export(self.model, self._export_dir / "train")
+            _export(self._reference_twin.model, self._export_dir / "reference")
+
+    def _iterations(self):
+        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    def _first_step_size(self, batch):
+        if self._initial_step_size != "auto":
+            return min(self._initial_step_size, self._rule.max_step_size)
+        return max(min(_initial_step_sizes(self.model, batch[0])), self._rule.min_step_size)
+
+    def _assign(self, step_size):
+        for block in self._blocks:
+            block.step_size = step_size
+        # Read back what the weight's dtype made of it, so that records and training agree.
+        self._step_size = float(ops.convert_to_numpy(self._blocks[0].step_size))
+        self._num_steps = sum(block.num_steps for block in self._blocks)
+        self._nfe = sum(block.nfe for block in self._blocks)
+
+    def _check(self, iteration):
+        x, y = next(self._batches)
+        train_accuracy = self._measure(self._train_twin, self._step_size, x, y)
+        reference_accuracy = self._measure(self._reference_twin, self._step_size, x, y)
+        self._gap = abs(train_accuracy - reference_accuracy)
+        step_size, action = adaption.next_step(
+            self._rule,
+            self._step_size,
+            train_accuracy,
+            reference_accuracy,
+            accuracy_at=lambda step_size: self._measure(self._train_twin, step_size, x, y),
+        )
+        self.history.append(
+            {
+                "iteration": iteration,
+                "step_size": self._step_size,
+                "num_steps": self._num_steps,
+                "nfe": self._nfe,
+                "train_accuracy": train_accuracy,
+                "reference_accuracy": reference_accuracy,
+                "action": action,
+            }
+        )
+        if action != "keep":
+            if self._verbose:
+                print(
+                    f"\nIteration {iteration}: StepAdaption {action}s the step size from "
+                    f"{self._step_size:.4g} to {step_size:.4g} (accuracy gap {self._gap:.3f})."
+                )
+            self._assign(step_size)
+
+    def _measure(self, twin, step_size, x, y):
+        self._checks_nfe += twin.assign(step_size)
+        return twin.accuracy(x, y)
+
+    def _log(self, logs):
+        if logs is not None:
+            logs.update(
+                step_size=self._step_size,
+                num_steps=self._num_steps,
+                nfe=self._nfe,
+                accuracy_gap=self._gap,
+            )
+
+    def _stop_if_not_finite(self, logs):
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                "The loss must stay finite. "
+                f"Received: loss={loss} at iteration {self._iterations()} with "
+                f"step_size={self._step_size}. Training has stopped; the model and this "
+                "callback's history stay as they are. Try a smaller learning rate, gradient "
+                "clipping (`clipnorm`), or a smaller step size."
+            )
+
+
+class _Twin:
+    """A model that shares every weight of another, with solvers of its own, to measure with."""
+
+    def __init__(self, model, finest_step_size, choose_solver):
+        """`choose_solver(solver, length)` gives the twin's solver for a block's solver."""
+        self._choose = choose_solver
+        self._originals = ode_blocks(model)
+        self.model = replace_blocks(
+            model, lambda block: block.with_solver(self._solver(block, finest_step_size))
+        )
+        self._blocks = ode_blocks(self.model)
+        self._accuracy = _compiled(
+            lambda x, y: _accuracy(y, self.model(x, training=False), _threshold(model)),
+            model.jit_compile,
+        )
+
+    def assign(self, step_size):
+        """Takes the solver for a training step size; returns the evaluations of one pass."""
+        for block, original in zip(self._blocks, self._originals):
+            block.step_size = self._solver(original, step_size).step_size
+        return sum(block.nfe for block in self._blocks)
+
+    def accuracy(self, x, y):
+        return float(self._accuracy(x, y))
+
+    def _solver(self, block, step_size):
+        return self._choose(block.solver.with_step_size(step_size), block.length)
+
+
+class _InitialStep(keras.layers.Layer):
+    """Stands in for an `ODEBlock` in one eager call and notes Hairer's step for its input."""
+
+    def __init__(self, block):
+        super().__init__(name=block.name, dtype=block.dtype_policy, autocast=False)
+        self.block = block
+        self.step_size = None
+
+    def call(self, inputs):
+        block = self.block
+        field = block.numpy_field()
+        self.step_size = adaption.initial_step_size(
+            field, block.t0, ops.convert_to_numpy(inputs), block.solver.order, block.length,
+            math.copysign(1.0, block.t1 - block.t0),
+        )
+        return block(inputs)
+
+    def compute_output_spec(self, inputs):
+        return self.block.compute_output_spec(inputs)
+
+
+def _initial_step_sizes(model, x):
+    probes = []
+
+    def probe(block):
+        probes.append(_InitialStep(block))
+        return probes[-1]
+
+    replace_blocks(model, probe)(x, training=False)
+    return [probe.step_size for probe in probes]
+
+
+def _adaptable_blocks(model):
+    blocks = ode_blocks(model)
+    if not blocks or any(block.unroll for block in blocks):
+        raise ValueError(
+            "`StepAdaption` needs a model with at least one `tfnode.ODEBlock`, none of them "
+            f"unrolled. Received: model={model.name!r} with blocks "
+            f"{[(block.name, f'unroll={block.unroll}') for block in blocks]}. Add an `ODEBlock` "
+            "with unroll=False to the model."
+        )
+    return blocks
+
+
+def _endless_batches(data, batch_size):
+    """Yields `(inputs, labels)` batches for ever; arrays are shuffled anew in every round."""
+    if isinstance(data, tuple) and len(data) == 2:
+        data = _ArrayBatches(*data, batch_size)
+    while True:
+        empty = True
+        for batch in data:
+            empty = False
+            if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+                raise ValueError(
+                    "`StepAdaption` measures accuracies and needs batches `(inputs, labels)`. "
+                    f"Received: data with a batch of type {type(batch).__name__}. Pass the "
+                    "dataset that the model is trained on."
+                )
+            yield batch[0], batch[1]
+        if empty:
+            raise ValueError(
+                "`StepAdaption` needs at least one batch of data. "
+                f"Received: data={data!r}, which is empty. Is it a generator that was used up, "
+                "or smaller than one batch with drop_remainder=True?"
+            )
+
+
+class _ArrayBatches:
+    """Batches of two arrays in a new, seeded order for every round."""
+
+    def __init__(self, x, y, batch_size):
+        self._x, self._y, self._batch_size = np.asarray(x), np.asarray(y), batch_size
+        self._rng = np.random.default_rng(0)
+        if len(self._x) != len(self._y):
+            raise ValueError(
+                "Inputs and labels must have the same length. "
+                f"Received: len(x)={len(self._x)}, len(y)={len(self._y)}. Pass `(x, y)` with a "
+                "label for every input."
+            )
+
+    def __iter__(self):
+        order = self._rng.permutation(len(self._x))
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            yield self._x[rows], self._y[rows]
+
+
+def _accuracy(y, outputs, threshold):
+    """The fraction of rows whose class is right, as Keras's metric "accuracy" understands it."""
+    if outputs.shape[-1] == 1:
+        predicted = ops.cast(outputs > threshold, "int32")
+        labels = ops.reshape(ops.cast(y, "int32"), ops.shape(predicted))
+    else:
+        predicted = ops.argmax(outputs, axis=-1)
+        one_hot = len(y.shape) == len(outputs.shape) and y.shape[-1] == outputs.shape[-1]
+        labels = ops.argmax(y, axis=-1) if one_hot else ops.reshape(y, ops.shape(predicted))
+    return ops.mean(ops.cast(ops.equal(predicted, ops.cast(labels, predicted.dtype)), "float32"))
+
+
+def _threshold(model):
+    """The decision threshold of a single output: 0 for logits, 1/2 for probabilities."""
+    return 0.0 if getattr(model.loss, "from_logits", False) else 0.5
+
+
+def _compiled(function, jit_compile):
+    """The function as one graph on TensorFlow, and without gradients on torch."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=jit_compile, reduce_retracing=True)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.no_grad()(function)
+    return function
+
+
+def _check_export_dir(export_dir):
+    if export_dir.exists() and any(export_dir.iterdir()):
+        raise ValueError(
+            "`export_dir` must not exist yet or be empty, so that no model is overwritten. "
+            f"Received: export_dir={str(export_dir)!r}. Choose another directory."
+        )
+
+
+def _export(model, path):
+    """Writes a SavedModel beside its place and renames it when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
+        model.export(os.path.join(beside, path.name), verbose=False)
+        os.replace(os.path.join(beside, path.name), path)

@@ -1,0 +1,5 @@
+"""The paper's data sets by name: two synthetic TFDS builders, and MNIST and CIFAR-10 of TFDS."""
+
+from tfnode.datasets.loading import list_datasets, load
+
+__all__ = ["list_datasets", "load"]

@@ -1,0 +1,83 @@
+"""Concentric spheres (Ott et al., section 3.1): three shells, the outer and the inner one class."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+# Radii, class and share of each shell.
+SHELLS = (
+    ((0.1, 0.15), 0, 1 / 4),
+    ((0.25, 0.3), 1, 1 / 2),
+    ((0.4, 0.45), 0, 1 / 4),
+)
+_NUM_EXAMPLES = {"train": 2000, "test": 1000}
+
+
+def sample(dim, num_examples, seed):
+    """Draws points on the shells, in the order of the shells.
+
+    The radius is `(r_max - r_min) u^(1/dim) + r_min` with `u` uniform, the direction uniform on
+    the sphere.
+
+    Args:
+        dim: Integer, the dimension of the points.
+        num_examples: Integer, divisible by 4.
+        seed: Integer or sequence of integers.
+
+    Returns:
+        Tuple of float32 points of shape `(num_examples, dim)` and int64 classes.
+    """
+    rng = np.random.default_rng(seed)
+    points, labels = [], []
+    for (r_min, r_max), label, share in SHELLS:
+        count = round(share * num_examples)
+        direction = rng.normal(size=(count, dim))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        radius = (r_max - r_min) * rng.uniform(size=(count, 1)) ** (1 / dim) + r_min
+        points.append(radius * direction)
+        labels.append(np.full(count, label))
+    return np.concatenate(points).astype("float32"), np.concatenate(labels)
+
+
+@dataclasses.dataclass(kw_only=True)
+class ConcentricSpheresConfig(tfds.core.BuilderConfig):
+    """A dimension of the space, and the seed of the sample."""
+
+    dim: int
+    seed: int = 0
+
+
+class ConcentricSpheres(tfds.core.GeneratorBasedBuilder):
+    """Points on three concentric shells in `dim` dimensions; 2000 train, 1000 test."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    BUILDER_CONFIGS = [
+        ConcentricSpheresConfig(name=f"{dim}d", description=f"{dim} dimensions.", dim=dim)
+        for dim in (2, 3, 10, 900)
+    ]
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            description="Three concentric shells; the outer and the inner one are one class.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "point": tfds.features.Tensor(
+                        shape=(self.builder_config.dim,), dtype=np.float32
+                    ),
+                    "label": tfds.features.ClassLabel(num_classes=2),
+                }
+            ),
+            supervised_keys=("point", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in _NUM_EXAMPLES}
+
+    def _generate_examples(self, split):
+        config = self.builder_config
+        split_index = list(_NUM_EXAMPLES).index(split)
+        points, labels = sample(config.dim, _NUM_EXAMPLES[split], (config.seed, split_index))
+        for i, (point, label) in enumerate(zip(points, labels)):
+            yield i, {"point": point, "label": int(label)}

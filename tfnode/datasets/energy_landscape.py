@@ -1,0 +1,180 @@
+"""Particle in an energy landscape (Ott et al., section 3.2): which minimum does it settle in?
+
+The data comes from an ODE, so that a Neural ODE can be compared with the truth:
+`dx/dt = v`, `dv/dt = -V'(x) - friction * v`. In `dims` dimensions the potential is the sum of the
+same 1-D potential in each coordinate, and a class is a combination of minima.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfnode import tableaus
+from tfnode.integrate import runge_kutta_step
+
+_NUM_EXAMPLES = {"train": 2000, "test": 1000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Potential:
+    """A 1-D potential with several minima, by its force.
+
+    Args:
+        slope: Tuple of floats, the coefficients of the polynomial `V'(x)`, highest power first.
+        minima: Tuple of floats, the positions of the minima, ascending.
+    """
+
+    slope: tuple
+    minima: tuple
+
+    @classmethod
+    def from_minima(cls, minima, maxima=None, scale=1.2):
+        """The potential with `V'(x) = scale * product(x - root)` over minima and maxima.
+
+        Examples:
+
+        >>> Potential.from_minima((-1.0, 1.0), scale=1.0).slope
+        (1.0, 0.0, -1.0, 0.0)
+
+        Args:
+            minima: Sequence of floats, ascending.
+            maxima: Sequence of floats, one between each two neighbours; the midpoints if None.
+            scale: Float, positive.
+
+        Raises:
+            ValueError: If minima and maxima do not interleave.
+        """
+        minima = np.array(minima, "float64")
+        maxima = (minima[:-1] + minima[1:]) / 2 if maxima is None else np.array(maxima, "float64")
+        fits = len(minima) >= 1 and len(maxima) == len(minima) - 1
+        if not fits or not np.all((minima[:-1] < maxima) & (maxima < minima[1:])):
+            raise ValueError(
+                "Minima must ascend, with exactly one maximum between each two neighbours. "
+                f"Received: minima={minima.tolist()}, maxima={maxima.tolist()}. Leave `maxima` "
+                "out to put them half-way."
+            )
+        slope = scale * np.poly(np.concatenate([minima, maxima]))
+        return cls(tuple(slope.tolist()), tuple(minima.tolist()))
+
+    def derivative(self, x):
+        """`V'(x)`, element-wise."""
+        return np.polyval(self.slope, x)
+
+
+# V(x) = 0.2 (x - 2)(x - 0.5)(x + 1)(x + 0.6)(x - 1.6) x, the landscape of the paper's figure 2.
+THREE_MINIMA = Potential(
+    slope=(1.2, -2.5, -0.768, 2.364, 0.176, -0.192), minima=(-0.850, 0.269, 1.839)
+)
+
+
+def vector_field(potential, friction):
+    """Returns `field(t, z)` for states `z = (x, v)` of shape `(..., 2 * dims)`."""
+
+    def field(t, z):
+        x, v = np.split(z, 2, axis=-1)
+        return np.concatenate([v, -potential.derivative(x) - friction * v], axis=-1)
+
+    return field
+
+
+def settle(potential, friction, z0, t1=100.0, step_size=0.02):
+    """Integrates states with RK4 until they rest; returns the class of each.
+
+    Args:
+        potential: `Potential`.
+        friction: Float.
+        z0: Array of shape `(batch_size, 2 * dims)`, positions then velocities.
+        t1: Float, the time by which every particle must rest.
+        step_size: Float.
+
+    Returns:
+        int64 array of shape `(batch_size,)`: the index of the minimum, in `dims` dimensions the
+        number whose digits to the base `len(minima)` are the indices of the coordinates.
+
+    Raises:
+        ValueError: If a particle still moves at `t1` or rests at no minimum.
+    """
+    field, z = vector_field(potential, friction), np.asarray(z0, "float64")
+    for k in range(round(t1 / step_size)):
+        z = runge_kutta_step(field, k * step_size, z, step_size, tableaus.RK4)
+    x, v = np.split(z, 2, axis=-1)
+    minima = np.array(potential.minima)
+    distance = np.abs(x[..., None] - minima)
+    at_rest = np.all(np.abs(v) < 1e-3, axis=-1) & np.all(distance.min(axis=-1) < 0.02, axis=-1)
+    if not np.all(at_rest):
+        raise ValueError(
+            "Every particle must rest at a minimum when the integration ends. "
+            f"Received: {np.sum(~at_rest)} of {len(z)} that do not at t1={t1}, with "
+            f"friction={friction}, step_size={step_size}, minima={potential.minima}. Raise the "
+            "friction or t1, or take a smaller step."
+        )
+    return distance.argmin(axis=-1) @ len(minima) ** np.arange(x.shape[-1])[::-1]
+
+
+@dataclasses.dataclass(kw_only=True)
+class EnergyLandscapeConfig(tfds.core.BuilderConfig):
+    """A landscape and the box of initial states; positions default to the minima's range."""
+
+    potential: Potential = THREE_MINIMA
+    dims: int = 1
+    friction: float = 0.2
+    x_range: tuple | None = None
+    v_range: tuple = (-2.0, 2.0)
+    t1: float = 100.0
+    step_size: float = 0.02
+    seed: int = 0
+
+    def sample(self, num_examples, seed):
+        """Draws initial states and integrates them to their classes.
+
+        Returns:
+            Tuple of float32 states of shape `(num_examples, 2 * dims)` and int64 classes.
+        """
+        rng = np.random.default_rng(seed)
+        minima = self.potential.minima
+        x_range = self.x_range or (minima[0] - 0.15, minima[-1] + 0.15)
+        shape = (num_examples, self.dims)
+        x, v = rng.uniform(*x_range, size=shape), rng.uniform(*self.v_range, size=shape)
+        # Rounded first: the label belongs to the state that the model is given.
+        state = np.concatenate([x, v], axis=-1).astype("float32")
+        return state, settle(self.potential, self.friction, state, self.t1, self.step_size)
+
+
+class EnergyLandscape(tfds.core.GeneratorBasedBuilder):
+    """Initial position and velocity of a particle; the label is the minimum it settles in."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    BUILDER_CONFIGS = [
+        EnergyLandscapeConfig(
+            name="three_minima",
+            description="The paper's landscape with three minima, in one dimension.",
+            x_range=(-1.0, 2.0),
+        )
+    ]
+
+    def _info(self):
+        config = self.builder_config
+        return self.dataset_info_from_configs(
+            description="A particle with friction in a potential with several minima.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "state": tfds.features.Tensor(shape=(2 * config.dims,), dtype=np.float32),
+                    "label": tfds.features.ClassLabel(
+                        num_classes=len(config.potential.minima) ** config.dims
+                    ),
+                }
+            ),
+            supervised_keys=("state", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in _NUM_EXAMPLES}
+
+    def _generate_examples(self, split):
+        split_index = list(_NUM_EXAMPLES).index(split)
+        seed = (self.builder_config.seed, split_index)
+        states, labels = self.builder_config.sample(_NUM_EXAMPLES[split], seed)
+        for i, (state, label) in enumerate(zip(states, labels)):
+            yield i, {"state": state, "label": int(label)}

@@ -1,0 +1,196 @@
+"""Fixed-step integration: the time grid, one Runge-Kutta step, the loop, its discrete adjoint.
+
+Written on `keras.ops`; only the discrete adjoint is TensorFlow's. The number of steps is read
+from the step size when the loop runs, so that one trace serves every step size.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from keras import backend, ops
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeGrid:
+    """The times `t_k = t0 + k h` for `k < num_steps`, and `t1` behind them.
+
+    Times are multiples of the step, not a running sum, so that rounding does not compound.
+
+    Args:
+        t0: Float, the first time.
+        t1: Float, the last time; `t1 < t0` integrates backwards.
+        h: Scalar tensor, the signed step size.
+        num_steps: int32 scalar tensor, the number of steps N.
+        max_num_steps: Integer, the static bound on N that XLA asks of a loop.
+    """
+
+    t0: float
+    t1: float
+    h: Any
+    num_steps: Any
+    max_num_steps: int
+
+    @classmethod
+    def from_step_size(cls, t0, t1, step_size, max_num_steps):
+        """The grid of `N = ceil(|t1 - t0| / step_size)` steps, protected against rounding.
+
+        Rounding must not add a step: the interval 1 at step size 1/10 takes 10 steps, not 11. A
+        step size that is too small for `max_num_steps`, negative or NaN becomes the finest one:
+        a compiled graph cannot raise, and the finest step is the safe side.
+        """
+        step_size = ops.convert_to_tensor(step_size)
+        length = abs(t1 - t0)
+        finest = length / max_num_steps
+        step_size = ops.where(step_size > finest, step_size, finest)
+        dtype = backend.standardize_dtype(step_size.dtype)
+        num_steps = ops.ceil(length / step_size * (1 - _rounding(dtype)))
+        num_steps = ops.cast(ops.clip(num_steps, 1, max_num_steps), "int32")
+        return cls(t0, t1, step_size if t1 > t0 else -step_size, num_steps, max_num_steps)
+
+    @classmethod
+    def static(cls, t0, t1, step_size):
+        """The grid of a step size that is a float and never changes, with Python numbers."""
+        num_steps = max(1, math.ceil(abs(t1 - t0) / step_size * (1 - _rounding("float64"))))
+        h = np.float64(step_size if t1 > t0 else -step_size)
+        return cls(t0, t1, h, num_steps, num_steps)
+
+    def step(self, k, dtype):
+        """Returns the start and the signed length of step `k`; the last step lands on `t1`."""
+        t = self.t0 + ops.cast(k, self.h.dtype) * self.h
+        dt = ops.where(k == self.num_steps - 1, self.t1 - t, self.h)
+        return ops.cast(t, dtype), ops.cast(dt, dtype)
+
+
+def _rounding(dtype):
+    return 8 * float(np.finfo(dtype).eps)
+
+
+def runge_kutta_step(field, t, z, dt, tableau):
+    """Returns the state after one explicit Runge-Kutta step (Hairer et al., eq. II.1.8).
+
+    Only `+` and `*` touch the state, so tensors of any backend and NumPy arrays are served alike.
+
+    Args:
+        field: Callable `field(t, z)` that returns the derivative, in the state's shape and dtype.
+        t: Scalar, the time at the start of the step.
+        z: The state, of any shape.
+        dt: Scalar, the signed length of the step.
+        tableau: `tfnode.tableaus.ButcherTableau` of the method.
+    """
+    stages = []
+    for row, c in zip(tableau.a, tableau.c):
+        z_stage = z + dt * _weighted_sum(row, stages) if any(row) else z
+        stages.append(field(t + c * dt, z_stage))
+    return z + dt * _weighted_sum(tableau.b, stages)
+
+
+def _weighted_sum(weights, stages):
+    terms = [k if w == 1 else w * k for w, k in zip(weights, stages) if w != 0]
+    return sum(terms[1:], start=terms[0])
+
+
+def solve(field, z0, grid, tableau):
+    """Returns the state at `t1`, by a loop that autodiff can follow.
+
+    Args:
+        field: Callable `field(t, z)`.
+        z0: Tensor, the state at `t0`, of any shape.
+        grid: `TimeGrid`.
+        tableau: `tfnode.tableaus.ButcherTableau`.
+    """
+
+    def body(k, z):
+        t, dt = grid.step(k, z.dtype)
+        return k + 1, runge_kutta_step(field, t, z, dt, tableau)
+
+    _, z1 = ops.while_loop(
+        lambda k, z: k < grid.num_steps,
+        body,
+        (ops.zeros((), "int32"), z0),
+        maximum_iterations=grid.max_num_steps,
+    )
+    return z1
+
+
+def solve_unrolled(field, z0, grid, tableau):
+    """Like `solve` with every step written into the graph; the number of steps is then fixed."""
+    z = z0
+    for k in range(int(grid.num_steps)):
+        t, dt = grid.step(k, z.dtype)
+        z = runge_kutta_step(field, t, z, dt, tableau)
+    return z
+
+
+def trajectory(field, z0, grid, tableau):
+    """Returns the times `[N + 1]` and the states `[N + 1, ...]`, run eagerly."""
+    times, states = [grid.t0], [z0]
+    for k in range(int(grid.num_steps)):
+        t, dt = grid.step(k, z0.dtype)
+        states.append(runge_kutta_step(field, t, states[-1], dt, tableau))
+        times.append(grid.t1 if k == int(grid.num_steps) - 1 else float(t + dt))
+    return ops.convert_to_tensor(times, dtype=z0.dtype), ops.stack(states)
+
+
+def solve_with_discrete_adjoint(field, z0, weights, grid, tableau):
+    """Like `solve`, with the exact gradient of the discrete solution at the memory of one step.
+
+    The forward loop keeps only the states `z_k`. The backward loop walks the steps in reverse,
+    computes each again from its `z_k` and pulls the adjoint `dL/dz_(k+1)` back through it:
+    reverse-mode differentiation with a checkpoint at every step, so the gradient is that of
+    backpropagation through the solver, not the continuous adjoint of Chen et al. (2018).
+
+    Args:
+        field: Callable `field(weights, t, z)`, a pure function of its arguments.
+        z0: TensorFlow tensor, the state at `t0`, of any shape.
+        weights: List of TensorFlow tensors that the field is differentiated by.
+        grid: `TimeGrid`.
+        tableau: `tfnode.tableaus.ButcherTableau`.
+    """
+    import tensorflow as tf
+
+    def step(weights, k, z):
+        t, dt = grid.step(k, z.dtype)
+        return runge_kutta_step(lambda t, z: field(weights, t, z), t, z, dt, tableau)
+
+    def loop(condition, body, loop_vars):
+        # One iteration at a time: with more, recomputation runs ahead and its memory piles up.
+        return tf.while_loop(
+            condition,
+            body,
+            loop_vars,
+            maximum_iterations=grid.max_num_steps,
+            parallel_iterations=1,
+        )
+
+    @tf.custom_gradient
+    def solution(z0, *weights):
+        def forward(k, z, states):
+            return k + 1, step(weights, k, z), states.write(k, z)
+
+        states = tf.TensorArray(z0.dtype, grid.max_num_steps, element_shape=z0.shape)
+        _, z1, states = loop(lambda k, *_: k < grid.num_steps, forward, (0, z0, states))
+
+        def gradient(upstream):
+            def backward(k, adjoint, sums):
+                z = states.read(k)
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch((z, weights))
+                    z_next = step(weights, k, z)
+                adjoint, *terms = tape.gradient(
+                    z_next,
+                    (z, *weights),
+                    adjoint,
+                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                )
+                return k - 1, adjoint, [a + b for a, b in zip(sums, terms)]
+
+            sums = [tf.zeros_like(w) for w in weights]
+            loop_vars = (grid.num_steps - 1, upstream, sums)
+            _, adjoint, sums = loop(lambda k, *_: k >= 0, backward, loop_vars)
+            return adjoint, *sums
+
+        return z1, gradient
+
+    return solution(z0, *weights)

@@ -1,0 +1,183 @@
+"""Butcher tableaus: the coefficients of explicit Runge-Kutta methods as frozen, self-checking data.
+
+A method with `s` stages advances `dz/dt = f(t, z)` by one step `h` as
+
+    k_i = f(t + c_i h, z + h * sum_{j<i} a_ij k_j),      z_new = z + h * sum_i b_i k_i
+
+(Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*, 2nd ed., eq. II.1.8).
+A typo in a coefficient fails here, at import, and not in somebody's training run.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+_TOLERANCE = 1e-13
+
+
+@dataclasses.dataclass(frozen=True)
+class ButcherTableau:
+    """The coefficients of one explicit Runge-Kutta method.
+
+    Examples:
+
+    >>> ralston = ButcherTableau(
+    ...     "ralston", a=((), (2 / 3,)), b=(1 / 4, 3 / 4), c=(0, 2 / 3), order=2
+    ... )
+    >>> ralston.num_stages
+    2
+
+    Args:
+        name: String, the method's name.
+        a: Tuple of `s` tuples; row `i` holds the `i` coefficients of the earlier stages.
+        b: Tuple of `s` floats, the weights of the stages.
+        c: Tuple of `s` floats, the times of the stages as fractions of the step.
+        order: Integer, the order of convergence of the solution.
+        b_error: Optional tuple of `s` floats: `b` minus the weights of the embedded method, so
+            that `h * sum_i b_error_i k_i` estimates the error of the step.
+
+    Raises:
+        ValueError: If the rows of `a` do not sum to `c`, if `b` breaks a quadrature condition
+            `sum_i b_i c_i^(q-1) = 1/q` for a `q` up to `order`, if `b_error` does not sum to
+            zero, or if the lengths do not fit.
+    """
+
+    name: str
+    a: tuple
+    b: tuple
+    c: tuple
+    order: int
+    b_error: tuple | None = None
+
+    def __post_init__(self):
+        for field in ("b", "c", "b_error"):
+            value = getattr(self, field)
+            if value is not None:
+                object.__setattr__(self, field, tuple(float(v) for v in value))
+        object.__setattr__(self, "a", tuple(tuple(float(v) for v in row) for row in self.a))
+        self._check_shapes()
+        self._check_conditions()
+
+    @property
+    def num_stages(self):
+        """Integer, the evaluations of the vector field in one step."""
+        return len(self.b)
+
+    def get_config(self):
+        """The tableau as plain lists and numbers; `ButcherTableau(**config)` gives it back."""
+        return {
+            "name": self.name,
+            "a": [list(row) for row in self.a],
+            "b": list(self.b),
+            "c": list(self.c),
+            "order": self.order,
+            "b_error": None if self.b_error is None else list(self.b_error),
+        }
+
+    def _check_shapes(self):
+        stages = len(self.b)
+        rows = [len(row) for row in self.a]
+        error_stages = stages if self.b_error is None else len(self.b_error)
+        if rows != list(range(stages)) or len(self.c) != stages or error_stages != stages:
+            raise ValueError(
+                "An explicit tableau with s stages has s weights `b`, s times `c`, s `b_error` "
+                "(or None), and a row `a[i]` of i coefficients for each stage i. "
+                f"Received: name={self.name!r}, row lengths of a={rows}, len(b)={stages}, "
+                f"len(c)={len(self.c)}. Write `a` as ((), (a10,), (a20, a21), ...)."
+            )
+        if not isinstance(self.order, int) or self.order < 1:
+            raise ValueError(
+                "The order of a method is a positive integer. "
+                f"Received: order={self.order!r}. State the order of convergence."
+            )
+
+    def _check_conditions(self):
+        def check(rule, residual):
+            if not abs(residual) < _TOLERANCE:
+                raise ValueError(
+                    f"A tableau must satisfy {rule}. Received: name={self.name!r}, which misses "
+                    f"it by {residual:.3g}. Check the coefficients for a typo."
+                )
+
+        for i, (row, c) in enumerate(zip(self.a, self.c)):
+            check(f"sum(a[{i}]) = c[{i}]", math.fsum(row) - c)
+        b, c = np.array(self.b), np.array(self.c)
+        for q in range(1, self.order + 1):
+            check(f"sum(b * c**{q - 1}) = 1/{q} (order {q})", math.fsum(b * c ** (q - 1)) - 1 / q)
+        if self.b_error is not None:
+            check("sum(b_error) = 0", math.fsum(self.b_error))
+
+
+# Euler (1768). Hairer et al., eq. II.1.2.
+EULER = ButcherTableau("euler", a=((),), b=(1,), c=(0,), order=1)
+
+# Runge (1895). Hairer et al., eq. II.1.4.
+MIDPOINT = ButcherTableau("midpoint", a=((), (1 / 2,)), b=(0, 1), c=(0, 1 / 2), order=2)
+
+# Heun's method of order 2, the explicit trapezoidal rule. Hairer et al., table II.1.1.
+HEUN = ButcherTableau("heun", a=((), (1,)), b=(1 / 2, 1 / 2), c=(0, 1), order=2)
+
+# "The" Runge-Kutta method, Kutta (1901). Hairer et al., table II.1.2, left.
+RK4 = ButcherTableau(
+    "rk4",
+    a=((), (1 / 2,), (0, 1 / 2), (0, 0, 1)),
+    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    c=(0, 1 / 2, 1 / 2, 1),
+    order=4,
+)
+
+# The 3/8 rule, Kutta (1901). Hairer et al., table II.1.2, right.
+RK38 = ButcherTableau(
+    "rk38",
+    a=((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)),
+    b=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
+    c=(0, 1 / 3, 2 / 3, 1),
+    order=4,
+)
+
+# Fehlberg 2(1), Fehlberg (1969), NASA TR R-315, table XIII.
+FEHLBERG21 = ButcherTableau(
+    "fehlberg21",
+    a=((), (1 / 2,), (1 / 256, 255 / 256)),
+    b=(1 / 512, 255 / 256, 1 / 512),
+    c=(0, 1 / 2, 1),
+    order=2,
+    b_error=(-1 / 512, 0, 1 / 512),
+)
+
+# Bogacki-Shampine 3(2), Appl. Math. Lett. 2 (1989) 321-325.
+BOGACKI_SHAMPINE32 = ButcherTableau(
+    "bogacki_shampine32",
+    a=((), (1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
+    b=(2 / 9, 1 / 3, 4 / 9, 0),
+    c=(0, 1 / 2, 3 / 4, 1),
+    order=3,
+    b_error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
+)
+
+# Dormand-Prince 5(4), J. Comput. Appl. Math. 6 (1980) 19-26. Hairer et al., table II.5.2.
+DORMAND_PRINCE54 = ButcherTableau(
+    "dormand_prince54",
+    a=(
+        (),
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (44 / 45, -56 / 15, 32 / 9),
+        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+        (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+    ),
+    b=(35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0),
+    c=(0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
+    order=5,
+    b_error=(
+        35 / 384 - 5179 / 57600,
+        0,
+        500 / 1113 - 7571 / 16695,
+        125 / 192 - 393 / 640,
+        -2187 / 6784 + 92097 / 339200,
+        11 / 84 - 187 / 2100,
+        -1 / 40,
+    ),
+)

@@ -1,0 +1,24 @@
+"""CIFAR-10 (Ott et al., supplement A.2)."""
+
+import keras
+
+import tfnode
+from zoo.layers import conv_field, dense
+from zoo.recipes import Recipe
+
+
+def build(solver):
+    """Returns the functional model: images `(32, 32, 3)` in [0, 1] to 10 logits."""
+    # === Functional Model ===
+    inputs = keras.Input((32, 32, 3), name="image")
+    field = conv_field(keras.layers.Conv2D, filters=128, channels=3)
+    x = tfnode.ODEBlock(field, solver, name="ode_block")(inputs)
+    x = keras.layers.Flatten(name="flatten")(x)
+    outputs = dense(10, name="logits")(x)
+    return keras.Model(inputs, outputs, name="cifar10")
+
+
+# === Config ===
+RECIPE = Recipe(
+    dataset="cifar10", optimizer="adam", learning_rate=1e-3, batch_size=256, iterations=7_800
+)

@@ -1,0 +1,34 @@
+"""Concentric spheres in 2, 3, 10 and 900 dimensions (Ott et al., supplement A.3).
+
+The point is a sequence of one channel, and the field convolves along its coordinates.
+"""
+
+import keras
+
+import tfnode
+from zoo.layers import conv_field, dense
+from zoo.recipes import Recipe
+
+
+def build(dim, solver):
+    """Returns the functional model: `(dim,)` to 2 logits."""
+    # === Functional Model ===
+    inputs = keras.Input((dim,), name="point")
+    x = keras.layers.Reshape((dim, 1), name="as_sequence")(inputs)
+    field = conv_field(keras.layers.Conv1D, filters=32, channels=1)
+    x = tfnode.ODEBlock(field, solver, name="ode_block")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    outputs = dense(2, name="logits")(x)
+    return keras.Model(inputs, outputs, name=f"concentric_spheres_{dim}d")
+
+
+# === Config ===
+def recipe(dim):
+    """The paper gives the 2-D recipe; it serves every dimension."""
+    return Recipe(
+        dataset=f"concentric_spheres/{dim}d",
+        optimizer="adam",
+        learning_rate=1e-4,
+        batch_size=128,
+        iterations=10_000,
+    )
