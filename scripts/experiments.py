@@ -102,9 +102,7 @@ class TestCurve(keras.callbacks.Callback):
         block = self.model.get_layer("ode_block")
         solvers = (block.solver, tfnode.solvers.Midpoint(), tfnode.solvers.RK4())
         names = ("train_solver", "midpoint", "rk4")
-        self._twins = {
-            name: _evaluator(self.model, solver) for name, solver in zip(names, solvers)
-        }
+        self._twins = {name: _evaluator(self.model, solver) for name, solver in zip(names, solvers)}
 
     def on_train_batch_end(self, batch, logs=None):
         iteration = int(self.model.optimizer.iterations)

@@ -25,6 +25,7 @@ def main():
 
 def runs_of(row, args):
     import zoo
+
     iterations = args.iterations or zoo.get_recipe(row).iterations
     return [
         experiments.Run(row, num_steps, seed, iterations)
@@ -34,7 +35,11 @@ def runs_of(row, args):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=SYNTHETIC)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--iterations", type=int)

@@ -11,7 +11,7 @@ import signal
 import tempfile
 
 import joblib
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 # One thread each: these models are too small to gain from a second one.
 _ONE_THREAD = {

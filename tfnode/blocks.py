@@ -105,7 +105,7 @@ class ODEBlock(keras.layers.Layer):
         """The solver at the present step size."""
         if not self.built:
             return self._solver
-        return self._solver.with_step_size(ops.convert_to_numpy(self._step_size))
+        return self._solver.with_step_size(ops.convert_to_numpy(self._step_size.value))
 
     @property
     def step_size(self):
@@ -264,11 +264,7 @@ class ODEBlock(keras.layers.Layer):
 
         def field(t, z):
             arguments = (t, z) if self.time_dependent else (z,)
-            if self.field._call_has_training_arg:
-                derivative = self.field(*arguments, training=training)
-            else:
-                derivative = self.field(*arguments)
-            return ops.cast(derivative, z.dtype)
+            return ops.cast(self.field(*arguments, training=training), z.dtype)
 
         return field
 

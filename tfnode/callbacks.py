@@ -148,7 +148,7 @@ class StepAdaption(keras.callbacks.Callback):
             _export(self._reference_twin.model, self._export_dir / "reference")
 
     def _iterations(self):
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(ops.convert_to_numpy(self.model.optimizer.iterations.value))
 
     def _first_step_size(self, batch):
         if self._initial_step_size != "auto":
@@ -159,7 +159,7 @@ class StepAdaption(keras.callbacks.Callback):
         for block in self._blocks:
             block.step_size = step_size
         # Read back what the weight's dtype made of it, so that records and training agree.
-        self._step_size = float(ops.convert_to_numpy(self._blocks[0].step_size))
+        self._step_size = self._blocks[0].solver.step_size
         self._num_steps = sum(block.num_steps for block in self._blocks)
         self._nfe = sum(block.nfe for block in self._blocks)
 
@@ -258,10 +258,13 @@ class _InitialStep(keras.layers.Layer):
 
     def call(self, inputs):
         block = self.block
-        field = block.numpy_field()
         self.step_size = adaption.initial_step_size(
-            field, block.t0, ops.convert_to_numpy(inputs), block.solver.order, block.length,
-            math.copysign(1.0, block.t1 - block.t0),
+            block.numpy_field(),
+            block.t0,
+            ops.convert_to_numpy(inputs),
+            block.solver.order,
+            block.length,
+            direction=math.copysign(1.0, block.t1 - block.t0),
         )
         return block(inputs)
 

@@ -48,8 +48,7 @@ def load(name, split, batch_size=None, as_numpy=False, seed=0, data_dir=None):
     """
     if name not in list_datasets():
         raise ValueError(
-            f"`name` must be one of {list_datasets()}. Received: name={name!r}. "
-            "Pick one of these."
+            f"`name` must be one of {list_datasets()}. Received: name={name!r}. Pick one of these."
         )
     if not as_numpy and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(

@@ -1,0 +1,20 @@
+"""What every test and every docstring example shares."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfnode
+import zoo
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """Each test starts from the same seed, with fresh layer names."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _names_of_examples(doctest_namespace):
+    doctest_namespace.update(keras=keras, np=np, tfnode=tfnode, zoo=zoo)
