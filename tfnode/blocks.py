@@ -105,7 +105,7 @@ class ODEBlock(keras.layers.Layer):
         """The solver at the present step size."""
         if not self.built:
             return self._solver
-        return self._solver.with_step_size(ops.convert_to_numpy(self._step_size.value))
+        return self._solver.with_step_size(float(self._step_size))
 
     @property
     def step_size(self):

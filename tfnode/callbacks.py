@@ -148,7 +148,7 @@ class StepAdaption(keras.callbacks.Callback):
             _export(self._reference_twin.model, self._export_dir / "reference")
 
     def _iterations(self):
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations.value))
+        return int(self.model.optimizer.iterations)
 
     def _first_step_size(self, batch):
         if self._initial_step_size != "auto":
