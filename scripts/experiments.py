@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import logging
 import math
 import os
 import platform
@@ -47,9 +48,16 @@ class Run:
         return self.iterations * (16 + (self.num_steps or 64))
 
 
-def train(run):
-    """Trains one run of the paper and returns its results as plain values."""
+def train(run, report):
+    """Trains one run of the paper and returns its results as plain values.
+
+    Args:
+        run: `Run`.
+        report: Callable that is told the finished fraction of the training.
+    """
     start = time.perf_counter()
+    # Each run compiles models of its own, which TensorFlow takes for needless retracing.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)
     recipe = zoo.get_recipe(run.model)
@@ -67,7 +75,7 @@ def train(run):
     # A dataset of its own: two iterators over one shuffled dataset race for its random numbers.
     checks = tfnode.datasets.load(recipe.dataset, "train", recipe.batch_size, seed=run.seed + 1000)
     step_adaption = tfnode.StepAdaption(checks) if run.num_steps is None else None
-    curve = TestCurve(test, run.iterations)
+    curve = TestCurve(test, run.iterations, report)
     callbacks = [curve] if step_adaption is None else [step_adaption, curve]
     result = {"run": dataclasses.asdict(run), "versions": versions()}
     try:
@@ -91,9 +99,11 @@ def train(run):
 class TestCurve(keras.callbacks.Callback):
     """Test accuracy at 100 times of a training, and at 10 of them also with better solvers."""
 
-    def __init__(self, test, iterations):
+    def __init__(self, test, iterations, report):
         super().__init__()
         self._test = test
+        self._iterations = iterations
+        self._report = report
         self._every = max(50, iterations // 100)
         self._solvers_every = 10 * self._every
         self.records = []
@@ -109,7 +119,7 @@ class TestCurve(keras.callbacks.Callback):
         if iteration % self._every:
             return
         block = self.model.get_layer("ode_block")
-        step_size = float(block.step_size.numpy())
+        step_size = block.solver.step_size
         record = {"iteration": iteration, "num_steps": block.num_steps}
         for name, twin in self._twins.items():
             if name == "train_solver" or iteration % self._solvers_every == 0:
@@ -118,6 +128,7 @@ class TestCurve(keras.callbacks.Callback):
             else:
                 record[name] = None
         self.records.append(record)
+        self._report(iteration / self._iterations)
 
 
 def final_accuracies(model, test):

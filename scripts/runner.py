@@ -1,84 +1,150 @@
 """Many independent runs, one JSON file each: in parallel, resumable, with progress.
 
-A run is a frozen dataclass with a `path` (relative), a `cost` (any unit) and a function that turns
-it into a dictionary of plain values. A file that exists is a finished run and is not run again.
+A run is a frozen value with a `path` (relative, of its JSON file) and a `cost` (in any unit). A
+file that exists is a finished run and is never run again.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
 import tempfile
+import threading
 
 import joblib
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-# One thread each: these models are too small to gain from a second one.
-_ONE_THREAD = {
+# One thread for each process: these models are too small to gain from a second one.
+_WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
 
-def run_all(function, runs, out, jobs, environment=None):
-    """Runs `function(run)` for every run that has no file yet.
+def run_all(function, runs, out, jobs, title, environment=None):
+    """Runs `function(run, report)` for every run that has no file yet, and writes its result.
 
     Args:
-        function: Function of a module, called in worker processes; returns a dictionary.
+        function: Function of a module, called in worker processes. It returns a dictionary of
+            plain values and calls `report(fraction)` now and then.
         runs: List of runs.
-        out: Directory of the results.
+        out: `pathlib.Path`, the directory of the results.
         jobs: Integer, the number of worker processes.
+        title: String, shown with the progress.
         environment: Optional dictionary of further environment variables of the workers.
     """
-    out = pathlib.Path(out)
     pending = [run for run in runs if not (out / run.path).exists()]
+    for run in pending:
+        _progress_file(out, run).unlink(missing_ok=True)
     # The longest first, so that no core is left with a long run at the end.
     pending.sort(key=lambda run: run.cost, reverse=True)
-    os.environ.update({**_ONE_THREAD, **(environment or {})})
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TextColumn("{task.fields[finished]} runs"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, speed_estimate_period=3600) as progress:
-        total = sum(run.cost for run in runs)
-        done = total - sum(run.cost for run in pending)
-        count = len(runs) - len(pending)
-        task = progress.add_task(
-            runs[0].model, total=total, completed=done, finished=f"{count}/{len(runs)}"
-        )
+    with _worker_environment(environment or {}), _progress(runs, out, title):
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-        for run in parallel(joblib.delayed(_run_one)(function, run, out) for run in pending):
-            count += 1
-            progress.update(task, advance=run.cost, finished=f"{count}/{len(runs)}")
+        for _ in parallel(joblib.delayed(_run_one)(function, run, out) for run in pending):
+            pass
+
+
+@contextlib.contextmanager
+def _worker_environment(environment):
+    """New workers start with these variables, and end with the context."""
+    before = dict(os.environ)
+    os.environ.update(_WORKER_ENVIRONMENT | environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        joblib.externals.loky.get_reusable_executor().shutdown(kill_workers=True)
 
 
 def _run_one(function, run, out):
     # Ctrl-C reaches the whole process group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    write_json(out / run.path, function(run))
-    return run
+    progress_file = _progress_file(out, run)
+    progress_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_json(out / run.path, function(run, lambda f: progress_file.write_text(str(f))))
+    finally:
+        progress_file.unlink(missing_ok=True)
 
 
-def read_json(path):
-    return json.loads(pathlib.Path(path).read_text())
+class _progress:
+    """Context that shows how much of the runs' cost is done, once a second, from their files."""
+
+    def __init__(self, runs, out, title):
+        self._runs, self._out = runs, out
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %, {task.fields[finished]} runs, time left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            # A run is long: the speed is that of the last ten minutes.
+            speed_estimate_period=600,
+        )
+        completed, finished = self._state()
+        total = sum(run.cost for run in runs)
+        self._task = self._bar.add_task(title, total=total, completed=completed, finished=finished)
+
+    def __enter__(self):
+        self._bar.start()
+        self._thread.start()
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+        self._update()
+        self._bar.stop()
+
+    def _watch(self):
+        while not self._stop.wait(1.0):
+            self._update()
+
+    def _update(self):
+        completed, finished = self._state()
+        self._bar.update(self._task, completed=completed, finished=finished)
+
+    def _state(self):
+        fractions = [_fraction(self._out, run) for run in self._runs]
+        completed = sum(run.cost * fraction for run, fraction in zip(self._runs, fractions))
+        return completed, f"{fractions.count(1.0)}/{len(self._runs)}"
+
+
+def _fraction(out, run):
+    if (out / run.path).exists():
+        return 1.0
+    try:
+        return min(float(_progress_file(out, run).read_text()), 0.99)
+    except (FileNotFoundError, ValueError):
+        return 0.0
+
+
+def _progress_file(out, run):
+    return (out / run.path).with_suffix(".progress")
+
+
+def read_results(runs, out):
+    """Returns the results of those runs that are finished."""
+    paths = [out / run.path for run in runs]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
 def write_json(path, value):
+    """Writes a value as JSON; see `write_text`."""
+    write_text(path, json.dumps(value, allow_nan=False) + "\n")
+
+
+def write_text(path, text):
     """Writes beside the target and renames, so that a file is complete or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False
-    ) as file:
-        try:
-            json.dump(value, file, allow_nan=False)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
+        temporary = pathlib.Path(beside) / path.name
+        with temporary.open("w") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
+        temporary.replace(path)

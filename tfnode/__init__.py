@@ -1,8 +1,9 @@
 """Neural ODEs in Keras that are proper ODEs."""
 
 from tfnode import datasets, solvers, tableaus
-from tfnode.blocks import Augment, ODEBlock, with_solver
+from tfnode.blocks import Augment, ODEBlock
 from tfnode.callbacks import StepAdaption
+from tfnode.models import with_solver
 
 __version__ = "0.1.0"
 

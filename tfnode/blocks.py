@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfnode import integrate, solvers
@@ -103,7 +104,7 @@ class ODEBlock(keras.layers.Layer):
     @property
     def solver(self):
         """The solver at the present step size."""
-        if not self.built:
+        if self.unroll or not self.built:
             return self._solver
         return self._solver.with_step_size(float(self._step_size))
 
@@ -144,7 +145,7 @@ class ODEBlock(keras.layers.Layer):
     @property
     def num_steps(self):
         """Integer, the steps of one forward pass at the present step size."""
-        return int(self._grid().num_steps)
+        return self._static_grid().num_steps
 
     @property
     def nfe(self):
@@ -169,7 +170,9 @@ class ODEBlock(keras.layers.Layer):
         self._check_dtype(inputs)
         z0 = ops.cast(inputs, self.variable_dtype)
         if self.unroll:
-            z1 = integrate.solve_unrolled(self._field(training), z0, self._grid(), self._tableau)
+            z1 = integrate.solve_unrolled(
+                self._field(training), z0, self._static_grid(), self._tableau
+            )
         elif self._needs_discrete_adjoint(training):
             variables = self.field.trainable_variables
             z1 = integrate.solve_with_discrete_adjoint(
@@ -202,7 +205,7 @@ class ODEBlock(keras.layers.Layer):
         if not self.built:
             self.build(z.shape)
         z = ops.cast(z, self.variable_dtype)
-        return integrate.trajectory(self._field(False), z, self._grid(), self._tableau)
+        return integrate.trajectory(self._field(False), z, self._static_grid(), self._tableau)
 
     def numpy_field(self):
         """Returns the field as a function of `(t, z)` from NumPy arrays to a NumPy array."""
@@ -254,9 +257,12 @@ class ODEBlock(keras.layers.Layer):
         return cls(**config)
 
     def _grid(self):
-        if self.unroll:
-            return TimeGrid.static(self.t0, self.t1, self._solver.step_size)
         step_size = ops.convert_to_tensor(self._step_size)
+        return TimeGrid.from_step_size(self.t0, self.t1, step_size, self._max_num_steps)
+
+    def _static_grid(self):
+        """The grid of the present step size as NumPy numbers, by the arithmetic of the weight."""
+        step_size = np.dtype(self._step_size.dtype).type(self.solver.step_size)
         return TimeGrid.from_step_size(self.t0, self.t1, step_size, self._max_num_steps)
 
     def _field(self, training):
@@ -365,68 +371,6 @@ class Augment(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "extra_dims": self.extra_dims}
-
-
-def ode_blocks(model):
-    """Returns the `ODEBlock`s of a model, in order, nested models included."""
-    if isinstance(model, ODEBlock):
-        return [model]
-    return [block for layer in getattr(model, "layers", ()) for block in ode_blocks(layer)]
-
-
-def with_solver(model, solver):
-    """Returns a new model with another solver in every block, sharing every weight with `model`.
-
-    `model` is untouched, and so is its step size: the new model has step sizes of its own. It is
-    not compiled.
-
-    Examples:
-
-    >>> field = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(2)])
-    >>> model = keras.Sequential([keras.Input((2,)), ODEBlock(field, solvers.Euler(1 / 4))])
-    >>> fine = with_solver(model, solvers.RK4(1 / 32))
-    >>> fine.trainable_weights[0] is model.trainable_weights[0]
-    True
-
-    Args:
-        model: Functional or Sequential Keras model with at least one `ODEBlock`, also in nested
-            models, or an `ODEBlock`.
-        solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
-
-    Returns:
-        A new Keras model (an `ODEBlock` if one was given).
-
-    Raises:
-        ValueError: If the model has no `ODEBlock`, or is a subclassed model, whose layers cannot
-            be exchanged.
-    """
-    return replace_blocks(model, lambda block: block.with_solver(solver))
-
-
-def replace_blocks(model, replace):
-    """Returns a model that shares every layer but the blocks, and has `replace(block)` there."""
-    if isinstance(model, ODEBlock):
-        return replace(model)
-    if not ode_blocks(model):
-        raise ValueError(
-            "The model must have an `ODEBlock` whose solver can be exchanged. "
-            f"Received: model={model.name!r} of type {type(model).__name__}, with none among its "
-            "layers. Build it with `tfnode.ODEBlock`, as a functional or Sequential model."
-        )
-
-    def clone(layer):
-        if isinstance(layer, ODEBlock):
-            return replace(layer)
-        return replace_blocks(layer, replace) if ode_blocks(layer) else layer
-
-    try:
-        return keras.models.clone_model(model, clone_function=clone)
-    except ValueError as error:
-        raise ValueError(
-            "Only functional and Sequential models tell their layers, so that a block can be "
-            f"exchanged. Received: model={model.name!r} of type {type(model).__name__}. Build the "
-            f"model with the functional API. Keras says: {error}"
-        ) from error
 
 
 def _check_interval(t0, t1):

@@ -2,16 +2,15 @@
 
 import dataclasses
 import math
-import os
 import pathlib
-import tempfile
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfnode import adaption, solvers
-from tfnode.blocks import ode_blocks, replace_blocks
+from tfnode import adaption, export, solvers
+from tfnode.measure import Twin
+from tfnode.models import ode_blocks, replace_blocks
 
 
 class StepAdaption(keras.callbacks.Callback):
@@ -106,26 +105,26 @@ class StepAdaption(keras.callbacks.Callback):
 
     @property
     def nfe_per_iteration(self):
-        return self._training_nfe / self._training_iterations
+        return self._training_nfe / max(1, self._training_iterations)
 
     @property
     def nfe_per_iteration_with_checks(self):
-        return (self._training_nfe + self._checks_nfe) / self._training_iterations
+        return (self._training_nfe + self._checks_nfe) / max(1, self._training_iterations)
 
     def on_train_begin(self, logs=None):
         self._blocks = _adaptable_blocks(self.model)
         if self._export_dir is not None:
-            _check_export_dir(self._export_dir)
+            export.check_export_dir(self._export_dir)
         lengths = [block.length for block in self._blocks]
         self._rule = dataclasses.replace(
             self._rule, min_step_size=max(lengths) / 500, max_step_size=min(lengths)
         )
-        batch = next(self._batches)
         if not self._training_iterations:
-            self._assign(self._first_step_size(batch))
+            x, _ = next(self._batches)
+            self._assign(self._first_step_size(x))
         finest = min(self._rule.min_step_size, self._step_size)
-        self._train_twin = _Twin(self.model, finest, lambda solver, _: solver)
-        self._reference_twin = _Twin(self.model, finest, adaption.reference_solver)
+        self._train_twin = Twin(self.model, finest, lambda solver, _: solver)
+        self._reference_twin = Twin(self.model, finest, adaption.reference_solver)
         self._seen_iterations = self._iterations()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -144,16 +143,16 @@ class StepAdaption(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self._export_dir is not None:
             self._reference_twin.assign(self._step_size)
-            _export(self.model, self._export_dir / "train")
-            _export(self._reference_twin.model, self._export_dir / "reference")
+            export.export_saved_model(self.model, self._export_dir / "train")
+            export.export_saved_model(self._reference_twin.model, self._export_dir / "reference")
 
     def _iterations(self):
         return int(self.model.optimizer.iterations)
 
-    def _first_step_size(self, batch):
+    def _first_step_size(self, x):
         if self._initial_step_size != "auto":
             return min(self._initial_step_size, self._rule.max_step_size)
-        return max(min(_initial_step_sizes(self.model, batch[0])), self._rule.min_step_size)
+        return max(min(_initial_step_sizes(self.model, x)), self._rule.min_step_size)
 
     def _assign(self, step_size):
         for block in self._blocks:
@@ -217,35 +216,6 @@ class StepAdaption(keras.callbacks.Callback):
                 "callback's history stay as they are. Try a smaller learning rate, gradient "
                 "clipping (`clipnorm`), or a smaller step size."
             )
-
-
-class _Twin:
-    """A model that shares every weight of another, with solvers of its own, to measure with."""
-
-    def __init__(self, model, finest_step_size, choose_solver):
-        """`choose_solver(solver, length)` gives the twin's solver for a block's solver."""
-        self._choose = choose_solver
-        self._originals = ode_blocks(model)
-        self.model = replace_blocks(
-            model, lambda block: block.with_solver(self._solver(block, finest_step_size))
-        )
-        self._blocks = ode_blocks(self.model)
-        self._accuracy = _compiled(
-            lambda x, y: _accuracy(y, self.model(x, training=False), _threshold(model)),
-            model.jit_compile,
-        )
-
-    def assign(self, step_size):
-        """Takes the solver for a training step size; returns the evaluations of one pass."""
-        for block, original in zip(self._blocks, self._originals):
-            block.step_size = self._solver(original, step_size).step_size
-        return sum(block.nfe for block in self._blocks)
-
-    def accuracy(self, x, y):
-        return float(self._accuracy(x, y))
-
-    def _solver(self, block, step_size):
-        return self._choose(block.solver.with_step_size(step_size), block.length)
 
 
 class _InitialStep(keras.layers.Layer):
@@ -333,52 +303,8 @@ class _ArrayBatches:
 
     def __iter__(self):
         order = self._rng.permutation(len(self._x))
-        for start in range(0, len(order), self._batch_size):
+        # Full batches only, so that accuracies compare, unless there is no full one.
+        end = len(order) - len(order) % self._batch_size or len(order)
+        for start in range(0, end, self._batch_size):
             rows = order[start : start + self._batch_size]
             yield self._x[rows], self._y[rows]
-
-
-def _accuracy(y, outputs, threshold):
-    """The fraction of rows whose class is right, as Keras's metric "accuracy" understands it."""
-    if outputs.shape[-1] == 1:
-        predicted = ops.cast(outputs > threshold, "int32")
-        labels = ops.reshape(ops.cast(y, "int32"), ops.shape(predicted))
-    else:
-        predicted = ops.argmax(outputs, axis=-1)
-        one_hot = len(y.shape) == len(outputs.shape) and y.shape[-1] == outputs.shape[-1]
-        labels = ops.argmax(y, axis=-1) if one_hot else ops.reshape(y, ops.shape(predicted))
-    return ops.mean(ops.cast(ops.equal(predicted, ops.cast(labels, predicted.dtype)), "float32"))
-
-
-def _threshold(model):
-    """The decision threshold of a single output: 0 for logits, 1/2 for probabilities."""
-    return 0.0 if getattr(model.loss, "from_logits", False) else 0.5
-
-
-def _compiled(function, jit_compile):
-    """The function as one graph on TensorFlow, and without gradients on torch."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, jit_compile=jit_compile, reduce_retracing=True)
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.no_grad()(function)
-    return function
-
-
-def _check_export_dir(export_dir):
-    if export_dir.exists() and any(export_dir.iterdir()):
-        raise ValueError(
-            "`export_dir` must not exist yet or be empty, so that no model is overwritten. "
-            f"Received: export_dir={str(export_dir)!r}. Choose another directory."
-        )
-
-
-def _export(model, path):
-    """Writes a SavedModel beside its place and renames it when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-        model.export(os.path.join(beside, path.name), verbose=False)
-        os.replace(os.path.join(beside, path.name), path)

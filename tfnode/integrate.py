@@ -5,7 +5,6 @@ from the step size when the loop runs, so that one trace serves every step size.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ class TimeGrid:
     Args:
         t0: Float, the first time.
         t1: Float, the last time; `t1 < t0` integrates backwards.
-        h: Scalar tensor, the signed step size.
-        num_steps: int32 scalar tensor, the number of steps N.
+        h: Scalar tensor or NumPy scalar, the signed step size.
+        num_steps: int32 scalar tensor or integer, the number of steps N.
         max_num_steps: Integer, the static bound on N that XLA asks of a loop.
     """
 
@@ -39,32 +38,27 @@ class TimeGrid:
         Rounding must not add a step: the interval 1 at step size 1/10 takes 10 steps, not 11. A
         step size that is too small for `max_num_steps`, negative or NaN becomes the finest one:
         a compiled graph cannot raise, and the finest step is the safe side.
+
+        Args:
+            t0: Float.
+            t1: Float.
+            step_size: Scalar tensor, or a NumPy scalar for a grid of NumPy numbers.
+            max_num_steps: Integer.
         """
-        step_size = ops.convert_to_tensor(step_size)
+        xp = np if isinstance(step_size, np.generic) else ops
         length = abs(t1 - t0)
         finest = length / max_num_steps
-        step_size = ops.where(step_size > finest, step_size, finest)
-        dtype = backend.standardize_dtype(step_size.dtype)
-        num_steps = ops.ceil(length / step_size * (1 - _rounding(dtype)))
-        num_steps = ops.cast(ops.clip(num_steps, 1, max_num_steps), "int32")
+        step_size = xp.where(step_size > finest, step_size, finest)
+        rounding = 8 * float(np.finfo(backend.standardize_dtype(step_size.dtype)).eps)
+        num_steps = xp.clip(xp.ceil(length / step_size * (1 - rounding)), 1, max_num_steps)
+        num_steps = int(num_steps) if xp is np else ops.cast(num_steps, "int32")
         return cls(t0, t1, step_size if t1 > t0 else -step_size, num_steps, max_num_steps)
-
-    @classmethod
-    def static(cls, t0, t1, step_size):
-        """The grid of a step size that is a float and never changes, with Python numbers."""
-        num_steps = max(1, math.ceil(abs(t1 - t0) / step_size * (1 - _rounding("float64"))))
-        h = np.float64(step_size if t1 > t0 else -step_size)
-        return cls(t0, t1, h, num_steps, num_steps)
 
     def step(self, k, dtype):
         """Returns the start and the signed length of step `k`; the last step lands on `t1`."""
         t = self.t0 + ops.cast(k, self.h.dtype) * self.h
         dt = ops.where(k == self.num_steps - 1, self.t1 - t, self.h)
         return ops.cast(t, dtype), ops.cast(dt, dtype)
-
-
-def _rounding(dtype):
-    return 8 * float(np.finfo(dtype).eps)
 
 
 def runge_kutta_step(field, t, z, dt, tableau):
@@ -115,21 +109,21 @@ def solve(field, z0, grid, tableau):
 
 
 def solve_unrolled(field, z0, grid, tableau):
-    """Like `solve` with every step written into the graph; the number of steps is then fixed."""
+    """Like `solve` on a grid of NumPy numbers, with every step written into the graph."""
     z = z0
-    for k in range(int(grid.num_steps)):
+    for k in range(grid.num_steps):
         t, dt = grid.step(k, z.dtype)
         z = runge_kutta_step(field, t, z, dt, tableau)
     return z
 
 
 def trajectory(field, z0, grid, tableau):
-    """Returns the times `[N + 1]` and the states `[N + 1, ...]`, run eagerly."""
+    """Returns the times `[N + 1]` and the states `[N + 1, ...]` on a grid of NumPy numbers."""
     times, states = [grid.t0], [z0]
-    for k in range(int(grid.num_steps)):
+    for k in range(grid.num_steps):
         t, dt = grid.step(k, z0.dtype)
         states.append(runge_kutta_step(field, t, states[-1], dt, tableau))
-        times.append(grid.t1 if k == int(grid.num_steps) - 1 else float(t + dt))
+        times.append(grid.t1 if k == grid.num_steps - 1 else float(t + dt))
     return ops.convert_to_tensor(times, dtype=z0.dtype), ops.stack(states)
 
 

@@ -1,0 +1,294 @@
+"""Times tfnode against torchdiffeq, diffrax and its own floors, on the paper's architectures.
+
+    python scripts/benchmark.py --quick
+    python scripts/benchmark.py --cases energy checks --rounds 5 --out docs/results/benchmark.json
+
+Every measurement has a process of its own. The contestants of a comparison take turns, so that a
+slow minute of the machine hits them all: a ratio is the median over the rounds of the ratios
+within one. The small models get one core and one thread, MNIST gets all cores. tfnode and the
+peers are those that this Python imports; a peer that is not installed is named and left out.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+
+import benchmark_peers
+import runner
+from benchmark_peers import Job
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+PEERS = {
+    "torchdiffeq": ("torch", "torchdiffeq"),
+    "diffrax": ("jax", "diffrax", "equinox", "optax"),
+}
+STEPPERS = ("fit", "bare", *PEERS)
+
+# One thread each, as the runner has it; a single core, so that no contestant evades it.
+ONE_THREAD = {**runner._ONE_THREAD, "MKL_NUM_THREADS": "1"}
+EVERYWHERE = {
+    "KERAS_BACKEND": "tensorflow",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "JAX_PLATFORMS": "cpu",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+def main():
+    args = parse(sys.argv[1:])
+    if args.worker:
+        return work(Job(**json.loads(args.worker)))
+    report = {**description(), "results": []}
+    groups = [group for case in args.cases for group in CASES[case](args)]
+    for result in run_all(groups, args.rounds):
+        report["results"].append(result)
+        report["targets"] = targets(report["results"])
+        runner.write_json(pathlib.Path(args.out), report)
+    print(steps_table(report["results"]), targets_table(report["targets"]), sep="\n\n")
+    return int(any("failed" in result.get("error", "") for result in report["results"]))
+
+
+# === Cases: each returns groups of jobs; the jobs of a group take turns ===
+def energy(args):
+    return [[small(args, "energy", c, k) for c in STEPPERS] for k in (8, 64, 256)]
+
+
+def spheres(args):
+    return [[small(args, "spheres", c, 64, "concentric_spheres_2d") for c in STEPPERS]]
+
+
+def mnist(args):
+    return [[images(args, "mnist", c, k) for c in (*STEPPERS, "convolutions")] for k in (2, 16)]
+
+
+def memory(args):
+    return [[dataclasses.replace(images(args, "memory", "fit", k), steps=1) for k in (4, 64)]]
+
+
+def first_step(args):
+    """A warm-up of one step: the time from the call of `fit` to its end."""
+    jobs = [small(args, "first_step", "fit", k) for k in (8, 64, 256)]
+    return [[dataclasses.replace(job, steps=1, steps_per_execution=1) for job in jobs]]
+
+
+def traces(args):
+    return [[small(args, "traces", "traces", 8)]]
+
+
+def checks(args):
+    """`replay` follows the step sizes of the `adaption` before it, without its checks."""
+    jobs = [small(args, "checks", c, 32) for c in ("adaption", "replay")]
+    return [[dataclasses.replace(j, steps=args.iterations, steps_per_execution=50) for j in jobs]]
+
+
+CASES = {f.__name__: f for f in (energy, spheres, mnist, memory, first_step, traces, checks)}
+
+
+def small(args, case, contestant, num_steps, model="energy_landscape"):
+    # About the same number of evaluations for every K, in whole executions of `fit`.
+    execution = min(50, args.steps)
+    steps = execution * -(-args.steps * 64 // (num_steps * execution))
+    return Job(case, contestant, model, num_steps, 128, steps, execution, one_core=True)
+
+
+def images(args, case, contestant, num_steps):
+    steps = max(1, args.mnist_steps * 16 // num_steps)
+    batch = 8 if args.quick else 256
+    return Job(case, contestant, "mnist", num_steps, batch, steps, 1, one_core=False)
+
+
+# === Processes ===
+def run_all(groups, rounds):
+    """Yields the result of every job, round by round."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=rounds * sum(len(group) for group in groups))
+        for group in groups:
+            for number in range(rounds):
+                schedule = ()
+                for job in group:
+                    name = f"{job.case} K={job.num_steps} {job.contestant} {number + 1}/{rounds}"
+                    progress.update(task, description=name)
+                    measured = run_one(dataclasses.replace(job, schedule=schedule))
+                    schedule = measured.get("schedule", ())
+                    yield {**dataclasses.asdict(job), "round": number, **measured}
+                    progress.advance(task)
+
+
+def run_one(job):
+    """Measures a job in a process of its own; returns its results or an `error`."""
+    absent = [n for n in PEERS.get(job.contestant, ()) if importlib.util.find_spec(n) is None]
+    if absent:
+        return {"error": f"not installed: {', '.join(absent)}"}
+    command = [sys.executable, __file__, "--worker", json.dumps(dataclasses.asdict(job))]
+    process = subprocess.run(command, env=environment(job), capture_output=True, text=True)
+    if process.returncode:
+        sys.stderr.write(process.stderr)
+        return {"error": f"failed with exit status {process.returncode}"}
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def environment(job):
+    variables = {k: v for k, v in os.environ.items() if k not in ONE_THREAD} | EVERYWHERE
+    if job.one_core:
+        variables |= ONE_THREAD
+    if job.contestant == "diffrax" and job.one_core:
+        variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    if job.model == "concentric_spheres_2d":
+        # As in `experiments.ENVIRONMENT`, which cannot be imported without TensorFlow.
+        variables["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    return variables
+
+
+def work(job):
+    """The worker: pins itself before any framework counts the cores."""
+    if job.one_core and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    print(json.dumps(benchmark_peers.measure(job)))
+
+
+# === Results ===
+def targets(results):
+    """Rows of a measure, its value and the target that it must not exceed."""
+    rows = []
+
+    def row(measure, value, target=None):
+        if value is not None:
+            met = None if target is None else value <= target
+            rows.append({"measure": measure, "value": value, "target": target, "met": met})
+
+    for case, k in {(r["case"], r["num_steps"]): None for r in results if r["case"] in MODELS}:
+        of = lambda contestant, case=case, k=k: values(results, case, k, contestant)
+        goals = {"bare": 1.25, "convolutions": 1.45}
+        if case == "energy" and k >= 64:
+            goals |= {"torchdiffeq": 1 / 4, "diffrax": 2 / 3}
+        for other in ("bare", "convolutions", *PEERS):
+            row(f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other))
+    for field in ("peak_bytes", "peak_increase_bytes"):
+        fine, coarse = (values(results, "memory", k, "fit", field) for k in (64, 4))
+        row(f"MNIST {field}: K=64 / K=4", ratio(fine, coarse), 1.1)
+    for k in (8, 64, 256):
+        first = values(results, "first_step", k, "fit", "first_seconds")
+        row(f"first step K={k}: s", statistics.median(first) if first else None, 2.0)
+    traced = values(results, "traces", 8, "traces", "traces")
+    row("traces while the step size changes 20 times", max(traced) if traced else None, 1)
+    for field in ("seconds", "steady_seconds"):
+        both = (values(results, "checks", 32, c, field) for c in ("adaption", "replay"))
+        share = ratio(*both)
+        row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)
+    return rows
+
+
+MODELS = ("energy", "spheres", "mnist")
+
+
+def values(results, case, num_steps, contestant, field="seconds_per_step"):
+    """A field of the measurements of a contestant, in the order of the rounds."""
+    key = (case, num_steps, contestant)
+    same = [r for r in results if (r["case"], r["num_steps"], r["contestant"]) == key]
+    return [r[field] for r in same if field in r]
+
+
+def ratio(a, b):
+    """The median over the rounds of the ratios within a round; None without measurements."""
+    return statistics.median(x / y for x, y in zip(a, b)) if a and b else None
+
+
+def steps_table(results):
+    """Every contestant's training step, as Markdown."""
+    lines = [
+        "| case | K | contestant | ms a step | rounds | peak MB | increase MB |",
+        "|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for case, k, contestant in {(r["case"], r["num_steps"], r["contestant"]): 0 for r in results}:
+        of = lambda field, key=(case, k, contestant): values(results, *key, field)
+        if seconds := of("seconds_per_step"):
+            ms = [f"{1e3 * f(seconds):.2f}" for f in (statistics.median, min, max)]
+            mb = [f"{statistics.median(of(f)) / 1e6:.0f}" for f in PEAKS]
+            cells = (ms[0], f"{ms[1]} - {ms[2]}", *mb)
+        elif errors := of("error"):
+            cells = (errors[0], "", "", "")
+        else:
+            continue
+        lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+PEAKS = ("peak_bytes", "peak_increase_bytes")
+
+
+def targets_table(rows):
+    lines = ["| measure | value | target | met |", "|---|---:|---:|---|"]
+    for r in rows:
+        target = "" if r["target"] is None else f"<= {r['target']:.3g}"
+        met = {None: "", True: "yes", False: "no"}[r["met"]]
+        lines.append(f"| {r['measure']} | {r['value']:.3g} | {target} | {met} |")
+    return "\n".join(lines)
+
+
+def description():
+    """The command, the versions and the machine that the results depend on."""
+    packages = ("tensorflow", "keras", "numpy", "jaxlib", *(n for p in PEERS.values() for n in p))
+    present = [name for name in packages if importlib.util.find_spec(name)]
+    git = ["git", "describe", "--always", "--dirty"]
+    here = pathlib.Path(__file__).parent
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "commit": subprocess.run(git, cwd=here, capture_output=True, text=True).stdout.strip(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in present},
+        },
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gb": round(memory / 1e9, 1),
+        },
+    }
+
+
+def processor():
+    """The name of the processor, which `platform` does not tell on Linux."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=400, help="small models, at K = 64")
+    parser.add_argument("--mnist-steps", type=int, default=2, help="at K = 16")
+    parser.add_argument("--iterations", type=int, default=5000, help="of the case checks")
+    parser.add_argument("--out", default="docs/results/benchmark.json")
+    parser.add_argument("--quick", action="store_true", help="tiny numbers, to see it run")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.rounds, args.steps, args.mnist_steps, args.iterations = 1, 5, 1, 300
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

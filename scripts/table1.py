@@ -1,0 +1,167 @@
+"""From finished runs to Table 1: the critical step, means over seeds, and the printed table."""
+
+import csv
+import io
+import statistics
+
+# Table 1 of the paper: NFE and accuracy (mean and standard deviation, in percent).
+PAPER = {
+    "concentric_spheres_2d": ("65-129", (99.2, 0.8), 100.5, (98.9, 0.6)),
+    "energy_landscape": ("33-65", (79.0, 2.6), 43.3, (76.5, 1.6)),
+    "mnist": ("9-16", (96.5, 0.2), 9.8, (95.6, 0.5)),
+    "cifar10": ("17-33", (54.7, 0.3), 21.9, (55.0, 0.8)),
+}
+NAMES = {
+    "concentric_spheres_2d": "Concentric spheres 2d",
+    "energy_landscape": "Three Minima",
+    "mnist": "MNIST",
+    "cifar10": "Cifar10",
+}
+SOLVERS = ("train_solver", "reference", "rk4_fine")
+
+
+def row(model, results, threshold=0.1):
+    """Returns one row of the table from the results of a model's runs.
+
+    The critical step is found as a check of step adaption finds it, on the whole test set: a
+    number of steps is valid if the accuracies of the training solver and of its reference differ
+    by at most `threshold` in the mean over the seeds, and so for every finer step of the grid.
+    """
+    trained = [result for result in results if "error" not in result]
+    counts = sorted({r["run"]["num_steps"] for r in trained if r["run"]["num_steps"]})
+    grid = [summary([r for r in trained if r["run"]["num_steps"] == k], k) for k in counts]
+    adapted = [r for r in trained if r["run"]["num_steps"] is None]
+    return {
+        "model": model,
+        "grid": grid,
+        "critical": critical_step(grid, threshold),
+        "adaption": summary(adapted, None) if adapted else None,
+        "failed": [r["run"] | {"error": r["error"]} for r in results if "error" in r],
+    }
+
+
+def summary(results, num_steps):
+    """Returns means and standard deviations over the seeds, accuracies in percent."""
+    accuracies = [r["accuracy"] for r in results]
+    gaps = [abs(a["train_solver"] - a["reference"]) for a in accuracies]
+    nfe = {
+        key: statistics.mean(r[key] for r in results)
+        for key in ("nfe_per_iteration", "nfe_per_iteration_with_checks")
+        if key in results[0]
+    }
+    return {
+        "num_steps": num_steps,
+        "seeds": len(results),
+        **{name: mean_std([100 * a[name] for a in accuracies]) for name in SOLVERS},
+        "gap": statistics.mean(gaps),
+        **nfe,
+    }
+
+
+def mean_std(values):
+    """Returns the mean and the sample standard deviation (0 for a single value)."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def critical_step(grid, threshold):
+    """Returns the numbers of steps below and above the critical one; None beyond the grid."""
+    below, above = None, None
+    for entry in sorted(grid, key=lambda entry: entry["num_steps"], reverse=True):
+        if entry["gap"] > threshold:
+            below = entry["num_steps"]
+            break
+        above = entry["num_steps"]
+    return below, above
+
+
+HEADER = (
+    "Data set",
+    "",
+    "Grid NFE",
+    "accuracy %",
+    "under RK4 %",
+    "Adaption NFE",
+    "with checks",
+    "accuracy %",
+    "under RK4 %",
+)
+
+
+def lines(rows):
+    """Returns the cells of the table, the paper's line and ours for each row."""
+    table = []
+    for r in rows:
+        grid_nfe, grid_accuracy, nfe, accuracy = PAPER[r["model"]]
+        name = NAMES[r["model"]]
+        paper = (grid_nfe, percent(grid_accuracy), "", f"{nfe}", "", percent(accuracy), "")
+        table.append((name, "paper", *paper))
+        table.append((name, "ours", *_grid_cells(r), *_adaption_cells(r["adaption"])))
+    return table
+
+
+def _grid_cells(r):
+    below, above = r["critical"]
+    if not r["grid"]:
+        return ("", "", "")
+    if above is None:
+        return (f"> {below}", "none valid", "none valid")
+    entry = next(entry for entry in r["grid"] if entry["num_steps"] == above)
+    nfe = f"{below}-{above}" if below else f"<= {above}"
+    return (nfe, percent(entry["train_solver"]), percent(entry["rk4_fine"]))
+
+
+def _adaption_cells(entry):
+    if entry is None:
+        return ("", "", "", "")
+    return (
+        f"{entry['nfe_per_iteration']:.1f}",
+        f"{entry['nfe_per_iteration_with_checks']:.1f}",
+        percent(entry["train_solver"]),
+        percent(entry["rk4_fine"]),
+    )
+
+
+def percent(mean_and_std):
+    return "{:.1f} ± {:.1f}".format(*mean_and_std)
+
+
+def markdown(header, cells):
+    """Returns a Markdown table, its columns padded so that it reads in a terminal too."""
+    widths = [max(map(len, column)) for column in zip(header, *cells)]
+    rule = ["-" * width for width in widths]
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths)] for line in (header, rule, *cells)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def grid_lines(rows):
+    """Returns the cells of the whole grid: a line for each model and number of steps."""
+    return [
+        (
+            NAMES[r["model"]],
+            str(entry["num_steps"]),
+            str(entry["seeds"]),
+            *(percent(entry[name]) for name in SOLVERS),
+            f"{100 * entry['gap']:.1f}",
+        )
+        for r in rows
+        for entry in r["grid"]
+    ]
+
+
+GRID_HEADER = (
+    "Data set",
+    "Steps",
+    "Seeds",
+    "accuracy %",
+    "under reference %",
+    "under RK4 %",
+    "gap to reference",
+)
+
+
+def comma_separated(header, cells):
+    text = io.StringIO()
+    csv.writer(text).writerows([header, *cells])
+    return text.getvalue()

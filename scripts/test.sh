@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Installs into .venv, checks the style and runs the tests; arguments are passed to pytest.
+set -euo pipefail
+. "$(dirname "$0")/venv.sh" test
+export TF_CPP_MIN_LOG_LEVEL=3
+ruff check .
+ruff format --check .
+exec python -m pytest "$@"

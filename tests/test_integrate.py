@@ -1,0 +1,271 @@
+"""The grid, the step and the loop: orders, exact numbers of steps, exact evaluation counts."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.integrate
+import tensorflow as tf
+from keras import ops
+from problems import LINEAR, LOGISTIC, PROBLEMS, TIME_DEPENDENT
+
+from tfnode import ODEBlock, integrate, solvers, tableaus
+from tfnode.integrate import TimeGrid
+
+TABLEAUS = [
+    tableaus.EULER,
+    tableaus.MIDPOINT,
+    tableaus.HEUN,
+    tableaus.RK4,
+    tableaus.RK38,
+    tableaus.FEHLBERG21,
+    tableaus.BOGACKI_SHAMPINE32,
+    tableaus.DORMAND_PRINCE54,
+]
+
+all_tableaus = pytest.mark.parametrize("tableau", TABLEAUS, ids=lambda tableau: tableau.name)
+
+
+def errors(problem, tableau, counts):
+    """Errors at `t1` of the looped solve in float64, from one trace for all step sizes."""
+    length = abs(problem.t1 - problem.t0)
+    z0, z1 = problem.state(problem.t0), problem.solution(problem.t1)
+
+    @tf.function
+    def solve(step_size):
+        grid = TimeGrid.from_step_size(problem.t0, problem.t1, step_size, 512)
+        return integrate.solve(problem.field, z0, grid, tableau)
+
+    steps = [length / n for n in counts]
+    found = [solve(tf.constant(h, tf.float64)).numpy()[0] for h in steps]
+    assert solve.experimental_get_tracing_count() == 1
+    return np.log(steps), np.log([np.linalg.norm(z - z1) for z in found])
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [*PROBLEMS, LINEAR.backwards(), TIME_DEPENDENT.backwards()],
+    ids=lambda problem: problem.name,
+)
+@all_tableaus
+def test_order_of_convergence(tableau, problem):
+    # Fine enough for the leading term, coarse enough to stay above rounding.
+    counts = (64, 128, 256, 512) if tableau.order < 3 else (20, 40, 80, 160)
+    slope = np.polyfit(*errors(problem, tableau, counts), 1)[0]
+    assert abs(slope - tableau.order) < 0.1
+
+
+def test_loops_and_trajectory_agree():
+    """Three ways through the same steps: looped, unrolled, and with every state kept."""
+    problem, z0 = TIME_DEPENDENT, TIME_DEPENDENT.state(0.5)
+    grid = TimeGrid.static(problem.t0, problem.t1, 0.3)
+    looped = integrate.solve(problem.field, z0, grid, tableaus.RK38)
+    unrolled = integrate.solve_unrolled(problem.field, z0, grid, tableaus.RK38)
+    times, states = integrate.trajectory(problem.field, z0, grid, tableaus.RK38)
+    np.testing.assert_array_equal(looped, unrolled)
+    np.testing.assert_array_equal(looped, states[-1])
+    np.testing.assert_array_equal(states[0], z0)
+    assert (len(times), len(states)) == (8, 8)
+    assert (times[0], times[-1]) == (0.5, 2.5)
+
+
+# === The number of steps ===
+
+
+def num_steps(length, step_size, dtype, t0=0.0):
+    step_size = ops.convert_to_tensor(step_size, dtype=dtype)
+    return int(TimeGrid.from_step_size(t0, t0 + length, step_size, 10_000).num_steps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("length", [1.0, -1.0, 0.7])
+def test_step_of_one_nth_takes_n_steps(length, dtype):
+    counts = range(1, 501)
+    assert [num_steps(length, abs(length) / n, dtype) for n in counts] == list(counts)
+
+
+def test_static_step_of_one_nth_takes_n_steps():
+    counts = range(1, 501)
+    assert [TimeGrid.static(0.0, 1.0, 1 / n).num_steps for n in counts] == list(counts)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_protection_against_rounding_hides_no_step(dtype):
+    """A step that is shorter by more than rounding does take one step more."""
+    assert [num_steps(1.0, (1 - 1e-5) / n, dtype) for n in (1, 10, 500)] == [2, 11, 501]
+    assert [num_steps(1.0, (1 + 1e-5) / n, dtype) for n in (1, 10, 500)] == [1, 10, 500]
+    assert num_steps(1.0, 0.3, dtype) == 4
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0, -0.5, -np.inf, 1e-9, 1 / 513])
+def test_bad_step_size_becomes_the_finest(bad):
+    grid = TimeGrid.from_step_size(1.0, 3.0, ops.convert_to_tensor(bad, dtype="float32"), 512)
+    assert int(grid.num_steps) == 512
+    assert float(grid.h) == 2 / 512
+
+
+def test_too_long_a_step_becomes_one_step_that_lands_on_t1():
+    """The weight may hold anything: a loaded file or an optimizer does not ask the setter."""
+    for step_size in (5.0, np.inf):
+        step_size = ops.convert_to_tensor(step_size, dtype="float64")
+        grid = TimeGrid.from_step_size(0.0, 1.0, step_size, 512)
+        z1 = integrate.solve(lambda t, z: ops.ones_like(z), ops.zeros((1,)), grid, tableaus.EULER)
+        assert int(grid.num_steps) == 1
+        assert float(z1[0]) == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 2.5), (3.0, 1.0)])
+def test_last_step_lands_on_t1(t0, t1, dtype):
+    for step_size in (0.3, 3 / 8, 1 / 7, 0.1):
+        step_size = ops.convert_to_tensor(step_size, dtype=dtype)
+        grid = TimeGrid.from_step_size(t0, t1, step_size, 512)
+        t, dt = grid.step(grid.num_steps - 1, dtype)
+        assert float(t + dt) == t1
+        # Every other step has the full length, and starts at a multiple of it.
+        t, dt = grid.step(ops.convert_to_tensor(2), dtype)
+        assert float(dt) == float(grid.h)
+        assert float(t) == float(t0 + 2 * grid.h)
+
+
+@pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.0), (1.0, 0.0), (-2.0, 0.5)])
+@all_tableaus
+def test_clipped_step_integrates_a_constant_exactly(tableau, t0, t1):
+    # 3/8 is a binary fraction, so every partial sum is exact and nothing else can hide.
+    grid = TimeGrid.static(t0, t1, 3 / 8)
+    z0 = ops.zeros((1, 1), dtype="float64")
+    z1 = integrate.solve(lambda t, z: ops.ones_like(z), z0, grid, tableau)
+    if tableau.order < 3:
+        assert float(z1[0, 0]) == t1 - t0
+    else:  # the weights are no binary fractions
+        np.testing.assert_allclose(z1, [[t1 - t0]], rtol=1e-15)
+
+
+# === One step ===
+
+
+@all_tableaus
+def test_step_works_on_numpy(tableau):
+    z = np.array([[1.0, -2.0], [0.5, 3.0]], "float32")
+    z1 = integrate.runge_kutta_step(lambda t, z: -z, 0.0, z, 0.5, tableau)
+    assert type(z1) is np.ndarray
+    assert z1.dtype == np.float32
+    # The stability function of these methods is the Taylor polynomial of exp up to the order;
+    # the higher terms belong to the three embedded pairs.
+    higher = {
+        "fehlberg21": [255 / 256 / 2 / 512],
+        "bogacki_shampine32": [],
+        "dormand_prince54": [1 / 600],
+    }
+    terms = [1 / np.prod(np.arange(1.0, p + 1)) for p in range(tableau.order + 1)]
+    terms += higher.get(tableau.name, [])
+    factor = sum(term * (-0.5) ** p for p, term in enumerate(terms))
+    np.testing.assert_allclose(z1, factor * z, rtol=1e-6)
+
+
+def test_step_is_the_classical_method():
+    """Hairer et al., table II.1.2, written out for a field that depends on time."""
+
+    def field(t, z):
+        return np.sin(z) + t**2
+
+    t, z, h = 0.3, np.array([0.7]), 0.25
+    k1 = field(t, z)
+    k2 = field(t + h / 2, z + h / 2 * k1)
+    k3 = field(t + h / 2, z + h / 2 * k2)
+    k4 = field(t + h, z + h * k3)
+    found = integrate.runge_kutta_step(field, t, z, h, tableaus.RK4)
+    np.testing.assert_allclose(found, z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), rtol=1e-15)
+
+
+def test_agrees_with_scipy():
+    """A nonlinear oscillator with forcing, which has no closed form."""
+
+    def field(t, z, stack=ops.stack, cos=ops.cos):
+        x, v = z[..., 0], z[..., 1]
+        return stack([v, (1 - x**2) * v - x + 0.5 * cos(t)], axis=-1)
+
+    z0 = np.array([0.5, -1.0])
+    expected = scipy.integrate.solve_ivp(
+        lambda t, z: field(t, z, np.stack, np.cos), (0, 3), z0, "DOP853", rtol=1e-12, atol=1e-12
+    ).y[:, -1]
+    for tableau, step_size, tolerance in (
+        (tableaus.RK4, 1 / 200, 1e-8),
+        (tableaus.RK38, 1 / 200, 1e-8),
+        (tableaus.DORMAND_PRINCE54, 1 / 100, 1e-10),
+    ):
+        grid = TimeGrid.static(0.0, 3.0, step_size)
+        solve = tf.function(lambda z, g=grid, t=tableau: integrate.solve(field, z, g, t))
+        np.testing.assert_allclose(solve(tf.constant(z0)), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_state_keeps_its_dtype(dtype):
+    for problem in (LOGISTIC, TIME_DEPENDENT):
+        z0 = problem.state(problem.t0, dtype)
+        step_size = ops.convert_to_tensor(0.25, dtype=dtype)
+        grid = TimeGrid.from_step_size(problem.t0, problem.t1, step_size, 512)
+        z1 = integrate.solve(problem.field, z0, grid, tableaus.DORMAND_PRINCE54)
+        assert keras.backend.standardize_dtype(z1.dtype) == dtype
+        np.testing.assert_allclose(z1, problem.state(problem.t1, dtype), rtol=1e-5)
+
+
+# === Evaluations, counted where they run ===
+
+
+class CountingField(keras.layers.Layer):
+    """Adds one to a TensorFlow variable each time it runs, not each time it is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.executions = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.traces = 0
+
+    def call(self, z):
+        self.traces += 1
+        self.executions.assign_add(1)
+        return -z
+
+    def count(self, function, *args):
+        self.executions.assign(0)
+        function(*args)
+        return int(self.executions)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "training", "passes"),
+    # The discrete adjoint runs each step once more on the way back.
+    [("discrete_adjoint", False, 1), ("backprop", True, 1), ("discrete_adjoint", True, 2)],
+)
+@pytest.mark.parametrize(
+    ("solver", "stages"),
+    [
+        (solvers.Euler(1 / 10), 1),
+        (solvers.RK4(1 / 10), 4),
+        (solvers.RungeKutta(1 / 10, tableaus.DORMAND_PRINCE54), 7),
+    ],
+    ids=["euler", "rk4", "dormand_prince54"],
+)
+def test_evaluations_are_steps_times_stages(solver, stages, gradient, training, passes):
+    field = CountingField()
+    block = ODEBlock(field, solver, gradient=gradient)
+    block.build((None, 2))
+
+    @tf.function
+    def run(z):
+        if not training:
+            return block(z)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = ops.sum(block(z, training=True))
+        return tape.gradient(loss, z)
+
+    z = tf.ones((3, 2))
+    run(z)
+    traces = field.traces
+    for step_size, steps in ((1 / 10, 10), (0.3, 4), (1.0, 1), (1 / 500, 500), (1 / 7, 7)):
+        block.step_size = step_size
+        assert field.count(run, z) == passes * steps * stages
+        assert (block.num_steps, block.nfe) == (steps, steps * stages)
+    # All of that without a new trace, which is why a Python counter would have stood still.
+    assert field.traces == traces
+    assert run.experimental_get_tracing_count() == 1

@@ -1,0 +1,65 @@
+"""The accuracy of one model under other solvers and step sizes, measured without touching it."""
+
+import keras
+from keras import ops
+
+from tfnode.models import ode_blocks, replace_blocks
+
+
+class Twin:
+    """A model that shares every weight of another, with solvers of its own, to measure with."""
+
+    def __init__(self, model, finest_step_size, choose_solver):
+        """`choose_solver(solver, length)` gives the twin's solver for a block's solver."""
+        self._choose = choose_solver
+        self._originals = ode_blocks(model)
+        self.model = replace_blocks(
+            model, lambda block: block.with_solver(self._solver(block, finest_step_size))
+        )
+        self._blocks = ode_blocks(self.model)
+        self._accuracy = compiled(
+            lambda x, y: accuracy(y, self.model(x, training=False), decision_threshold(model)),
+            model.jit_compile,
+        )
+
+    def assign(self, step_size):
+        """Takes the solver for a training step size; returns the evaluations of one pass."""
+        for block, original in zip(self._blocks, self._originals):
+            block.step_size = self._solver(original, step_size).step_size
+        return sum(block.nfe for block in self._blocks)
+
+    def accuracy(self, x, y):
+        return float(self._accuracy(x, y))
+
+    def _solver(self, block, step_size):
+        return self._choose(block.solver.with_step_size(step_size), block.length)
+
+
+def accuracy(y, outputs, threshold):
+    """The fraction of rows whose class is right, as Keras's metric "accuracy" understands it."""
+    if outputs.shape[-1] == 1:
+        predicted = ops.cast(outputs > threshold, "int32")
+        labels = ops.reshape(ops.cast(y, "int32"), ops.shape(predicted))
+    else:
+        predicted = ops.argmax(outputs, axis=-1)
+        one_hot = len(y.shape) == len(outputs.shape) and y.shape[-1] == outputs.shape[-1]
+        labels = ops.argmax(y, axis=-1) if one_hot else ops.reshape(y, ops.shape(predicted))
+    return ops.mean(ops.cast(ops.equal(predicted, ops.cast(labels, predicted.dtype)), "float32"))
+
+
+def decision_threshold(model):
+    """The decision threshold of a single output: 0 for logits, 1/2 for probabilities."""
+    return 0.0 if getattr(model.loss, "from_logits", False) else 0.5
+
+
+def compiled(function, jit_compile):
+    """The function as one graph on TensorFlow, and without gradients on torch."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=jit_compile, reduce_retracing=True)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.no_grad()(function)
+    return function
