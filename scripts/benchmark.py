@@ -34,8 +34,13 @@ PEERS = {
 }
 STEPPERS = ("fit", "bare", *PEERS)
 
-# One thread each, as the runner has it; a single core, so that no contestant evades it.
-ONE_THREAD = {**runner._ONE_THREAD, "MKL_NUM_THREADS": "1"}
+# As the runner starts its workers; a single core besides, so that no contestant evades it.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
 EVERYWHERE = {
     "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "-1",

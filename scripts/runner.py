@@ -4,7 +4,7 @@ A run is a frozen value with a `path` (relative, of its JSON file) and a `cost` 
 file that exists is a finished run and is never run again.
 """
 
-import contextlib
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 
-import joblib
+from joblib.externals.loky import ProcessPoolExecutor
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 # One thread for each process: these models are too small to gain from a second one.
@@ -41,28 +41,25 @@ def run_all(function, runs, out, jobs, title, environment=None):
         _progress_file(out, run).unlink(missing_ok=True)
     # The longest first, so that no core is left with a long run at the end.
     pending.sort(key=lambda run: run.cost, reverse=True)
-    with _worker_environment(environment or {}), _progress(runs, out, title):
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-        for _ in parallel(joblib.delayed(_run_one)(function, run, out) for run in pending):
-            pass
+    executor = ProcessPoolExecutor(
+        jobs, initializer=_ignore_interrupts, env=_WORKER_ENVIRONMENT | (environment or {})
+    )
+    with _progress(runs, out, title):
+        try:
+            futures = [executor.submit(_run_one, function, run, out) for run in pending]
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        finally:
+            # Nobody waits for runs under way when one failed or Ctrl-C was pressed.
+            executor.shutdown(kill_workers=True)
 
 
-@contextlib.contextmanager
-def _worker_environment(environment):
-    """New workers start with these variables, and end with the context."""
-    before = dict(os.environ)
-    os.environ.update(_WORKER_ENVIRONMENT | environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        joblib.externals.loky.get_reusable_executor().shutdown(kill_workers=True)
+def _ignore_interrupts():
+    # Ctrl-C reaches the whole process group; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_one(function, run, out):
-    # Ctrl-C reaches the whole process group; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     progress_file = _progress_file(out, run)
     progress_file.parent.mkdir(parents=True, exist_ok=True)
     try:

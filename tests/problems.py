@@ -68,12 +68,14 @@ TIME_DEPENDENT = Problem(
     "time_dependent",
     lambda t, z: z * ops.cos(t),
     lambda t: 2 * np.exp([np.sin(t)]),
-    t0=0.5,
-    t1=2.5,
+    t1=2.0,
 )
 
 LOGISTIC = Problem(
-    "logistic", lambda t, z: z * (1 - z), lambda t: 1 / (1 + 4 * np.exp([-t])), t1=2.0
+    "logistic",
+    lambda t, z: 3 * z * (1 - z),
+    lambda t: 1 / (1 + 4 * np.exp([-3 * t])),
+    t1=2.0,
 )
 
 PROBLEMS = (LINEAR, TIME_DEPENDENT, LOGISTIC)

@@ -1,0 +1,617 @@
+"""`StepAdaption` through `fit`, on frozen linear models whose every decision is known by hand.
+
+The field is `rate * z`, the state 1, and class 1 is predicted where the solution exceeds `level`.
+The learning rate is 0, so what a check sees depends on the solver alone.
+"""
+
+import csv
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import tfnode
+from tfnode.adaption import StepRule, initial_step_size, next_step, reference_solver
+
+KEYS = (
+    "iteration",
+    "step_size",
+    "num_steps",
+    "nfe",
+    "train_accuracy",
+    "reference_accuracy",
+    "action",
+)
+X = np.ones((8, 1), "float32")
+ZEROS, ONES = np.zeros(8, "int64"), np.ones(8, "int64")
+
+
+@keras.saving.register_keras_serializable("tfnode_tests")
+class Linear(keras.layers.Layer):
+    """The field `rate * z`, which notes each of its calls in training: these are traces."""
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.traces = 0
+
+    def call(self, z, training=None):
+        self.traces += bool(training)
+        return self.rate * z
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+def frozen(rate=-0.5, level=0.0, t1=(1.0,), solver="euler", **options):
+    """A frozen model with a block for each `t1`, which predicts class 1 above `level`."""
+    z = inputs = keras.Input((1,))
+    for i, end in enumerate(t1):
+        z = tfnode.ODEBlock(Linear(rate), solver, t1=end, name=f"ode_{i}")(z)
+    logits = keras.layers.Dense(2, name="logits")
+    model = keras.Model(inputs, logits(z))
+    logits.set_weights([np.array([[-1.0, 1.0]]), np.array([level, -level])])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"], **options)
+    return model
+
+
+def fit(model, callback, y=ONES, iterations=4, epochs=1, more=()):
+    """Trains for `epochs` epochs of `iterations` iterations, each on the whole of `X`."""
+    batches = tf.data.Dataset.from_tensors((X, y)).repeat(iterations)
+    callbacks = [callback, *more]
+    return model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
+
+
+def ode_blocks(model):
+    return [layer for layer in model.layers if isinstance(layer, tfnode.ODEBlock)]
+
+
+def rounded(step_size):
+    """What the weight's single precision makes of a step size."""
+    return float(np.float32(step_size))
+
+
+def num_steps(step_size, length=1.0):
+    # A step size is single precision, so that 1/10 is not quite 1/10.
+    return math.ceil(length / step_size - 1e-4)
+
+
+def columns(callback, *names):
+    return [tuple(record[name] for name in names) for record in callback.history]
+
+
+def recomputed_nfe(callback, model, iterations, first_iteration=0):
+    """The evaluations of training and of the checks, from the history and the solvers alone."""
+    blocks = ode_blocks(model)
+
+    def nfe(step_size, choose=lambda solver, length: solver):
+        chosen = [(choose(b.solver.with_step_size(step_size), b.length), b.length) for b in blocks]
+        return sum(num_steps(s.step_size, n) * s.tableau.num_stages for s, n in chosen)
+
+    training = checks = 0
+    before, rule = first_iteration, StepRule(max_step_size=min(b.length for b in blocks))
+    for record in callback.history:
+        training += (record["iteration"] - before) * nfe(record["step_size"])
+        before = record["iteration"]
+        checks += nfe(record["step_size"]) + nfe(record["step_size"], reference_solver)
+        gap = abs(record["train_accuracy"] - record["reference_accuracy"])
+        proposed = min(rule.growth * record["step_size"], rule.max_step_size)
+        if gap <= rule.threshold and proposed > record["step_size"]:
+            checks += nfe(rounded(proposed))
+    training += (iterations - before) * sum(block.nfe for block in blocks)
+    return training / iterations, (training + checks) / iterations
+
+
+# Labels 0 where Euler's (1 - 3h)^N is negative, as at h = 1 and above h = 2/3, with its clipped
+# second step. A better solver never is, nor is Euler at h = 1/2 and just above.
+FLIP = {"rate": -3.0}
+FLIP_STEPS = (1.0, 0.5, 0.55, 0.605, 0.6655)
+FLIP_ACTIONS = ("shrink", "grow", "grow", "grow", "keep")
+
+
+@pytest.mark.parametrize("as_arrays", [True, False])
+@pytest.mark.parametrize("steps_per_execution", [1, 50])
+def test_records_and_evaluations(as_arrays, steps_per_execution):
+    model = frozen(**FLIP, steps_per_execution=steps_per_execution)
+    data = (X, ZEROS) if as_arrays else tf.data.Dataset.from_tensors((X, ZEROS))
+    callback = tfnode.StepAdaption(data, every=50, initial_step_size=1.0)
+    if as_arrays:
+        x, y = np.repeat(X, 310, axis=0), np.repeat(ZEROS, 310)
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[callback])
+    else:
+        fit(model, callback, ZEROS, iterations=310)
+
+    assert [tuple(record) for record in callback.history] == [KEYS] * 6
+    # The last, sixth check is a `keep` at the same step size again.
+    steps = list(itertools.accumulate((*FLIP_STEPS, FLIP_STEPS[-1]), lambda _, h: rounded(h)))
+    assert columns(callback, "iteration", "num_steps", "nfe", "action") == [
+        (50, 1, 1, "shrink"),
+        (100, 2, 2, "grow"),
+        (150, 2, 2, "grow"),
+        (200, 2, 2, "grow"),
+        (250, 2, 2, "keep"),
+        (300, 2, 2, "keep"),
+    ]
+    assert [h for (h,) in columns(callback, "step_size")] == pytest.approx(steps, rel=1e-6)
+    assert columns(callback, "train_accuracy", "reference_accuracy") == [(1, 0)] + [(0, 0)] * 5
+
+    training = 50 * 1 + 260 * 2
+    # Euler, midpoint at sqrt(h / 50), and Euler once more where a growth is tried.
+    reference = [2 * num_steps(math.sqrt(h / 50)) for h in steps]
+    checks = 1 + 5 * 2 + sum(reference) + 5 * 2
+    assert callback.nfe_per_iteration == training / 310
+    assert callback.nfe_per_iteration_with_checks == (training + checks) / 310
+    assert recomputed_nfe(callback, model, 310) == (training / 310, (training + checks) / 310)
+
+
+@pytest.mark.parametrize(
+    "every, expected",
+    [
+        (50, [50, 100, 170, 220]),  # the second epoch's executions end at 170, 220 and 240
+        (20, [50, 100, 120, 170, 220, 240]),
+        (7, [50, 100, 120, 170, 220, 240]),
+        (121, [170]),
+        (241, []),
+    ],
+)
+def test_a_check_waits_for_the_end_of_an_execution(every, expected):
+    model = frozen(steps_per_execution=50)
+    callback = tfnode.StepAdaption((X, ONES), every=every, initial_step_size=0.25)
+    fit(model, callback, iterations=120, epochs=2)
+    assert [i for (i,) in columns(callback, "iteration")] == expected
+    assert recomputed_nfe(callback, model, 240) == pytest.approx(
+        (callback.nfe_per_iteration, callback.nfe_per_iteration_with_checks), rel=1e-14
+    )
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_several_blocks_adapt_together(solver):
+    model = frozen(t1=(1.0, 2.0, -0.75), solver=solver)
+    callback = tfnode.StepAdaption((X, ONES), every=2, initial_step_size=0.5)
+    fit(model, callback, iterations=13)
+    stages = model.get_layer("ode_0").solver.tableau.num_stages
+    steps = [0.5, 0.55, 0.605, 0.6655, 0.73205, 0.75]  # the cap is the shortest interval
+    assert [h for (h,) in columns(callback, "step_size")] == pytest.approx(steps, rel=1e-6)
+    counts = [num_steps(h) + num_steps(h, 2.0) + num_steps(h, 0.75) for h in steps]
+    assert columns(callback, "num_steps", "nfe") == [(n, n * stages) for n in counts]
+    assert [float(block.step_size) for block in ode_blocks(model)] == [0.75] * 3
+    assert recomputed_nfe(callback, model, 13) == pytest.approx(
+        (callback.nfe_per_iteration, callback.nfe_per_iteration_with_checks), rel=1e-14
+    )
+
+
+def test_the_floor_is_a_500th_of_the_longest_interval():
+    # The solution at t = 1.5 is exp(-1.5); Euler stays below the level at every step size.
+    model = frozen(rate=-1.0, level=0.223, t1=(0.5, 1.0))
+    callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1 / 128)
+    fit(model, callback, ZEROS, iterations=5)
+    steps = [1 / 128, 1 / 256, 1 / 500, 1 / 500, 1 / 500]
+    assert [h for (h,) in columns(callback, "step_size")] == pytest.approx(steps, rel=1e-6)
+    assert columns(callback, "train_accuracy", "reference_accuracy") == [(1, 0)] * 5
+    assert columns(callback, "num_steps")[-1] == (750,)
+
+
+def test_a_model_bound_to_its_solver_shrinks_to_the_floor_and_stays():
+    # exp(-1) = 0.36788, the midpoint method is above, Euler below the level at every step size.
+    model = frozen(rate=-1.0, level=0.3677)
+    callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1.0)
+    fit(model, callback, ZEROS, iterations=12)
+    steps = [2.0**-k for k in range(9)] + [rounded(1 / 500)] * 3
+    assert [h for (h,) in columns(callback, "step_size")] == steps
+    assert columns(callback, "train_accuracy", "reference_accuracy") == [(1, 0)] * 12
+    # 1/256 is halved to no less than 1/500, and there the step stays.
+    assert [a for (a,) in columns(callback, "action")] == ["shrink"] * 9 + ["keep"] * 3
+    assert recomputed_nfe(callback, model, 12) == (
+        callback.nfe_per_iteration,
+        callback.nfe_per_iteration_with_checks,
+    )
+
+
+# In single precision 0.7 lies below 0.7 and 0.1 above 0.1: neither is a reason to go on.
+@pytest.mark.parametrize("length", [1.0, 0.7, 0.1])
+def test_an_easy_model_grows_to_the_interval_and_stays(length):
+    model = frozen(t1=(length,))
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.9 * length)
+    fit(model, callback, iterations=5)
+    steps = [0.9 * length, 0.99 * length, length, length, length]
+    assert [h for (h,) in columns(callback, "step_size")] == pytest.approx(steps, rel=1e-6)
+    assert columns(callback, "num_steps", "action") == [
+        (2, "grow"),
+        (2, "grow"),
+        (1, "keep"),
+        (1, "keep"),
+        (1, "keep"),
+    ]
+    # At the cap no growth is tried: a check costs the train and the reference solver only.
+    checks = 2 * (2 + 2 * 8) + 3 * (1 + 2 * 8) + 2 + 1
+    assert callback.nfe_per_iteration_with_checks == (2 * 2 + 3 * 1 + checks) / 5
+
+
+@pytest.mark.parametrize("rate", [-0.5, -3.0, 8.0])
+@pytest.mark.parametrize("t1", [1.0, -1.0, 2.0])
+def test_auto_starts_from_hairers_rule(rate, t1):
+    model = frozen(rate, t1=(t1,), solver="midpoint")
+    callback = tfnode.StepAdaption((X, ONES), every=1)
+    fit(model, callback, iterations=1)
+    expected = initial_step_size(lambda t, z: rate * z, 0.0, X, 2, abs(t1), np.sign(t1))
+    assert callback.history[0]["step_size"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_auto_takes_the_smallest_step_of_the_blocks_and_each_blocks_own_input():
+    model = frozen(rate=4.0, t1=(1.0, 2.0))
+    callback = tfnode.StepAdaption((X, ONES), every=1)
+    fit(model, callback, iterations=1)
+    # Euler with the block's default step 1/32: the input of the second block.
+    inputs = (X, X * (1 + 4 / 32) ** 32)
+    steps = [initial_step_size(lambda t, z: 4 * z, 0.0, x, 1, 1.0) for x in inputs]
+    assert callback.history[0]["step_size"] == pytest.approx(min(steps), rel=1e-4)
+    assert steps[1] < 0.9 * steps[0]
+
+
+def test_auto_stays_above_the_floor():
+    model = frozen(rate=-500.0)  # Hairer's rule gives 2e-4
+    callback = tfnode.StepAdaption((X, ONES), every=1)
+    fit(model, callback, iterations=1)
+    assert callback.history[0]["step_size"] == rounded(1 / 500)
+
+
+def test_a_second_fit_goes_on_from_the_present_step_size():
+    model = frozen()
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.25)
+    fit(model, callback, iterations=2)
+    assert float(model.get_layer("ode_0").step_size) == pytest.approx(0.3025, rel=1e-6)
+    fit(model, callback, iterations=2)
+    steps = [0.25, 0.275, 0.3025, 0.33275]
+    assert [h for (h,) in columns(callback, "step_size")] == pytest.approx(steps, rel=1e-6)
+    assert [i for (i,) in columns(callback, "iteration")] == [1, 2, 3, 4]
+    assert recomputed_nfe(callback, model, 4) == (
+        callback.nfe_per_iteration,
+        callback.nfe_per_iteration_with_checks,
+    )
+
+
+def test_a_second_fit_sees_a_step_size_that_was_assigned_in_between():
+    model = frozen()
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.25)
+    fit(model, callback, iterations=1)
+    model.get_layer("ode_0").step_size = 1 / 64
+    fit(model, callback, iterations=1)
+    assert columns(callback, "step_size", "num_steps") == [(0.25, 4), (1 / 64, 64)]
+
+
+class _Columns(keras.callbacks.Callback):
+    """Notes the logs of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.logs = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.logs.append(dict(logs))
+
+
+def _scalars(directory):
+    events = EventAccumulator(str(directory)).Reload()
+    return {
+        tag: [tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def test_logs_reach_the_callbacks_behind(tmp_path):
+    model, batches = frozen(**FLIP), _Columns()
+    callback = tfnode.StepAdaption((X, ZEROS), every=2, initial_step_size=1.0)
+    after = [
+        batches,
+        keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+        keras.callbacks.TensorBoard(str(tmp_path / "board"), write_graph=False),
+    ]
+    history = fit(model, callback, ZEROS, iterations=1, epochs=5, more=after).history
+    expected = {
+        "step_size": [1.0, 0.5, 0.5, rounded(0.55), rounded(0.55)],
+        "num_steps": [1, 2, 2, 2, 2],
+        "nfe": [1, 2, 2, 2, 2],
+        "accuracy_gap": [math.nan, 1.0, 1.0, 0.0, 0.0],
+    }
+    for name, values in expected.items():
+        same = pytest.approx(values, rel=1e-6, nan_ok=True)
+        assert history[name] == same
+        assert [logs[name] for logs in batches.logs] == same
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    board = _scalars(tmp_path / "board" / "train")
+    for name, values in expected.items():
+        same = pytest.approx(values, rel=1e-6, nan_ok=True)
+        assert [float(row[name]) for row in rows] == same
+        assert board[f"epoch_{name}"] == same
+
+
+def test_verbose_prints_changes_only(capsys):
+    callback = tfnode.StepAdaption((X, ZEROS), every=3, initial_step_size=1.0, verbose=1)
+    fit(frozen(**FLIP), callback, ZEROS, iterations=18)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert lines == [
+        "Iteration 3: StepAdaption shrinks the step size from 1 to 0.5 (accuracy gap 1.000).",
+        "Iteration 6: StepAdaption grows the step size from 0.5 to 0.55 (accuracy gap 0.000).",
+        "Iteration 9: StepAdaption grows the step size from 0.55 to 0.605 (accuracy gap 0.000).",
+        "Iteration 12: StepAdaption grows the step size from 0.605 to 0.6655 "
+        "(accuracy gap 0.000).",
+    ]
+
+
+def test_verbose_is_silent_at_the_floor(capsys):
+    model = frozen(rate=-1.0, level=0.3677)
+    callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1 / 256, verbose=1)
+    fit(model, callback, ZEROS, iterations=4)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert lines == [
+        "Iteration 1: StepAdaption shrinks the step size from 0.003906 to 0.002 "
+        "(accuracy gap 1.000)."
+    ]
+
+
+def test_without_verbose_nothing_is_printed(capfd):
+    callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1.0)
+    fit(frozen(**FLIP), callback, ZEROS, iterations=2)
+    output = capfd.readouterr()
+    assert (output.out, output.err) == ("", "")
+    assert [a for (a,) in columns(callback, "action")] == ["shrink", "grow"]
+
+
+def test_one_trace_serves_every_step_size():
+    model = frozen()
+    field = model.get_layer("ode_0").field
+    traces = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append((field.traces, logs["num_steps"]))
+    )
+    seen = []
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=1 / 16)
+    fit(model, callback, iterations=31, more=[traces])
+    assert len({count for count, _ in seen}) == 1
+    assert len({steps for _, steps in seen}) == 13  # 15 .. 1, some of them left out
+    assert callback.history[-1]["step_size"] == 1.0
+
+
+def test_a_step_size_reaches_the_compiled_training_step():
+    # The loss is that of the step size in force: cross-entropy of logits -z and z.
+    model, batches = frozen(**FLIP), _Columns()
+    callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1.0)
+    fit(model, callback, ZEROS, iterations=1, epochs=3, more=[batches])
+    z = np.array([1 - 3.0, (1 - 1.5) ** 2, (1 - 3 * 0.55) * (1 - 3 * 0.45)])
+    losses = [logs["loss"] for logs in batches.logs]
+    assert losses == pytest.approx(np.log1p(np.exp(2 * z)), rel=1e-5)
+
+
+def test_gradients_are_those_of_the_step_size_in_force():
+    # One learning step at each of two step sizes, against plain arithmetic.
+    model = frozen(**FLIP)
+    model.compile(keras.optimizers.SGD(0.125), model.loss, metrics=["accuracy"])
+    callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1.0)
+    fit(model, callback, ZEROS, iterations=2)
+    assert [h for (h,) in columns(callback, "step_size")] == [1.0, 0.5]
+    w = np.array([-1.0, 1.0])
+    b = np.zeros(2)
+    for z in (-2.0, 0.25):
+        p = np.exp(w * z + b) / np.exp(w * z + b).sum()
+        w, b = w - 0.125 * z * (p - [1, 0]), b - 0.125 * (p - [1, 0])
+    kernel, bias = model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(kernel[0], w, rtol=1e-5)
+    np.testing.assert_allclose(bias, b, rtol=1e-5)
+
+
+def test_export(tmp_path):
+    model = frozen(**FLIP)
+    export_dir = tmp_path / "models"
+    export_dir.mkdir()  # an empty directory is welcome
+    callback = tfnode.StepAdaption(
+        (X, ZEROS), every=1, initial_step_size=1.0, export_dir=str(export_dir)
+    )
+    fit(model, callback, ZEROS, iterations=3)
+    assert sorted(path.name for path in export_dir.iterdir()) == ["reference", "train"]
+    solver = model.get_layer("ode_0").solver
+    assert solver.step_size == pytest.approx(0.605, rel=1e-6)
+    x = np.random.default_rng(0).normal(size=(5, 1)).astype("float32")
+    expected = {
+        "train": model(x),
+        "reference": tfnode.with_solver(model, reference_solver(solver))(x),
+    }
+    # Midpoint and Euler are far apart here, so that the two cannot be taken for each other.
+    assert np.max(np.abs(expected["train"] - expected["reference"])) > 0.1
+    for name, outputs in expected.items():
+        served = tf.saved_model.load(str(export_dir / name)).serve(x)
+        np.testing.assert_allclose(served, outputs, rtol=1e-5, atol=1e-6)
+
+
+def test_export_refuses_to_overwrite_before_training(tmp_path):
+    (tmp_path / "old").touch()
+    model = frozen()
+    callback = tfnode.StepAdaption((X, ONES), export_dir=tmp_path)
+    with pytest.raises(ValueError, match="Received: export_dir="):
+        fit(model, callback)
+    assert int(model.optimizer.iterations) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"every": 0},
+        {"every": -50},
+        {"every": 2.5},
+        {"every": "50"},
+        {"threshold": -0.1},
+        {"threshold": 1.0},
+        {"threshold": math.nan},
+        {"shrink": 1.0},
+        {"growth": 1.0},
+        {"initial_step_size": 0.0},
+        {"initial_step_size": -0.1},
+        {"initial_step_size": math.nan},
+        {"initial_step_size": "hairer"},
+        {"batch_size": 0},
+    ],
+    ids=str,
+)
+def test_an_argument_that_is_not_valid_is_refused(arguments):
+    with pytest.raises(ValueError, match="Received: "):
+        fit(frozen(), tfnode.StepAdaption((X, ONES), **arguments))
+
+
+def _empty():
+    return tf.data.Dataset.from_tensors((X, ONES)).take(0)
+
+
+def _without_labels():
+    return tf.data.Dataset.from_tensors(X)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _empty,
+        _without_labels,
+        lambda: tf.data.Dataset.from_tensors((X,)),
+        lambda: [],
+        lambda: (X, ONES[:7]),
+        lambda: (X[:0], ONES[:0]),
+    ],
+    ids=["empty", "no labels", "tuple of one", "empty list", "lengths differ", "no rows"],
+)
+def test_data_that_no_check_can_use_is_refused(data):
+    model = frozen()
+    callback = tfnode.StepAdaption(data())
+    # The second time, too: what was wrong with the data has not been forgotten.
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Received: "):
+            fit(model, callback)
+    assert int(model.optimizer.iterations) == 0
+
+
+def _without_block():
+    return keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+
+
+def _unrolled():
+    block = tfnode.ODEBlock(Linear(-1.0), unroll=True, gradient="backprop")
+    return keras.Sequential([keras.Input((1,)), block, keras.layers.Dense(2)])
+
+
+@pytest.mark.parametrize("build", [_without_block, _unrolled])
+def test_a_model_without_an_adaptable_block_is_refused(build):
+    model = build()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match="Received: model="):
+        fit(model, tfnode.StepAdaption((X, ONES)))
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_a_model_that_is_built_by_its_first_batch():
+    model = keras.Sequential([tfnode.ODEBlock(Linear(-0.5)), keras.layers.Dense(2)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.25)
+    fit(model, callback, iterations=2)
+    assert columns(callback, "step_size", "action")[0] == (0.25, "grow")
+
+
+def test_blocks_in_nested_models():
+    inner = frozen()
+    model = keras.Sequential([keras.Input((1,)), inner])
+    model.compile(keras.optimizers.SGD(0.0), inner.loss, metrics=["accuracy"])
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.25)
+    fit(model, callback, iterations=2)
+    assert float(inner.get_layer("ode_0").step_size) == pytest.approx(0.3025, rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_training():
+    model = frozen()
+    x = np.concatenate([X, X, np.full_like(X, math.nan), X])
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.25)
+    with pytest.raises(FloatingPointError, match=r"at iteration 3 with step_size=0\.302") as error:
+        model.fit(
+            x, np.tile(ONES, 4), batch_size=8, shuffle=False, verbose=0, callbacks=[callback]
+        )
+    assert "Received: loss=nan" in str(error.value)
+    assert columns(callback, "iteration", "action") == [(1, "grow"), (2, "grow")]
+
+
+def _labels(num_classes, one_hot=False, column=False):
+    labels = np.random.default_rng(1).integers(num_classes, size=96)
+    if one_hot:
+        return np.eye(num_classes, dtype="float32")[labels]
+    return labels[:, None] if column else labels
+
+
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+CATEGORICAL = keras.losses.CategoricalCrossentropy
+BINARY = keras.losses.BinaryCrossentropy
+
+
+@pytest.mark.parametrize(
+    "units, activation, loss, labels, metric",
+    [
+        (3, None, SPARSE(from_logits=True), _labels(3), "accuracy"),
+        (3, None, SPARSE(from_logits=True), _labels(3, column=True), "accuracy"),
+        (3, "softmax", "sparse_categorical_crossentropy", _labels(3), "accuracy"),
+        (3, None, CATEGORICAL(from_logits=True), _labels(3, one_hot=True), "accuracy"),
+        (2, None, CATEGORICAL(from_logits=True), _labels(2, one_hot=True), "accuracy"),
+        (1, "sigmoid", "binary_crossentropy", _labels(2), "accuracy"),
+        (1, "sigmoid", BINARY(), _labels(2, column=True), "accuracy"),
+        # Keras's "accuracy" compares even logits with 1/2; the class changes at 0.
+        (1, None, BINARY(from_logits=True), _labels(2), "binary at 0"),
+        (1, None, BINARY(from_logits=True), _labels(2, column=True), "binary at 0"),
+    ],
+)
+def test_accuracies_are_those_of_keras(units, activation, loss, labels, metric):
+    x = np.random.default_rng(0).normal(size=(96, 4)).astype("float32")
+    field = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(4)])
+    outputs = keras.layers.Dense(units, activation)
+    model = keras.Sequential([keras.Input((4,)), tfnode.ODEBlock(field), outputs])
+
+    def compiled(model):
+        at_zero = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+        metrics = [at_zero if metric == "binary at 0" else "accuracy"]
+        model.compile(keras.optimizers.SGD(0.0), loss, metrics=metrics)
+        return model
+
+    callback = tfnode.StepAdaption((x, labels), every=1, initial_step_size=1.0, batch_size=96)
+    compiled(model).fit(x, labels, batch_size=96, verbose=0, callbacks=[callback])
+    record = callback.history[0]
+    for name, solver in [
+        ("train_accuracy", tfnode.solvers.Euler(1.0)),
+        ("reference_accuracy", reference_solver(tfnode.solvers.Euler(1.0))),
+    ]:
+        twin = compiled(tfnode.with_solver(model, solver))
+        expected = twin.evaluate(x, labels, batch_size=96, verbose=0, return_dict=True)
+        assert record[name] == pytest.approx(expected["accuracy"], abs=1e-6)
+    assert 0 < record["train_accuracy"] < 1
+
+
+def test_every_check_takes_the_next_batch():
+    # Batches whose labels are all right, then all wrong, in turn.
+    batches = [(X, ONES), (X, ZEROS)]
+    callback = tfnode.StepAdaption(batches, every=1, initial_step_size=0.25)
+    fit(frozen(), callback, iterations=5)
+    accuracies = [a for (a,) in columns(callback, "train_accuracy")]
+    # The first batch went into the starting step size.
+    assert accuracies == [0.0, 1.0, 0.0, 1.0, 0.0]
+
+
+def test_the_rule_is_that_of_adaption():
+    # A run with other constants, replayed from its own records.
+    callback = tfnode.StepAdaption(
+        (X, ZEROS), every=1, threshold=0.5, shrink=0.25, growth=2.0, initial_step_size=1.0
+    )
+    fit(frozen(**FLIP), callback, ZEROS, iterations=3)
+    rule = StepRule(threshold=0.5, shrink=0.25, growth=2.0)
+    assert columns(callback, "step_size", "action") == [
+        (1.0, "shrink"),
+        (0.25, "grow"),
+        (0.5, "keep"),
+    ]
+    assert next_step(rule, 0.5, 0.0, 0.0, lambda step_size: 1.0) == (0.5, "keep")

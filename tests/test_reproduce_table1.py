@@ -1,0 +1,97 @@
+"""The command that reproduces Table 1: end to end, resumed, interrupted, misused."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import runner
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "reproduce_table1.py"
+
+
+def start(*arguments, data_dir):
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TFDS_DATA_DIR": str(data_dir)},
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A setting of seconds: two runs of 50 iterations in one process."""
+    out = tmp_path / "out"
+    options = ("--quick", "--rows", "energy_landscape", "--seeds", 1, "--jobs", 1, "--out", out)
+    return out, lambda *more: start(*options, *more, data_dir=tmp_path / "data")
+
+
+def test_end_to_end_and_again(small):
+    out, run = small
+    arguments = ("--iterations", 50, "--grid", 2)
+    first = run(*arguments)
+    printed, errors = first.communicate()
+    assert first.returncode == 0, errors
+    assert "| Three Minima | ours" in printed
+    assert f"Written: {out / 'figure5_energy_landscape.png'}" in printed
+    files = sorted(path.name for path in (out / "energy_landscape").iterdir())
+    assert files == ["euler_adaption_50_seed0.json", "euler_k002_50_seed0.json"]
+    result = json.loads((out / "energy_landscape" / files[0]).read_text())
+    assert result["history"]["iteration"] == [50]
+    assert result["nfe_per_iteration"] == result["history"]["nfe"][0]
+    row = json.loads((out / "table1.json").read_text())["rows"][0]
+    assert row["adaption"]["rk4_fine"][0] == pytest.approx(100 * result["accuracy"]["rk4_fine"])
+
+    times = {path: path.stat().st_mtime_ns for path in (out / "energy_landscape").iterdir()}
+    again = run(*arguments)
+    assert again.communicate()[0].endswith(printed.split("2/2 runs")[-1].split("\n", 1)[1])
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_ctrl_c_keeps_finished_runs(small):
+    out, run = small
+    # The one with adaption costs most and comes first; the next is under way at the interrupt.
+    process = run("--iterations", 1000, "--grid", 1)
+    under_way = out / "energy_landscape" / "euler_k001_1000_seed0.progress"
+    deadline = time.monotonic() + 120
+    while not under_way.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. 1 of 2 runs are finished and kept" in errors
+    files = [path.name for path in out.glob("*/*.json")]
+    assert files == ["euler_adaption_1000_seed0.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quick", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--qui"], "one of the arguments --quick --paper is required"),
+        (["--quick", "--rows", "imagenet"], "invalid choice: 'imagenet'"),
+        (["--quick", "--seeds", "0"], "must be a positive integer. Received: 0"),
+        (["--quick", "--paper"], "not allowed with argument --quick"),
+    ],
+)
+def test_misuse_is_refused(arguments, message, tmp_path):
+    process = start(*arguments, data_dir=tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert message in errors
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "result.json"
+    runner.write_json(path, {"accuracy": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        runner.write_json(path, {"accuracy": float("nan")})
+    assert json.loads(path.read_text()) == {"accuracy": 0.5}
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]

@@ -1,0 +1,79 @@
+"""Table 1 from finished runs: critical step, means, printed cells; no training."""
+
+import pytest
+import table1
+
+
+def result(num_steps, seed, train_solver, reference, rk4_fine, **more):
+    return {
+        "run": {"model": "energy_landscape", "num_steps": num_steps, "seed": seed},
+        "accuracy": {
+            "train_solver": train_solver,
+            "reference": reference,
+            "rk4_fine": rk4_fine,
+        },
+        **more,
+    }
+
+
+NFE = {"nfe_per_iteration": 40.0, "nfe_per_iteration_with_checks": 43.0}
+RESULTS = [
+    result(None, 0, 0.76, 0.75, 0.70, **NFE),
+    result(None, 1, 0.78, 0.75, 0.74, **NFE),
+    result(4, 0, 0.80, 0.50, 0.45),
+    result(4, 1, 0.80, 0.60, 0.55),
+    result(8, 0, 0.80, 0.75, 0.71),
+    result(8, 1, 0.82, 0.70, 0.73),
+    result(16, 0, 0.81, 0.81, 0.80),
+    result(16, 1, 0.83, 0.83, 0.82),
+]
+
+
+def test_the_row_of_the_table():
+    row = table1.row("energy_landscape", RESULTS)
+    assert row["critical"] == (4, 8)
+    assert [entry["num_steps"] for entry in row["grid"]] == [4, 8, 16]
+    assert row["grid"][0]["gap"] == pytest.approx(0.25)
+    assert row["grid"][1]["train_solver"] == pytest.approx((81.0, 2**0.5))
+    assert row["adaption"]["rk4_fine"] == pytest.approx((72.0, 8**0.5))
+    paper, ours = table1.lines([row])
+    assert paper == (
+        *("Three Minima", "paper", "33-65", "79.0 ± 2.6", ""),
+        *("43.3", "", "76.5 ± 1.6", ""),
+    )
+    assert ours == (
+        *("Three Minima", "ours", "4-8", "81.0 ± 1.4", "72.0 ± 1.4"),
+        *("40.0", "43.0", "77.0 ± 1.4", "72.0 ± 2.8"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("gaps", "critical"),
+    [
+        ({1: 0.3, 2: 0.0, 4: 0.2, 8: 0.0}, (4, 8)),
+        ({1: 0.0, 2: 0.0}, (None, 1)),
+        ({1: 0.3, 2: 0.3}, (2, None)),
+        ({1: 0.3, 2: 0.1}, (1, 2)),
+    ],
+)
+def test_a_step_is_valid_if_every_finer_one_is(gaps, critical):
+    grid = [{"num_steps": k, "gap": gap} for k, gap in gaps.items()]
+    assert table1.critical_step(grid, threshold=0.1) == critical
+
+
+def test_failed_runs_are_named_and_in_no_mean():
+    failed = {"run": {"num_steps": 4, "seed": 2}, "error": "The loss must stay finite."}
+    row = table1.row("energy_landscape", [*RESULTS, failed])
+    assert row["failed"] == [{"num_steps": 4, "seed": 2, "error": "The loss must stay finite."}]
+    assert row["grid"][0]["seeds"] == 2
+
+
+def test_markdown_and_csv_hold_the_same_cells():
+    cells = [("a", "1"), ("bb", "22")]
+    assert table1.markdown(("x", "y"), cells).splitlines() == [
+        "| x  | y  |",
+        "| -- | -- |",
+        "| a  | 1  |",
+        "| bb | 22 |",
+    ]
+    assert table1.comma_separated(("x", "y"), cells).split() == ["x,y", "a,1", "bb,22"]
