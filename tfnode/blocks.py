@@ -1,4 +1,4 @@
-"""Keras layers and models around the solvers: `ODEBlock`, `Augment`, `with_solver`."""
+"""Keras layers around the solvers: `ODEBlock` and `Augment`."""
 
 import math
 
@@ -125,22 +125,13 @@ class ODEBlock(keras.layers.Layer):
 
     @step_size.setter
     def step_size(self, value):
-        value = solvers.check_step_size(value)
-        self._check_length(value)
         if self.unroll:
             raise ValueError(
                 "An unrolled block has its number of steps written into the graph. "
                 f"Received: step_size={value} for {self.name!r}, which has unroll=True. "
                 "Build the block with unroll=False to change its step size."
             )
-        if value * self._max_num_steps < self.length * (1 - 1e-6):
-            raise ValueError(
-                f"The loop of {self.name!r} takes at most {self._max_num_steps} steps, a bound "
-                f"that XLA needs. Received: step_size={value}, on an interval of length "
-                f"{self.length}. Build the block with a solver of that step size, or use "
-                "`tfnode.with_solver`."
-            )
-        self.step_size.assign(value)
+        self.step_size.assign(self._check_step_size(value))
 
     @property
     def num_steps(self):
@@ -165,6 +156,10 @@ class ODEBlock(keras.layers.Layer):
         state = keras.KerasTensor(input_shape, dtype=self.variable_dtype)
         derivative = self.field(time, state) if self.time_dependent else self.field(state)
         self._check_derivative(derivative, state)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        self._check_step_size(float(self._step_size))
 
     def call(self, inputs, training=None):
         self._check_dtype(inputs)
@@ -317,6 +312,18 @@ class ODEBlock(keras.layers.Layer):
                 f"{derivative.dtype}. Change the field's last layer, or the dtype of the field "
                 "or the block."
             )
+
+    def _check_step_size(self, step_size):
+        step_size = solvers.check_step_size(step_size)
+        self._check_length(step_size)
+        if step_size * self._max_num_steps < self.length * (1 - 1e-6):
+            raise ValueError(
+                f"The loop of {self.name!r} takes at most {self._max_num_steps} steps, a bound "
+                f"that XLA needs. Received: step_size={step_size}, on an interval of length "
+                f"{self.length}. Build the block with a solver of that step size, or use "
+                "`tfnode.with_solver`."
+            )
+        return step_size
 
     def _check_length(self, step_size):
         # The weight may be single precision: its rounding is no reason to refuse.
