@@ -1,5 +1,7 @@
 """What every test and every docstring example shares."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -8,10 +10,16 @@ import tfnode
 import zoo
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _data_directory(tmp_path_factory):
+    """Generated data goes to a place of its own, unless one with prepared images is given."""
+    os.environ.setdefault("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Each test starts from the same seed, with fresh layer names."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
 
 

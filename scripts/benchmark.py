@@ -33,6 +33,8 @@ PEERS = {
     "diffrax": ("jax", "diffrax", "equinox", "optax"),
 }
 STEPPERS = ("fit", "bare", *PEERS)
+COMPARISONS = ("energy", "spheres", "mnist")
+PEAKS = ("peak_bytes", "peak_increase_bytes")
 
 # As the runner starts its workers; a single core besides, so that no contestant evades it.
 ONE_THREAD = {
@@ -55,12 +57,14 @@ def main():
         return work(Job(**json.loads(args.worker)))
     report = {**description(), "results": []}
     groups = [group for case in args.cases for group in CASES[case](args)]
-    for result in run_all(groups, args.rounds):
+    groups = [[job for job in g if job.contestant not in args.without] for g in groups]
+    for result in run_all(groups, args):
         report["results"].append(result)
         report["targets"] = targets(report["results"])
         runner.write_json(pathlib.Path(args.out), report)
     print(steps_table(report["results"]), targets_table(report["targets"]), sep="\n\n")
-    return int(any("failed" in result.get("error", "") for result in report["results"]))
+    errors = [result["error"] for result in report["results"] if "error" in result]
+    return int(any(not error.startswith("not installed") for error in errors))
 
 
 # === Cases: each returns groups of jobs; the jobs of a group take turns ===
@@ -113,30 +117,34 @@ def images(args, case, contestant, num_steps):
 
 
 # === Processes ===
-def run_all(groups, rounds):
+def run_all(groups, args):
     """Yields the result of every job, round by round."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        task = progress.add_task("", total=rounds * sum(len(group) for group in groups))
+        task = progress.add_task("", total=args.rounds * sum(map(len, groups)))
         for group in groups:
-            for number in range(rounds):
+            for number in range(args.rounds):
                 schedule = ()
                 for job in group:
-                    name = f"{job.case} K={job.num_steps} {job.contestant} {number + 1}/{rounds}"
-                    progress.update(task, description=name)
-                    measured = run_one(dataclasses.replace(job, schedule=schedule))
+                    name = f"{job.case} K={job.num_steps} {job.contestant}"
+                    progress.update(task, description=f"{name}, round {number + 1}")
+                    measured = run_one(dataclasses.replace(job, schedule=schedule), args.timeout)
                     schedule = measured.get("schedule", ())
                     yield {**dataclasses.asdict(job), "round": number, **measured}
                     progress.advance(task)
 
 
-def run_one(job):
+def run_one(job, timeout):
     """Measures a job in a process of its own; returns its results or an `error`."""
     absent = [n for n in PEERS.get(job.contestant, ()) if importlib.util.find_spec(n) is None]
     if absent:
         return {"error": f"not installed: {', '.join(absent)}"}
     command = [sys.executable, __file__, "--worker", json.dumps(dataclasses.asdict(job))]
-    process = subprocess.run(command, env=environment(job), capture_output=True, text=True)
+    options = {"env": environment(job), "timeout": timeout, "capture_output": True, "text": True}
+    try:
+        process = subprocess.run(command, **options)
+    except subprocess.TimeoutExpired:
+        return {"error": f"no result in {timeout} s"}
     if process.returncode:
         sys.stderr.write(process.stderr)
         return {"error": f"failed with exit status {process.returncode}"}
@@ -172,64 +180,61 @@ def targets(results):
             met = None if target is None else value <= target
             rows.append({"measure": measure, "value": value, "target": target, "met": met})
 
-    for case, k in {(r["case"], r["num_steps"]): None for r in results if r["case"] in MODELS}:
+    for case, k in {(r["case"], r["num_steps"]): None for r in results if r["case"] in COMPARISONS}:
         of = lambda contestant, case=case, k=k: values(results, case, k, contestant)
         goals = {"bare": 1.25, "convolutions": 1.45}
         if case == "energy" and k >= 64:
             goals |= {"torchdiffeq": 1 / 4, "diffrax": 2 / 3}
         for other in ("bare", "convolutions", *PEERS):
             row(f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other))
-    for field in ("peak_bytes", "peak_increase_bytes"):
+    for field in PEAKS:
         fine, coarse = (values(results, "memory", k, "fit", field) for k in (64, 4))
         row(f"MNIST {field}: K=64 / K=4", ratio(fine, coarse), 1.1)
     for k in (8, 64, 256):
         first = values(results, "first_step", k, "fit", "first_seconds")
-        row(f"first step K={k}: s", statistics.median(first) if first else None, 2.0)
-    traced = values(results, "traces", 8, "traces", "traces")
-    row("traces while the step size changes 20 times", max(traced) if traced else None, 1)
+        row(f"first step K={k}: s", median(first), 2.0)
+    traced = values(results, "traces", 8, "traces", "traces").values()
+    row("traces while the step size changes 20 times", max(traced, default=None), 1)
     for field in ("seconds", "steady_seconds"):
-        both = (values(results, "checks", 32, c, field) for c in ("adaption", "replay"))
-        share = ratio(*both)
+        share = ratio(*(values(results, "checks", 32, c, field) for c in ("adaption", "replay")))
         row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)
     return rows
 
 
-MODELS = ("energy", "spheres", "mnist")
-
-
 def values(results, case, num_steps, contestant, field="seconds_per_step"):
-    """A field of the measurements of a contestant, in the order of the rounds."""
+    """A field of the measurements of a contestant, by round."""
     key = (case, num_steps, contestant)
     same = [r for r in results if (r["case"], r["num_steps"], r["contestant"]) == key]
-    return [r[field] for r in same if field in r]
+    return {r["round"]: r[field] for r in same if field in r}
+
+
+def median(measured):
+    return statistics.median(measured.values()) if measured else None
 
 
 def ratio(a, b):
     """The median over the rounds of the ratios within a round; None without measurements."""
-    return statistics.median(x / y for x, y in zip(a, b)) if a and b else None
+    return median({number: a[number] / b[number] for number in a if number in b})
 
 
 def steps_table(results):
     """Every contestant's training step, as Markdown."""
     lines = [
-        "| case | K | contestant | ms a step | rounds | peak MB | increase MB |",
+        "| case | K | contestant | ms a step | min - max | peak MB | increase MB |",
         "|---|---:|---|---:|---:|---:|---:|",
     ]
     for case, k, contestant in {(r["case"], r["num_steps"], r["contestant"]): 0 for r in results}:
         of = lambda field, key=(case, k, contestant): values(results, *key, field)
-        if seconds := of("seconds_per_step"):
+        if seconds := of("seconds_per_step").values():
             ms = [f"{1e3 * f(seconds):.2f}" for f in (statistics.median, min, max)]
-            mb = [f"{statistics.median(of(f)) / 1e6:.0f}" for f in PEAKS]
+            mb = [f"{median(of(f)) / 1e6:.0f}" for f in PEAKS]
             cells = (ms[0], f"{ms[1]} - {ms[2]}", *mb)
         elif errors := of("error"):
-            cells = (errors[0], "", "", "")
+            cells = (next(iter(errors.values())), "", "", "")
         else:
             continue
         lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-PEAKS = ("peak_bytes", "peak_increase_bytes")
 
 
 def targets_table(rows):
@@ -245,13 +250,11 @@ def description():
     """The command, the versions and the machine that the results depend on."""
     packages = ("tensorflow", "keras", "numpy", "jaxlib", *(n for p in PEERS.values() for n in p))
     present = [name for name in packages if importlib.util.find_spec(name)]
-    git = ["git", "describe", "--always", "--dirty"]
-    here = pathlib.Path(__file__).parent
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
-        "commit": subprocess.run(git, cwd=here, capture_output=True, text=True).stdout.strip(),
+        "commit": commit(),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in present},
@@ -259,18 +262,21 @@ def description():
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": os.cpu_count(),
             "memory_gb": round(memory / 1e9, 1),
         },
     }
 
 
+def commit():
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
 def processor():
     """The name of the processor, which `platform` does not tell on Linux."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
 
@@ -283,9 +289,11 @@ def parse(arguments):
     )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400, help="small models, at K = 64")
+    parser.add_argument("--without", nargs="+", choices=PEERS, default=[])
+    parser.add_argument("--steps", type=int, default=1000, help="small models, at K = 64")
     parser.add_argument("--mnist-steps", type=int, default=2, help="at K = 16")
     parser.add_argument("--iterations", type=int, default=5000, help="of the case checks")
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds for one measurement")
     parser.add_argument("--out", default="docs/results/benchmark.json")
     parser.add_argument("--quick", action="store_true", help="tiny numbers, to see it run")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -82,7 +82,7 @@ def measure(job):
 
 
 def ours_fit(job):
-    """`model.fit`, with the input pipeline of `tfnode.datasets.load`; the peers have a batch."""
+    """`model.fit`, with the input pipeline of `tfnode.datasets.load`; the peers have one batch."""
     import tensorflow as tf
 
     model = _compiled_model(job)
@@ -127,59 +127,60 @@ def ours_bare(job):
 
 
 def bare_convolutions(job):
-    """The convolutions of a training step of ours, and nothing else: no bias, ReLU or update.
+    """The convolutions of a training step of ours and nothing else: no bias, ReLU or update.
 
     Each of the K steps has the convolutions forward, again in the backward pass (the discrete
-    adjoint recomputes them), and both their gradients. Python loops over K: its calls are nothing
-    beside 77 MB operands, while a loop in the graph would have to carry a value through K linear
-    maps, which overflows, and unchained its body would be hoisted. Every result is returned, so
-    that nothing is pruned.
+    adjoint recomputes them), and both their gradients. The loops are those of ours: in one graph,
+    one iteration at a time. They carry every result, so that nothing is hoisted or pruned.
     """
     import tensorflow as tf
 
-    architecture = ARCHITECTURES[job.model]
     rng = np.random.default_rng(0)
+    # Scaled so that a step keeps the variance: no value overflows or becomes denormal.
     filters = [
-        tf.constant(rng.normal(size=(k, k, i, o)) * math.sqrt(2 / (k * k * i)), tf.float32)
-        for i, o, k in architecture.layers
+        tf.constant(rng.normal(size=(k, k, i, o)) / math.sqrt(k * k * i), tf.float32)
+        for i, o, k in ARCHITECTURES[job.model].layers
     ]
-    z = tf.constant(rng.uniform(size=(job.batch, 28, 28, 1)), tf.float32)
+    z0 = tf.constant(rng.uniform(size=(job.batch, 28, 28, 1)), tf.float32)
     options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
 
-    @tf.function
-    def forward(z):
-        states = [z]
-        for w in filters:
-            states.append(tf.nn.conv2d(states[-1], w, **options))
-        return states
+    def forward(k, z):
+        return k + 1, _convolve(z, filters, options)[-1]
 
-    @tf.function
-    def backward(z, adjoint):
-        *states, z_next = forward(z)
-        gradients = []
+    def backward(k, z, adjoint, sums):
+        *states, z = _convolve(z, filters, options)
+        terms = []
         for h, w in zip(reversed(states), reversed(filters)):
-            gradients.append(
+            terms.append(
                 tf.raw_ops.Conv2DBackpropFilter(
                     input=h, filter_sizes=w.shape, out_backprop=adjoint, **options
                 )
             )
             adjoint = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(h), filter=w, out_backprop=adjoint, **options
+                input_sizes=h.shape, filter=w, out_backprop=adjoint, **options
             )
-        return z_next, adjoint, gradients
+        return k + 1, z, adjoint, [a + b for a, b in zip(sums, reversed(terms))]
 
-    # Only the last state, so that no more operands live between the calls than in ours.
-    forward_state = tf.function(lambda z: forward(z)[-1])
+    def loop(body, *carried):
+        more = lambda k, *_: k < job.num_steps
+        return tf.while_loop(more, body, (0, *carried), parallel_iterations=1)
 
-    def train(steps):
-        for _ in range(steps):
-            for _ in range(job.num_steps):
-                z_next = forward_state(z)
-            for _ in range(job.num_steps):
-                _, adjoint, _ = backward(z, z_next)
-        return float(tf.reduce_mean(adjoint))
+    @tf.function
+    def step():
+        _, z1 = loop(forward, z0)
+        _, _, adjoint, sums = loop(backward, z1, z1, [tf.zeros_like(w) for w in filters])
+        return adjoint, sums
 
-    return train
+    return lambda steps: float(tf.reduce_mean([step()[0] for _ in range(steps)][-1]))
+
+
+def _convolve(z, filters, options):
+    import tensorflow as tf
+
+    states = [z]
+    for w in filters:
+        states.append(tf.nn.conv2d(states[-1], w, **options))
+    return states
 
 
 def peer_torchdiffeq(job):
@@ -272,6 +273,8 @@ def count_traces(job):
     import keras
 
     model = _compiled_model(job)
+    # Else any Keras model is traced twice: the first trace creates the optimizer's variables.
+    model.optimizer.build(model.trainable_variables)
     block, train_step, traces = model.get_layer("ode_block"), model.train_step, []
 
     def counting_train_step(data):

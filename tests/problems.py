@@ -79,3 +79,24 @@ LOGISTIC = Problem(
 )
 
 PROBLEMS = (LINEAR, TIME_DEPENDENT, LOGISTIC)
+
+
+class CountingField(keras.layers.Layer):
+    """Adds one to a TensorFlow variable each time it runs, not each time it is traced."""
+
+    def __init__(self):
+        import tensorflow as tf
+
+        super().__init__()
+        self.executions = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.traces = 0
+
+    def call(self, z):
+        self.traces += 1
+        self.executions.assign_add(1)
+        return -z
+
+    def count(self, function, *args):
+        self.executions.assign(0)
+        function(*args)
+        return int(self.executions)

@@ -31,7 +31,9 @@ class Probe:
 
 
 def test_the_defaults_are_the_constants_of_the_paper():
-    assert RULE == StepRule(0.1, 0.5, 1.1, 1 / 500, 1.0)
+    constants = (RULE.threshold, RULE.shrink, RULE.growth)
+    assert constants == (0.1, 0.5, 1.1)
+    assert (RULE.min_step_size, RULE.max_step_size) == (1 / 500, 1.0)
 
 
 @pytest.mark.parametrize(

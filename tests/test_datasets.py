@@ -159,28 +159,22 @@ def test_the_minima_are_minima():
     assert list(np.sign(curvature)) == [1, -1, 1, -1, 1]
 
 
-def _settled(potential, friction, state, t1=100.0):
-    """Where scipy's solver puts one particle, by an independent right-hand side."""
-    slope = np.polynomial.Polynomial(potential.slope[::-1])
-    dims = len(state) // 2
-
-    def field(t, z):
-        return [*z[dims:], *(-slope(z[:dims]) - friction * z[dims:])]
-
-    state = np.asarray(state, "float64")
-    solution = scipy.integrate.solve_ivp(
-        field, (0.0, t1), state, method="DOP853", rtol=1e-10, atol=1e-12
-    )
-    return solution.y[:dims, -1], solution.y[dims:, -1]
-
-
 def test_labels_are_those_of_another_solver(arrays):
     states, labels = arrays["energy_landscape/three_minima", "test"]
-    minima = np.array(THREE_MINIMA.minima)
-    for state, label in zip(states[:200], labels[:200]):
-        x, v = _settled(THREE_MINIMA, 0.2, state)
-        assert abs(x[0] - minima[label]) < 0.02
-        assert abs(v[0]) < 1e-3
+    slope = np.polynomial.Polynomial(THREE_MINIMA.slope[::-1])
+
+    def field(t, z):
+        x, v = np.split(z, 2)
+        return np.concatenate([v, -slope(x) - 0.2 * v])
+
+    # All particles at once: their steps are then the smallest that any of them needs.
+    z0 = states[:200].T.astype("float64").ravel()
+    solution = scipy.integrate.solve_ivp(field, (0.0, 100.0), z0, "DOP853", rtol=1e-11, atol=1e-12)
+    x, v = np.split(solution.y[:, -1], 2)
+    assert np.max(np.abs(v)) < 1e-3
+    distance = np.abs(x[:, None] - THREE_MINIMA.minima)
+    assert np.max(distance.min(axis=1)) < 0.02
+    np.testing.assert_array_equal(distance.argmin(axis=1), labels[:200])
 
 
 def test_the_law_of_the_particles(arrays):
@@ -188,8 +182,8 @@ def test_the_law_of_the_particles(arrays):
     for column, (low, high) in zip(states.T, [(-1.0, 2.0), (-2.0, 2.0)]):
         assert scipy.stats.kstest(column, "uniform", (low, high - low)).pvalue > 0.01
     assert abs(np.corrcoef(states.T)[0, 1]) < 4 / np.sqrt(2000)
-    # Measured: the shares of the three basins of attraction.
-    np.testing.assert_allclose(np.bincount(labels) / 2000, [0.28, 0.18, 0.54], atol=0.03)
+    # A golden of version 1.0.0: another count is another data set.
+    assert np.bincount(labels).tolist() == [716, 711, 573]
 
 
 def test_a_particle_that_has_not_come_to_rest_is_refused():
@@ -227,13 +221,14 @@ def test_builds_are_reproducible(cls, config, tmp_path):
 
 
 def test_seeds_differ():
-    samples = [concentric_spheres.sample(3, 8, seed)[0] for seed in (0, 1, (0, 0), (0, 1))]
+    # A seed of the builder and the index of a split.
+    seeds = [(0, 0), (0, 1), (1, 0), (1, 1)]
     config = EnergyLandscapeConfig(name="c", friction=2.0, t1=30.0)
-    states = [config.sample(8, seed)[0] for seed in (0, 1, (0, 1), (1, 0))]
-    for some in (samples, states):
+    spheres = [concentric_spheres.sample(3, 8, seed)[0] for seed in seeds]
+    states = [config.sample(8, seed)[0] for seed in seeds]
+    for some in (spheres, states):
         for a, b in itertools.combinations(some, 2):
             assert not np.any(a == b)
-        np.testing.assert_array_equal(some[0], some[0])
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_ctrl_c_keeps_finished_runs(small):
     assert files == ["euler_adaption_1000_seed0.json"]
 
 
+def test_a_place_that_cannot_be_written_to_is_named(small):
+    out, run = small
+    out.mkdir()
+    (out / "energy_landscape").write_text("a file where the directory should be")
+    process = run("--iterations", 50, "--grid", 2)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "A result could not be written: [Errno 20] Not a directory" in errors
+    assert "0 of 2 runs are finished" in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend import AutocastScope
 
 from tfnode import integrate, solvers
 from tfnode.integrate import TimeGrid
@@ -89,6 +90,7 @@ class ODEBlock(keras.layers.Layer):
         self.time_dependent = time_dependent
         self.gradient = _check_gradient(gradient, unroll)
         self.unroll = unroll
+        self.supports_masking = True
         self._tableau = self._solver.tableau
         self._check_length(self._solver.step_size)
         # A margin of one, so that rounding in the weight's dtype never meets the bound.
@@ -144,12 +146,14 @@ class ODEBlock(keras.layers.Layer):
         return self.num_steps * self._tableau.num_stages
 
     def build(self, input_shape):
+        step_size = self._solver.step_size
         self._step_size = self.add_weight(
             name="step_size",
             shape=(),
             # Times need more than half precision.
             dtype="float64" if self.variable_dtype == "float64" else "float32",
-            initializer=keras.initializers.Constant(self._solver.step_size),
+            # `initializers.Constant` would round a double to single precision.
+            initializer=lambda shape, dtype: ops.convert_to_tensor(np.asarray(step_size, dtype)),
             trainable=False,
         )
         time = keras.KerasTensor((), dtype=self.variable_dtype)
@@ -158,28 +162,35 @@ class ODEBlock(keras.layers.Layer):
         self._check_derivative(derivative, state)
 
     def load_own_variables(self, store):
+        self._check_step_size(float(np.asarray(store["0"])))
         super().load_own_variables(store)
-        self._check_step_size(float(self._step_size))
 
     def call(self, inputs, training=None):
         self._check_dtype(inputs)
-        z0 = ops.cast(inputs, self.variable_dtype)
+        # For an outermost layer Keras casts weights to the compute dtype even if autocast=False.
+        with AutocastScope(None):
+            z1 = self._solve(ops.cast(inputs, self.variable_dtype), training)
+        return ops.cast(z1, self.compute_dtype)
+
+    def _solve(self, z0, training):
         if self.unroll:
-            z1 = integrate.solve_unrolled(
-                self._field(training), z0, self._static_grid(), self._tableau
-            )
-        elif self._needs_discrete_adjoint(training):
-            variables = self.field.trainable_variables
-            z1 = integrate.solve_with_discrete_adjoint(
-                self._pure_field(variables),
+            grid = self._static_grid()
+            return integrate.solve_unrolled(self._field(training), z0, grid, self._tableau)
+        # Inference keeps no states, and a graph without the custom gradient can be exported.
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if training and on_tensorflow and self.gradient == "discrete_adjoint":
+            return integrate.solve_with_discrete_adjoint(
+                self._pure_field(),
                 z0,
-                [ops.convert_to_tensor(v) for v in variables],
+                [v.value for v in self.field.trainable_variables],
+                [v.value for v in self.field.non_trainable_variables],
                 self._grid(),
                 self._tableau,
             )
-        else:
-            z1 = integrate.solve(self._field(training), z0, self._grid(), self._tableau)
-        return ops.cast(z1, self.compute_dtype)
+        return integrate.solve(self._field(training), z0, self._grid(), self._tableau)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def compute_output_spec(self, inputs, training=None):
         self._check_dtype(inputs)
@@ -269,30 +280,37 @@ class ODEBlock(keras.layers.Layer):
 
         return field
 
-    def _pure_field(self, variables):
-        """The field as a function of `(weights, t, z)` that touches no variable."""
+    def _pure_field(self):
+        """The field as a function of `(values, t, z)` that touches no variable."""
         field = self._field(training=True)
+        variables = self.field.trainable_variables + self.field.non_trainable_variables
 
-        def pure_field(weights, t, z):
-            scope = keras.StatelessScope(zip(variables, weights), collect_losses=True)
+        def pure_field(values, t, z):
+            scope = keras.StatelessScope(zip(variables, values), collect_losses=True)
+            before = dict(scope.state_mapping)
             with scope:
                 derivative = field(t, z)
-            if len(scope.state_mapping) > len(variables) or scope.losses:
-                raise ValueError(
-                    "The discrete adjoint evaluates the field again in the backward pass and "
-                    "needs the same values, so the field must have no random or updating state "
-                    "and add no loss (Dropout, BatchNormalization, activity regularizers). "
-                    f"Received: field={self.field.name!r} in block {self.name!r}. Build the "
-                    'block with gradient="backprop".'
-                )
+            # By identity: values are tensors, and an update puts another one in its place.
+            unchanged = all(before.get(key) is v for key, v in scope.state_mapping.items())
+            self._check_pure(unchanged, scope.losses)
             return derivative
 
         return pure_field
 
-    def _needs_discrete_adjoint(self, training):
-        # Inference keeps no states, and a graph without the custom gradient can be exported.
-        on_tensorflow = keras.backend.backend() == "tensorflow"
-        return training and on_tensorflow and self.gradient == "discrete_adjoint"
+    def _check_pure(self, unchanged, losses):
+        if not unchanged:
+            raise ValueError(
+                "The discrete adjoint evaluates the field again in the backward pass and needs "
+                "the same values, so the field must have no random or updating state (Dropout, "
+                f"BatchNormalization). Received: field={self.field.name!r} in block "
+                f'{self.name!r}. Build the block with gradient="backprop".'
+            )
+        if losses:
+            raise ValueError(
+                "The loop over the steps cannot hand out losses, so the field must add none "
+                f"(activity regularizers). Received: field={self.field.name!r} in block "
+                f'{self.name!r}. Build the block with gradient="backprop" and unroll=True.'
+            )
 
     def _check_dtype(self, inputs):
         if not keras.backend.is_float_dtype(inputs.dtype):

@@ -84,15 +84,13 @@ class StepAdaption(keras.callbacks.Callback):
         verbose=0,
     ):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(
-                "`every` counts iterations and must be a positive integer. "
-                f"Received: every={every!r}. The paper uses 50."
-            )
+        _check_count("every", every)
+        _check_count("batch_size", batch_size)
         if initial_step_size != "auto":
             initial_step_size = solvers.check_step_size(initial_step_size)
         self._rule = adaption.StepRule(threshold, shrink, growth)
-        self._batches = _endless_batches(data, batch_size)
+        self._data = data
+        self._batch_size = batch_size
         self._every = every
         self._initial_step_size = initial_step_size
         self._export_dir = None if export_dir is None else pathlib.Path(export_dir)
@@ -115,13 +113,12 @@ class StepAdaption(keras.callbacks.Callback):
         self._blocks = _adaptable_blocks(self.model)
         if self._export_dir is not None:
             export.check_export_dir(self._export_dir)
-        lengths = [block.length for block in self._blocks]
-        self._rule = dataclasses.replace(
-            self._rule, min_step_size=max(lengths) / 500, max_step_size=min(lengths)
-        )
+        self._set_caps()
         if not self._training_iterations:
+            self._batches = _endless_batches(self._data, self._batch_size)
             x, _ = next(self._batches)
             self._assign(self._first_step_size(x))
+        self._read_step_size()
         finest = min(self._rule.min_step_size, self._step_size)
         self._train_twin = Twin(self.model, finest, lambda solver, _: solver)
         self._reference_twin = Twin(self.model, finest, adaption.reference_solver)
@@ -154,10 +151,20 @@ class StepAdaption(keras.callbacks.Callback):
             return min(self._initial_step_size, self._rule.max_step_size)
         return max(min(_initial_step_sizes(self.model, x)), self._rule.min_step_size)
 
+    def _set_caps(self):
+        lengths = [block.length for block in self._blocks]
+        # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
+        caps = (min(max(lengths) / 500, min(lengths)), min(lengths))
+        low, high = np.array(caps, self._blocks[0].step_size.dtype).tolist()
+        self._rule = dataclasses.replace(self._rule, min_step_size=low, max_step_size=high)
+
     def _assign(self, step_size):
         for block in self._blocks:
             block.step_size = step_size
-        # Read back what the weight's dtype made of it, so that records and training agree.
+        self._read_step_size()
+
+    def _read_step_size(self):
+        """Takes what the weights hold, so that records and training agree."""
         self._step_size = self._blocks[0].solver.step_size
         self._num_steps = sum(block.num_steps for block in self._blocks)
         self._nfe = sum(block.nfe for block in self._blocks)
@@ -251,6 +258,14 @@ def _initial_step_sizes(model, x):
 
     replace_blocks(model, probe)(x, training=False)
     return [probe.step_size for probe in probes]
+
+
+def _check_count(name, value):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}. "
+            "The paper checks every 50 iterations on batches of 128 or 256."
+        )
 
 
 def _adaptable_blocks(model):

@@ -36,8 +36,8 @@ class TimeGrid:
         """The grid of `N = ceil(|t1 - t0| / step_size)` steps, protected against rounding.
 
         Rounding must not add a step: the interval 1 at step size 1/10 takes 10 steps, not 11. A
-        step size that is too small for `max_num_steps`, negative or NaN becomes the finest one:
-        a compiled graph cannot raise, and the finest step is the safe side.
+        step size that is too small for `max_num_steps`, negative or NaN becomes the finest one, as
+        a compiled graph cannot raise and the finest step is the safe side.
 
         Args:
             t0: Float.
@@ -47,8 +47,8 @@ class TimeGrid:
         """
         xp = np if isinstance(step_size, np.generic) else ops
         length = abs(t1 - t0)
-        finest = length / max_num_steps
-        step_size = xp.where(step_size > finest, step_size, finest)
+        finest = xp.full_like(step_size, length / max_num_steps)
+        step_size = xp.minimum(xp.where(step_size > finest, step_size, finest), length)
         rounding = 8 * float(np.finfo(backend.standardize_dtype(step_size.dtype)).eps)
         num_steps = xp.clip(xp.ceil(length / step_size * (1 - rounding)), 1, max_num_steps)
         num_steps = int(num_steps) if xp is np else ops.cast(num_steps, "int32")
@@ -127,7 +127,7 @@ def trajectory(field, z0, grid, tableau):
     return ops.convert_to_tensor(times, dtype=z0.dtype), ops.stack(states)
 
 
-def solve_with_discrete_adjoint(field, z0, weights, grid, tableau):
+def solve_with_discrete_adjoint(field, z0, weights, constants, grid, tableau):
     """Like `solve`, with the exact gradient of the discrete solution at the memory of one step.
 
     The forward loop keeps only the states `z_k`. The backward loop walks the steps in reverse,
@@ -136,17 +136,22 @@ def solve_with_discrete_adjoint(field, z0, weights, grid, tableau):
     backpropagation through the solver, not the continuous adjoint of Chen et al. (2018).
 
     Args:
-        field: Callable `field(weights, t, z)`, a pure function of its arguments.
+        field: Callable `field([*weights, *constants], t, z)`, a pure function of its arguments.
         z0: TensorFlow tensor, the state at `t0`, of any shape.
-        weights: List of TensorFlow tensors that the field is differentiated by.
+        weights: List of TensorFlow tensors or variables that the field is differentiated by.
+        constants: List of further ones that it is not differentiated by.
         grid: `TimeGrid`.
         tableau: `tfnode.tableaus.ButcherTableau`.
     """
     import tensorflow as tf
 
+    # Tensors: a custom gradient would take a variable that is read inside for its own.
+    weights, constants = [[tf.convert_to_tensor(v) for v in vs] for vs in (weights, constants)]
+
     def step(weights, k, z):
         t, dt = grid.step(k, z.dtype)
-        return runge_kutta_step(lambda t, z: field(weights, t, z), t, z, dt, tableau)
+        values = [*weights, *constants]
+        return runge_kutta_step(lambda t, z: field(values, t, z), t, z, dt, tableau)
 
     def loop(condition, body, loop_vars):
         # One iteration at a time: with more, recomputation runs ahead and its memory piles up.

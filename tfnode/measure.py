@@ -36,7 +36,13 @@ class Twin:
 
 
 def accuracy(y, outputs, threshold):
-    """The fraction of rows whose class is right, as Keras's metric "accuracy" understands it."""
+    """The fraction of rows whose class is right.
+
+    Args:
+        y: Labels: classes, one-hot rows, or 0/1 for a single output.
+        outputs: Tensor of shape `(batch_size, ..., classes)`, logits or probabilities.
+        threshold: Float, above which a single output means class 1.
+    """
     if outputs.shape[-1] == 1:
         predicted = ops.cast(outputs > threshold, "int32")
         labels = ops.reshape(ops.cast(y, "int32"), ops.shape(predicted))

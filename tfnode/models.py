@@ -58,10 +58,14 @@ def replace_blocks(model, replace):
         return replace_blocks(layer, replace) if ode_blocks(layer) else layer
 
     try:
-        return keras.models.clone_model(model, clone_function=clone)
+        new = keras.models.clone_model(model, clone_function=clone)
     except ValueError as error:
         raise ValueError(
             "Only functional and Sequential models tell their layers, so that a block can be "
             f"exchanged. Received: model={model.name!r} of type {type(model).__name__}. Build the "
             f"model with the functional API. Keras says: {error}"
         ) from error
+    if model.built and not new.built:
+        # A Sequential model without an `Input` is built by its first batch; its clone by hand.
+        new.build(model.input_shape)
+    return new

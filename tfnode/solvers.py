@@ -176,11 +176,11 @@ def deserialize(config):
         ValueError: If `config` names no known solver.
     """
     class_name = config.get("class_name")
-    if class_name not in _SOLVERS:
+    if class_name not in _SOLVERS or "config" not in config:
         raise ValueError(
-            f"A serialized solver names one of the classes {sorted(_SOLVERS)}. "
-            f"Received: class_name={class_name!r}. Make the dictionary with "
-            "`tfnode.solvers.serialize(solver)`."
+            f"A serialized solver names one of the classes {sorted(_SOLVERS)} and has a config. "
+            f"Received: class_name={class_name!r}, keys={sorted(config)}. Make the dictionary "
+            "with `tfnode.solvers.serialize(solver)`."
         )
     return _SOLVERS[class_name].from_config(config["config"])
 
@@ -188,8 +188,8 @@ def deserialize(config):
 def check_step_size(step_size):
     """Returns `step_size` as a float, or raises if it is not positive and finite."""
     try:
-        value = float(step_size)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(step_size, (str, bool)) else float(step_size)
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise ValueError(

@@ -37,9 +37,9 @@ def get_model(name, weights=None, solver="euler", step_size=None):
     Args:
         name: String, one of `list_models()`.
         weights: Path of a `.weights.h5` file of this architecture, or None for fresh weights.
-            The file also holds the step size.
+            The file also holds the step size, which replaces the solver's.
         solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
-        step_size: Optional float that replaces the solver's step size.
+        step_size: Optional float that replaces the step size of the solver and of the file.
 
     Raises:
         ValueError: If the name, the solver or the step size is not valid.
@@ -48,6 +48,8 @@ def get_model(name, weights=None, solver="euler", step_size=None):
     model = build(tfnode.solvers.get(solver, step_size))
     if weights is not None:
         model.load_weights(weights)
+        if step_size is not None:
+            model.get_layer("ode_block").step_size = step_size
     return model
 
 

@@ -25,10 +25,12 @@ def load(name, split, batch_size=None, as_numpy=False, seed=0, data_dir=None):
 
     Examples:
 
-    ```python
-    train = tfnode.datasets.load("concentric_spheres/2d", split="train", batch_size=128)
-    x, y = tfnode.datasets.load("mnist", split="test", as_numpy=True)
-    ```
+    >>> train = load("concentric_spheres/2d", split="train", batch_size=128)
+    >>> int(train.cardinality())
+    15
+    >>> x, y = load("concentric_spheres/2d", split="test", as_numpy=True)
+    >>> x.shape, y.shape
+    ((1000, 2), (1000,))
 
     Args:
         name: String, one of `list_datasets()`.

@@ -1,0 +1,15 @@
+"""The Python of the README runs as it stands, from top to bottom."""
+
+import pathlib
+import re
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+
+
+def test_the_readme_runs(capsys):
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
+        exec(code, names)
+    assert names["step_adaption"].history[-1]["iteration"] == 750
+    # Accuracies under both solvers, in the last line.
+    assert capsys.readouterr().out.splitlines()[-1].startswith("[")

@@ -1,0 +1,199 @@
+"""The rooms of the project and the arrows between them, read from the source without importing."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+import tfnode
+import zoo
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# room of tfnode: rooms that it may import, and so may import what these may import
+ROOMS = {
+    "tableaus": set(),
+    "solvers": {"tableaus"},
+    "integrate": {"tableaus"},
+    "adaptive": {"solvers", "tableaus"},
+    "blocks": {"solvers", "integrate", "adaptive"},
+    "models": {"blocks"},
+    "measure": {"models"},
+    "adaption": {"solvers"},
+    "validity": {"models", "measure"},
+    "export": {"models", "validity"},
+    "callbacks": {"adaption", "measure", "validity", "export"},
+    "datasets": {"integrate", "tableaus"},
+    "plots": {"validity"},
+}
+# What a room may import from elsewhere, at the top and in functions; else keras and numpy.
+PACKAGES = {
+    "tableaus": {"numpy"},
+    "solvers": set(),
+    "adaption": {"numpy"},
+    "plots": {"matplotlib", "numpy"},
+    "datasets": {"numpy"},
+}
+# Where TensorFlow is the point it is imported in a function, so that other backends work without.
+IN_FUNCTIONS = {
+    "integrate": {"tensorflow"},
+    "adaptive": {"tensorflow", "tensorflow_probability"},
+    "measure": {"tensorflow", "torch"},
+    "validity": {"tensorflow"},
+    "export": {"tensorflow"},
+    "callbacks": {"tensorflow", "torch"},
+    "datasets": {"tensorflow", "tensorflow_datasets"},
+}
+BUILDERS = ("concentric_spheres.py", "energy_landscape.py")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """No Keras here: its clean-up between tests would take longer than the tests."""
+
+
+def imports(source):
+    """Pairs of an imported dotted name and whether it is imported at the top."""
+    found = []
+
+    def visit(node, top):
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            found.extend((f"{node.module}.{alias.name}", top) for alias in node.names)
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, top and not inside)
+
+    visit(ast.parse(source), True)
+    return found
+
+
+def files(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def room_of(path):
+    relative = path.relative_to(ROOT / "tfnode")
+    return relative.parts[0].removesuffix(".py")
+
+
+def reachable(room):
+    below = set()
+    for other in ROOMS[room]:
+        below |= {other} | reachable(other)
+    return below
+
+
+def outside(source):
+    """Imports that are neither the standard library's nor this project's."""
+    packages = [(name.split(".")[0], top) for name, top in imports(source)]
+    ours = {"tfnode", "zoo"}
+    return {(p, top) for p, top in packages if p not in sys.stdlib_module_names and p not in ours}
+
+
+def test_the_scanner_sees_every_import():
+    source = (
+        "import a.b, c\n"
+        "from d import e, f as g\n"
+        "class C:\n    import h\n"
+        "if c:\n    import i\n"
+        "def j():\n    import k\n    def l():\n        from m.n import o\n"
+    )
+    top = ["a.b", "c", "d.e", "d.f", "h", "i"]
+    assert imports(source) == [(n, True) for n in top] + [("k", False), ("m.n.o", False)]
+    assert reachable("blocks") == {"solvers", "integrate", "adaptive", "tableaus"}
+
+
+tfnode_files = pytest.mark.parametrize(
+    "path", files("tfnode"), ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+@tfnode_files
+def test_arrows_point_down(path):
+    room = room_of(path)
+    imported = [name.split(".") for name, _ in imports(path.read_text())]
+    assert "zoo" not in [name[0] for name in imported]
+    rooms = {name[1] for name in imported if name[0] == "tfnode"}
+    if room == "__init__":
+        assert rooms <= set(ROOMS)
+    else:
+        assert rooms - {room} <= reachable(room)
+
+
+@tfnode_files
+def test_packages_of_the_rooms(path):
+    room = room_of(path)
+    found = outside(path.read_text())
+    at_top = {package for package, top in found if top}
+    in_functions = {package for package, top in found if not top}
+    allowed = set() if room == "__init__" else PACKAGES.get(room, {"keras", "numpy"})
+    builders = {"tensorflow_datasets"} if room == "datasets" and path.name in BUILDERS else set()
+    assert at_top <= allowed | builders
+    assert in_functions <= allowed | IN_FUNCTIONS.get(room, set())
+
+
+@pytest.mark.parametrize("path", files("zoo"), ids=lambda path: path.name)
+def test_the_zoo_stands_on_tfnode_and_keras(path):
+    assert {package for package, _ in outside(path.read_text())} <= {"keras"}
+
+
+def private_names(source):
+    """Names with a leading underscore that are taken from something else than `self`."""
+    found = [name for name, _ in imports(source) if "._" in name and "__future__" not in name]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            dunder = node.attr.endswith("__")
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "os")
+            if not dunder and not own:
+                found.append(node.attr)
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [*files("zoo"), *files("scripts")], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_zoo_and_the_scripts_use_public_names(path):
+    assert private_names(path.read_text()) == []
+
+
+def test_nothing_imports_the_scripts():
+    names = {path.stem for path in files("scripts")}
+    for path in [*files("tfnode"), *files("zoo")]:
+        assert not names & {name.split(".")[0] for name, _ in imports(path.read_text())}
+
+
+@pytest.mark.parametrize(
+    "package, exported",
+    [
+        (tfnode, "Augment ODEBlock StepAdaption datasets solvers tableaus with_solver"),
+        (zoo, "Recipe get_model get_recipe list_models"),
+    ],
+)
+def test_exported_names(package, exported):
+    assert set(exported.split()) <= set(package.__all__)
+    assert package.__all__ == sorted(package.__all__)
+    assert all(hasattr(package, name) for name in package.__all__)
+    # Nothing else that is no module lies in the open.
+    public = {
+        name
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert public <= set(package.__all__)
+
+
+def test_it_is_adaption_everywhere():
+    word = b"adapt" + b"ation"
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout, so nothing is tracked")
+    paths = [ROOT / name for name in listing.stdout.decode().split("\0") if name]
+    offenders = [p.name for p in paths if p.is_file() and word in p.read_bytes().lower()]
+    assert len(paths) > 30
+    assert offenders == []
