@@ -15,6 +15,7 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import platform
@@ -47,7 +48,7 @@ EVERYWHERE = {
     "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "-1",
     "JAX_PLATFORMS": "cpu",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
 
@@ -86,8 +87,7 @@ def memory(args):
 
 def first_step(args):
     """A warm-up of one step: the time from the call of `fit` to its end."""
-    jobs = [small(args, "first_step", "fit", k) for k in (8, 64, 256)]
-    return [[dataclasses.replace(job, steps=1, steps_per_execution=1) for job in jobs]]
+    return [[small(args, "first_step", "fit", k, steps=1) for k in (8, 64, 256)]]
 
 
 def traces(args):
@@ -96,29 +96,29 @@ def traces(args):
 
 def checks(args):
     """`replay` follows the step sizes of the `adaption` before it, without its checks."""
-    jobs = [small(args, "checks", c, 32) for c in ("adaption", "replay")]
-    return [[dataclasses.replace(j, steps=args.iterations, steps_per_execution=50) for j in jobs]]
+    contestants = ("adaption", "replay")
+    return [[small(args, "checks", c, 32, steps=args.iterations) for c in contestants]]
 
 
 CASES = {f.__name__: f for f in (energy, spheres, mnist, memory, first_step, traces, checks)}
 
 
-def small(args, case, contestant, num_steps, model="energy_landscape"):
+def small(args, case, contestant, num_steps, model="energy_landscape", steps=None):
+    execution = min(50, steps or args.steps)
     # About the same number of evaluations for every K, in whole executions of `fit`.
-    execution = min(50, args.steps)
-    steps = execution * -(-args.steps * 64 // (num_steps * execution))
+    steps = steps or execution * math.ceil(args.steps * 64 / (num_steps * execution))
     return Job(case, contestant, model, num_steps, 128, steps, execution, one_core=True)
 
 
 def images(args, case, contestant, num_steps):
-    steps = max(1, args.mnist_steps * 16 // num_steps)
     batch = 8 if args.quick else 256
-    return Job(case, contestant, "mnist", num_steps, batch, steps, 1, one_core=False)
+    return Job(case, contestant, "mnist", num_steps, batch, args.mnist_steps, 1, one_core=False)
 
 
 # === Processes ===
 def run_all(groups, args):
-    """Yields the result of every job, round by round."""
+    """Yields the result of every job, round by round; what failed once is not run again."""
+    errors = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("", total=args.rounds * sum(map(len, groups)))
@@ -128,7 +128,10 @@ def run_all(groups, args):
                 for job in group:
                     name = f"{job.case} K={job.num_steps} {job.contestant}"
                     progress.update(task, description=f"{name}, round {number + 1}")
-                    measured = run_one(dataclasses.replace(job, schedule=schedule), args.timeout)
+                    scheduled = dataclasses.replace(job, schedule=schedule)
+                    measured = errors.get(job) or run_one(scheduled, args.timeout)
+                    if "error" in measured:
+                        errors[job] = measured
                     schedule = measured.get("schedule", ())
                     yield {**dataclasses.asdict(job), "round": number, **measured}
                     progress.advance(task)
@@ -250,11 +253,12 @@ def description():
     """The command, the versions and the machine that the results depend on."""
     packages = ("tensorflow", "keras", "numpy", "jaxlib", *(n for p in PEERS.values() for n in p))
     present = [name for name in packages if importlib.util.find_spec(name)]
+    git = ["git", "-C", os.path.dirname(__file__), "describe", "--always", "--dirty"]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
-        "commit": commit(),
+        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in present},
@@ -266,11 +270,6 @@ def description():
             "memory_gb": round(memory / 1e9, 1),
         },
     }
-
-
-def commit():
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def processor():
@@ -291,7 +290,7 @@ def parse(arguments):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without", nargs="+", choices=PEERS, default=[])
     parser.add_argument("--steps", type=int, default=1000, help="small models, at K = 64")
-    parser.add_argument("--mnist-steps", type=int, default=2, help="at K = 16")
+    parser.add_argument("--mnist-steps", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=5000, help="of the case checks")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds for one measurement")
     parser.add_argument("--out", default="docs/results/benchmark.json")

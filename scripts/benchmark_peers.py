@@ -220,7 +220,11 @@ def peer_torchdiffeq(job):
 
 
 def peer_diffrax(job):
-    """`diffrax.diffeqsolve` with its default adjoint; the whole step is compiled."""
+    """`diffrax.diffeqsolve` with its default adjoint; the whole step is compiled.
+
+    XLA is slow at convolutions inside a loop on the CPU (issue 12868 of JAX): their gradients
+    even with channels last, so equinox's own layers stay.
+    """
     import diffrax
     import equinox as eqx
     import jax
@@ -273,8 +277,11 @@ def count_traces(job):
     import keras
 
     model = _compiled_model(job)
-    # Else any Keras model is traced twice: the first trace creates the optimizer's variables.
+    x, y = _keras_batch(model, job.batch * job.steps_per_execution * 21)
+    # Else any Keras model, with an ODE or not, is traced once more: the first trace creates the
+    # variables of the optimizer and the metrics.
     model.optimizer.build(model.trainable_variables)
+    model.evaluate(x[: job.batch], y[: job.batch], verbose=0)
     block, train_step, traces = model.get_layer("ode_block"), model.train_step, []
 
     def counting_train_step(data):
@@ -291,7 +298,6 @@ def count_traces(job):
             block.step_size = 1 / divisor
             taken.add(block.num_steps)
 
-    x, y = _keras_batch(model, job.batch * job.steps_per_execution * 21)
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=change)
     model.fit(x, y, batch_size=job.batch, callbacks=[callback], verbose=0)
     return {"traces": len(traces), "changes": len(taken) - 1}

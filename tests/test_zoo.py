@@ -12,11 +12,6 @@ import tfnode
 import zoo
 from zoo.recipes import Recipe
 
-# Keras writes weights in a way that NumPy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept:DeprecationWarning"
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Facts:

@@ -263,7 +263,8 @@ class ODEBlock(keras.layers.Layer):
         return cls(**config)
 
     def _grid(self):
-        step_size = ops.convert_to_tensor(self._step_size)
+        # A copy: in eager mode TensorFlow would hand out the variable itself.
+        step_size = ops.copy(self._step_size.value)
         return TimeGrid.from_step_size(self.t0, self.t1, step_size, self._max_num_steps)
 
     def _static_grid(self):
@@ -286,7 +287,10 @@ class ODEBlock(keras.layers.Layer):
         variables = self.field.trainable_variables + self.field.non_trainable_variables
 
         def pure_field(values, t, z):
-            scope = keras.StatelessScope(zip(variables, values), collect_losses=True)
+            scope = keras.StatelessScope(collect_losses=True)
+            # Not by the constructor, which casts to a dtype that depends on the autocast scope.
+            for update in zip(variables, values):
+                scope.add_update(update)
             before = dict(scope.state_mapping)
             with scope:
                 derivative = field(t, z)

@@ -113,16 +113,21 @@ class StepAdaption(keras.callbacks.Callback):
         self._blocks = _adaptable_blocks(self.model)
         if self._export_dir is not None:
             export.check_export_dir(self._export_dir)
-        self._set_caps()
         if not self._training_iterations:
-            self._batches = _endless_batches(self._data, self._batch_size)
-            x, _ = next(self._batches)
-            self._assign(self._first_step_size(x))
+            self._start()
         self._read_step_size()
         finest = min(self._rule.min_step_size, self._step_size)
         self._train_twin = Twin(self.model, finest, lambda solver, _: solver)
         self._reference_twin = Twin(self.model, finest, adaption.reference_solver)
         self._seen_iterations = self._iterations()
+
+    def _start(self):
+        self._batches = _endless_batches(self._data, self._batch_size)
+        x, _ = next(self._batches)
+        if not self.model.built:
+            self.model.build(x.shape)
+        self._set_caps()
+        self._assign(self._first_step_size(x))
 
     def on_train_batch_end(self, batch, logs=None):
         self._stop_if_not_finite(logs)

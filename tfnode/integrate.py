@@ -47,7 +47,7 @@ class TimeGrid:
         """
         xp = np if isinstance(step_size, np.generic) else ops
         length = abs(t1 - t0)
-        finest = xp.full_like(step_size, length / max_num_steps)
+        finest = xp.full_like(step_size, length / max_num_steps, dtype=step_size.dtype)
         step_size = xp.minimum(xp.where(step_size > finest, step_size, finest), length)
         rounding = 8 * float(np.finfo(backend.standardize_dtype(step_size.dtype)).eps)
         num_steps = xp.clip(xp.ceil(length / step_size * (1 - rounding)), 1, max_num_steps)
