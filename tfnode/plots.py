@@ -24,6 +24,7 @@ def adaption_over_training(curves, title=None):
         accuracy.plot(curve["iteration"], curve["train_solver"], label=f"seed {seed}")
         steps.step(curve["iteration"], curve["num_steps"], where="post", label=f"seed {seed}")
     accuracy.legend(fontsize="small")
+    steps.set_ylim(bottom=0)
     return figure
 
 
@@ -48,6 +49,7 @@ def adaption_behaviour(curve, title=None):
         accuracy.scatter(times, [curve[name][i] for i in marked], zorder=3, **style)
     steps.scatter(times, [curve["num_steps"][i] for i in marked], color="tab:blue", zorder=3)
     accuracy.legend(fontsize="small")
+    steps.set_ylim(bottom=0)
     return figure
 
 
@@ -56,7 +58,6 @@ def _two_panels(title):
     accuracy, steps = figure.subplots(1, 2)
     accuracy.set(xlabel="iteration", ylabel="test accuracy", title="(a)")
     steps.set(xlabel="iteration", ylabel="number of steps", title="(b)")
-    steps.set_ylim(bottom=0)
     if title:
         figure.suptitle(title)
     return figure, (accuracy, steps)
