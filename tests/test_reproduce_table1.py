@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import reproduce_table1
 import runner
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "reproduce_table1.py"
@@ -92,11 +93,11 @@ def test_a_place_that_cannot_be_written_to_is_named(small):
         (["--quick", "--paper"], "not allowed with argument --quick"),
     ],
 )
-def test_misuse_is_refused(arguments, message, tmp_path):
-    process = start(*arguments, data_dir=tmp_path)
-    _, errors = process.communicate()
-    assert process.returncode == 2
-    assert message in errors
+def test_misuse_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        reproduce_table1.parse(arguments)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
