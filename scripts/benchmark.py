@@ -20,22 +20,16 @@ import os
 import pathlib
 import platform
 import shlex
-import statistics
 import subprocess
 import sys
 
-import benchmark_peers
+import benchmark_tables as tables
+import benchmark_worker
 import runner
-from benchmark_peers import Job
+from benchmark_peers import PEERS, Job
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-PEERS = {
-    "torchdiffeq": ("torch", "torchdiffeq"),
-    "diffrax": ("jax", "diffrax", "equinox", "optax"),
-}
 STEPPERS = ("fit", "bare", *PEERS)
-COMPARISONS = ("energy", "spheres", "mnist")
-PEAKS = ("peak_bytes", "peak_increase_bytes")
 
 # As the runner starts its workers; a single core besides, so that no contestant evades it.
 ONE_THREAD = {
@@ -61,9 +55,11 @@ def main():
     groups = [[job for job in g if job.contestant not in args.without] for g in groups]
     for result in run_all(groups, args):
         report["results"].append(result)
-        report["targets"] = targets(report["results"])
+        report["targets"] = tables.targets(report["results"])
         runner.write_json(pathlib.Path(args.out), report)
-    print(steps_table(report["results"]), targets_table(report["targets"]), sep="\n\n")
+    page = tables.page(report)
+    runner.write_text(pathlib.Path(args.out).with_suffix(".md"), page)
+    print(page)
     errors = [result["error"] for result in report["results"] if "error" in result]
     return int(any(not error.startswith("not installed") for error in errors))
 
@@ -170,83 +166,7 @@ def work(job):
     """The worker: pins itself before any framework counts the cores."""
     if job.one_core and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    print(json.dumps(benchmark_peers.measure(job)))
-
-
-# === Results ===
-def targets(results):
-    """Rows of a measure, its value and the target that it must not exceed."""
-    rows = []
-
-    def row(measure, value, target=None):
-        if value is not None:
-            met = None if target is None else value <= target
-            rows.append({"measure": measure, "value": value, "target": target, "met": met})
-
-    for case, k in {(r["case"], r["num_steps"]): None for r in results if r["case"] in COMPARISONS}:
-        of = lambda contestant, case=case, k=k: values(results, case, k, contestant)
-        goals = {"bare": 1.25, "convolutions": 1.45}
-        if case == "energy" and k >= 64:
-            goals |= {"torchdiffeq": 1 / 4, "diffrax": 2 / 3}
-        for other in ("bare", "convolutions", *PEERS):
-            row(f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other))
-    for field in PEAKS:
-        fine, coarse = (values(results, "memory", k, "fit", field) for k in (64, 4))
-        row(f"MNIST {field}: K=64 / K=4", ratio(fine, coarse), 1.1)
-    for k in (8, 64, 256):
-        first = values(results, "first_step", k, "fit", "first_seconds")
-        row(f"first step K={k}: s", median(first), 2.0)
-    traced = values(results, "traces", 8, "traces", "traces").values()
-    row("traces while the step size changes 20 times", max(traced, default=None), 1)
-    for field in ("seconds", "steady_seconds"):
-        share = ratio(*(values(results, "checks", 32, c, field) for c in ("adaption", "replay")))
-        row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)
-    return rows
-
-
-def values(results, case, num_steps, contestant, field="seconds_per_step"):
-    """A field of the measurements of a contestant, by round."""
-    key = (case, num_steps, contestant)
-    same = [r for r in results if (r["case"], r["num_steps"], r["contestant"]) == key]
-    return {r["round"]: r[field] for r in same if field in r}
-
-
-def median(measured):
-    return statistics.median(measured.values()) if measured else None
-
-
-def ratio(a, b):
-    """The median over the rounds of the ratios within a round; None without measurements."""
-    return median({number: a[number] / b[number] for number in a if number in b})
-
-
-def steps_table(results):
-    """Every contestant's training step, as Markdown."""
-    lines = [
-        "| case | K | contestant | ms a step | min - max | peak MB | increase MB |",
-        "|---|---:|---|---:|---:|---:|---:|",
-    ]
-    for case, k, contestant in {(r["case"], r["num_steps"], r["contestant"]): 0 for r in results}:
-        of = lambda field, key=(case, k, contestant): values(results, *key, field)
-        if seconds := of("seconds_per_step").values():
-            ms = [f"{1e3 * f(seconds):.2f}" for f in (statistics.median, min, max)]
-            mb = [f"{median(of(f)) / 1e6:.0f}" for f in PEAKS]
-            cells = (ms[0], f"{ms[1]} - {ms[2]}", *mb)
-        elif errors := of("error"):
-            cells = (next(iter(errors.values())), "", "", "")
-        else:
-            continue
-        lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def targets_table(rows):
-    lines = ["| measure | value | target | met |", "|---|---:|---:|---|"]
-    for r in rows:
-        target = "" if r["target"] is None else f"<= {r['target']:.3g}"
-        met = {None: "", True: "yes", False: "no"}[r["met"]]
-        lines.append(f"| {r['measure']} | {r['value']:.3g} | {target} | {met} |")
-    return "\n".join(lines)
+    print(json.dumps(benchmark_worker.measure(job)))
 
 
 def description():

@@ -1,4 +1,4 @@
-"""The contestants of `benchmark.py`, measured one in a process.
+"""The peers of `benchmark.py`, torchdiffeq and diffrax, and what every contestant shares.
 
 A contestant builds its model and returns `train(steps)`, which runs that many training steps on
 random data and returns the last loss. Architecture, initialisation, optimizer and loss are the
@@ -6,14 +6,15 @@ paper's in all of them. Every framework is imported where it is used, so that a 
 """
 
 import dataclasses
-import itertools
 import math
-import os
-import resource
-import sys
-import time
 
 import numpy as np
+
+# The packages that each peer needs.
+PEERS = {
+    "torchdiffeq": ("torch", "torchdiffeq"),
+    "diffrax": ("jax", "diffrax", "equinox", "optax"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,134 +59,6 @@ ARCHITECTURES = {
 }
 
 
-def measure(job):
-    """Runs a job in this process and returns its results as plain values."""
-    if job.contestant in WHOLE_RUNS:
-        return WHOLE_RUNS[job.contestant](job)
-    train = CONTESTANTS[job.contestant](job)
-    resident = _resident_bytes()
-    start = time.perf_counter()
-    train(job.steps_per_execution)
-    first_seconds = time.perf_counter() - start
-    start, cpu_start = time.perf_counter(), time.process_time()
-    loss = train(job.steps)
-    seconds = (time.perf_counter() - start) / job.steps
-    cpu_seconds = (time.process_time() - cpu_start) / job.steps
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"The loss must stay finite. Received: loss={loss}.")
-    peak = _peak_bytes()
-    return {
-        "seconds_per_step": seconds,
-        # On one core the two agree unless another process took it: the run was then disturbed.
-        "cpu_seconds_per_step": cpu_seconds,
-        "first_seconds": first_seconds,
-        "peak_bytes": peak,
-        "peak_increase_bytes": peak - resident,
-    }
-
-
-def ours_fit(job):
-    """`model.fit`, with the input pipeline of `tfnode.datasets.load`; the peers have one batch."""
-    import tensorflow as tf
-
-    model = _compiled_model(job)
-    # As many samples as the synthetic training sets have.
-    data = tf.data.Dataset.from_tensor_slices(_keras_batch(model, max(2000, job.batch)))
-    data = data.shuffle(2000, seed=0).batch(job.batch, drop_remainder=True)
-    data = data.prefetch(tf.data.AUTOTUNE).repeat()
-
-    def train(steps):
-        return model.fit(data.take(steps), shuffle=False, verbose=0).history["loss"][-1]
-
-    return train
-
-
-def ours_bare(job):
-    """The same compiled step on a fixed batch without `fit`: no metrics, no pipeline.
-
-    The loop is in the graph, as `steps_per_execution` has it: calls from Python would cost more.
-    """
-    import tensorflow as tf
-
-    model = _compiled_model(job)
-    x, y = (tf.constant(v) for v in _keras_batch(model, job.batch))
-    variables = model.trainable_variables
-    model.optimizer.build(variables)
-
-    @tf.function(jit_compile=model.jit_compile)
-    def step():
-        with tf.GradientTape() as tape:
-            loss = model.loss(y, model(x, training=True))
-        model.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-        return loss
-
-    @tf.function
-    def loop(steps):
-        loss = 0.0
-        for _ in tf.range(steps):
-            loss = step()
-        return loss
-
-    return lambda steps: float(loop(tf.constant(steps)))
-
-
-def bare_convolutions(job):
-    """The convolutions of a training step of ours and nothing else: no bias, ReLU or update.
-
-    Each of the K steps has the convolutions forward, again in the backward pass (the discrete
-    adjoint recomputes them), and both their gradients. The loops are those of ours: in one graph,
-    one iteration at a time. They carry every result, so that nothing is hoisted or pruned.
-    """
-    import tensorflow as tf
-
-    rng = np.random.default_rng(0)
-    # Scaled so that a step keeps the variance: no value overflows or becomes denormal.
-    filters = [
-        tf.constant(rng.normal(size=(k, k, i, o)) / math.sqrt(k * k * i), tf.float32)
-        for i, o, k in ARCHITECTURES[job.model].layers
-    ]
-    z0 = tf.constant(rng.uniform(size=(job.batch, 28, 28, 1)), tf.float32)
-    options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
-
-    def forward(k, z):
-        return k + 1, _convolve(z, filters, options)[-1]
-
-    def backward(k, z, adjoint, sums):
-        *states, z = _convolve(z, filters, options)
-        terms = []
-        for h, w in zip(reversed(states), reversed(filters)):
-            terms.append(
-                tf.raw_ops.Conv2DBackpropFilter(
-                    input=h, filter_sizes=w.shape, out_backprop=adjoint, **options
-                )
-            )
-            adjoint = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=h.shape, filter=w, out_backprop=adjoint, **options
-            )
-        return k + 1, z, adjoint, [a + b for a, b in zip(sums, reversed(terms))]
-
-    def loop(body, *carried):
-        more = lambda k, *_: k < job.num_steps
-        return tf.while_loop(more, body, (0, *carried), parallel_iterations=1)
-
-    @tf.function
-    def step():
-        _, z1 = loop(forward, z0)
-        _, _, adjoint, sums = loop(backward, z1, z1, [tf.zeros_like(w) for w in filters])
-        return adjoint, sums
-
-    return lambda steps: float(tf.reduce_mean([step()[0] for _ in range(steps)][-1]))
-
-
-def _convolve(z, filters, options):
-    import tensorflow as tf
-
-    states = [z]
-    for w in filters:
-        states.append(tf.nn.conv2d(states[-1], w, **options))
-    return states
-
-
 def peer_torchdiffeq(job):
     """`torchdiffeq.odeint`, with backpropagation through the solver as in the paper."""
     import torch
@@ -223,11 +96,9 @@ def peer_torchdiffeq(job):
 
 
 def peer_diffrax(job):
-    """`diffrax.diffeqsolve` with its default adjoint; the whole step is compiled.
-
-    XLA is slow at convolutions inside a loop on the CPU (issue 12868 of JAX): their gradients
-    even with channels last, so equinox's own layers stay.
-    """
+    """`diffrax.diffeqsolve` with its default adjoint; the whole step is compiled."""
+    # XLA is slow at convolutions inside a loop on the CPU (issue 12868 of JAX), at their gradients
+    # even with channels last: so equinox's own layers stay.
     import diffrax
     import equinox as eqx
     import jax
@@ -275,144 +146,11 @@ def peer_diffrax(job):
     return train
 
 
-def count_traces(job):
-    """The traces of the training step in a run in which the step size changes 20 times."""
-    import keras
-
-    model = _compiled_model(job)
-    x, y = _keras_batch(model, job.batch * job.steps_per_execution * 21)
-    # Else any Keras model, with an ODE or not, is traced once more: the first trace creates the
-    # variables of the optimizer and the metrics.
-    model.optimizer.build(model.trainable_variables)
-    model.evaluate(x[: job.batch], y[: job.batch], verbose=0)
-    block, train_step, traces = model.get_layer("ode_block"), model.train_step, []
-
-    def counting_train_step(data):
-        # Python runs here when the step is traced, and never again.
-        traces.append(block.name)
-        return train_step(data)
-
-    model.train_step = counting_train_step
-    divisors = iter(range(10, 50, 2))
-    taken = {block.num_steps}
-
-    def change(batch, logs):
-        if (divisor := next(divisors, None)) is not None:
-            block.step_size = 1 / divisor
-            taken.add(block.num_steps)
-
-    callback = keras.callbacks.LambdaCallback(on_train_batch_end=change)
-    model.fit(x, y, batch_size=job.batch, callbacks=[callback], verbose=0)
-    return {"traces": len(traces), "changes": len(taken) - 1}
-
-
-def adaption_run(job):
-    """A training with `StepAdaption`, and the schedule of step sizes that it chose."""
-    import tfnode
-
-    checks = _energy_landscape(job, seed=1000)
-    step_adaption = tfnode.StepAdaption(checks, every=50)
-    result = _timed_fit(job, _compiled_model(job), step_adaption)
-    history = step_adaption.history
-    changes = [(a["iteration"], b["step_size"]) for a, b in itertools.pairwise(history)]
-    return {**result, "schedule": [(0, history[0]["step_size"]), *changes]}
-
-
-def replay_run(job):
-    """The same training, with the step sizes assigned from a schedule instead of measured."""
-    import keras
-
-    model = _compiled_model(job)
-    block, schedule = model.get_layer("ode_block"), dict(job.schedule)
-    block.step_size = schedule[0]
-
-    def change(batch, logs):
-        iteration = int(model.optimizer.iterations)
-        if iteration in schedule:
-            block.step_size = schedule[iteration]
-
-    return _timed_fit(job, model, keras.callbacks.LambdaCallback(on_train_batch_end=change))
-
-
-def _timed_fit(job, model, callback):
-    import keras
-
-    data = _energy_landscape(job, seed=0).repeat().take(job.steps)
-    times = []
-    clock = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
-    )
-    start = time.perf_counter()
-    history = model.fit(data, shuffle=False, callbacks=[callback, clock], verbose=0)
-    # The first execution and the first check trace and compile; the rest is the steady state.
-    return {
-        "seconds": time.perf_counter() - start,
-        "steady_seconds": times[-1] - times[0],
-        "loss": history.history["loss"][-1],
-    }
-
-
-def _energy_landscape(job, seed):
-    """The real data, generated at first use: random labels would choose another schedule."""
-    from tfnode import datasets
-
-    return datasets.load("energy_landscape/three_minima", "train", job.batch, seed=seed)
-
-
-def _compiled_model(job):
-    """The model as `experiments.train` compiles it."""
-    import keras
-
-    import zoo
-
-    keras.utils.set_random_seed(0)
-    recipe = zoo.get_recipe(job.model)
-    model = zoo.get_model(job.model, solver="euler", step_size=1 / job.num_steps)
-    model.compile(
-        recipe.build_optimizer(),
-        recipe.build_loss(),
-        metrics=["accuracy"],
-        # XLA pays for dense fields; convolutions are faster without.
-        jit_compile=job.model == "energy_landscape",
-        steps_per_execution=job.steps_per_execution,
-    )
-    return model
-
-
-def _keras_batch(model, samples):
-    return _random_batch(model.input_shape[1:], model.output_shape[-1], samples)
-
-
 def _peer_batch(architecture, samples):
-    return _random_batch(architecture.shape, architecture.classes, samples)
+    return random_batch(architecture.shape, architecture.classes, samples)
 
 
-def _random_batch(shape, classes, samples):
+def random_batch(shape, classes, samples):
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(samples, *shape)).astype("float32")
     return x, rng.integers(classes, size=samples)
-
-
-def _peak_bytes():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _resident_bytes():
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return _peak_bytes()
-
-
-CONTESTANTS = {
-    "fit": ours_fit,
-    "bare": ours_bare,
-    "convolutions": bare_convolutions,
-    "torchdiffeq": peer_torchdiffeq,
-    "diffrax": peer_diffrax,
-}
-
-# These measure a whole training instead of its steps.
-WHOLE_RUNS = {"traces": count_traces, "adaption": adaption_run, "replay": replay_run}

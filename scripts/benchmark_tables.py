@@ -1,0 +1,96 @@
+"""The measurements of `benchmark.py` as ratios, targets and Markdown tables."""
+
+import statistics
+
+from benchmark_peers import PEERS
+
+COMPARISONS = ("energy", "spheres", "mnist")
+PEAKS = ("peak_bytes", "peak_increase_bytes")
+
+
+def targets(results):
+    """Rows of a measure, its value and the target that it must not exceed."""
+    rows = []
+
+    def row(measure, value, target=None):
+        if value is not None:
+            met = None if target is None else value <= target
+            rows.append({"measure": measure, "value": value, "target": target, "met": met})
+
+    for case, k in {(r["case"], r["num_steps"]): None for r in results if r["case"] in COMPARISONS}:
+        of = lambda contestant, case=case, k=k: values(results, case, k, contestant)
+        goals = {"bare": 1.25, "convolutions": 1.45}
+        if case == "energy" and k >= 64:
+            goals |= {"torchdiffeq": 1 / 4, "diffrax": 2 / 3}
+        for other in ("bare", "convolutions", *PEERS):
+            row(f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other))
+    for field in PEAKS:
+        fine, coarse = (values(results, "memory", k, "fit", field) for k in (64, 4))
+        row(f"MNIST {field}: K=64 / K=4", ratio(fine, coarse), 1.1)
+    for k in (8, 64, 256):
+        first = values(results, "first_step", k, "fit", "first_seconds")
+        row(f"first step K={k}: s", median(first), 2.0)
+    traced = values(results, "traces", 8, "traces", "traces").values()
+    row("traces while the step size changes 20 times", max(traced, default=None), 1)
+    for field in ("seconds", "steady_seconds"):
+        share = ratio(*(values(results, "checks", 32, c, field) for c in ("adaption", "replay")))
+        row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)
+    return rows
+
+
+def values(results, case, num_steps, contestant, field="seconds_per_step"):
+    """A field of the measurements of a contestant, by round."""
+    key = (case, num_steps, contestant)
+    same = [r for r in results if (r["case"], r["num_steps"], r["contestant"]) == key]
+    return {r["round"]: r[field] for r in same if field in r}
+
+
+def median(measured):
+    return statistics.median(measured.values()) if measured else None
+
+
+def ratio(a, b):
+    """The median over the rounds of the ratios within a round; None without measurements."""
+    return median({number: a[number] / b[number] for number in a if number in b})
+
+
+def steps_table(results):
+    """Every contestant's training step, as Markdown."""
+    lines = [
+        "| case | K | contestant | ms a step | min - max | peak MB | increase MB |",
+        "|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for case, k, contestant in {(r["case"], r["num_steps"], r["contestant"]): 0 for r in results}:
+        of = lambda field, key=(case, k, contestant): values(results, *key, field)
+        if seconds := of("seconds_per_step").values():
+            ms = [f"{1e3 * f(seconds):.2f}" for f in (statistics.median, min, max)]
+            mb = [f"{median(of(f)) / 1e6:.0f}" for f in PEAKS]
+            cells = (ms[0], f"{ms[1]} - {ms[2]}", *mb)
+        elif errors := of("error"):
+            cells = (next(iter(errors.values())), "", "", "")
+        else:
+            continue
+        lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def targets_table(rows):
+    lines = ["| measure | value | target | met |", "|---|---:|---:|---|"]
+    for r in rows:
+        target = "" if r["target"] is None else f"<= {r['target']:.3g}"
+        met = {None: "", True: "yes", False: "no"}[r["met"]]
+        lines.append(f"| {r['measure']} | {r['value']:.3g} | {target} | {met} |")
+    return "\n".join(lines)
+
+
+def page(report):
+    """The tables as a Markdown page with their provenance."""
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    machine = report["machine"]
+    return (
+        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with {versions}; "
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
+        "A ratio is the median over the rounds of the ratios within a round, in which the "
+        f"contestants take turns.\n\n{steps_table(report['results'])}\n\n"
+        f"{targets_table(report['targets'])}\n"
+    )
