@@ -1,6 +1,11 @@
 """What every test and every docstring example shares."""
 
 import os
+import tempfile
+
+# Before TFDS is imported, which reads it once: generated data goes to a place of its own, unless
+# one with prepared images is given.
+os.environ.setdefault("TFDS_DATA_DIR", tempfile.mkdtemp(prefix="tfds-"))
 
 import keras
 import numpy as np
@@ -8,12 +13,6 @@ import pytest
 
 import tfnode
 import zoo
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _data_directory(tmp_path_factory):
-    """Generated data goes to a place of its own, unless one with prepared images is given."""
-    os.environ.setdefault("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
 
 
 @pytest.fixture(autouse=True)

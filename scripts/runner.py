@@ -42,7 +42,9 @@ def run_all(function, runs, out, jobs, title, environment=None):
     # The longest first, so that no core is left with a long run at the end.
     pending.sort(key=lambda run: run.cost, reverse=True)
     executor = ProcessPoolExecutor(
-        jobs, initializer=_ignore_interrupts, env=_WORKER_ENVIRONMENT | (environment or {})
+        max(1, min(jobs, len(pending))),
+        initializer=_ignore_interrupts,
+        env=_WORKER_ENVIRONMENT | (environment or {}),
     )
     with _progress(runs, out, title):
         try:

@@ -1,8 +1,14 @@
 # Sourced: makes and enters the checkout's virtual environment, with the extras named in $1.
 # The installation is repeated only when setup.cfg, pyproject.toml or the extras change.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if [ ! -x .venv/bin/python ]; then
-    "${PYTHON:-python3}" -m venv .venv
+if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
+    python=${PYTHON:-python3}
+    if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then
+        echo "tfnode needs Python 3.11 to 3.13. Received: $("$python" --version) as $python." \
+            "Set PYTHON to one of these." >&2
+        exit 1
+    fi
+    "$python" -m venv --clear .venv
 fi
 . .venv/bin/activate
 stamp=.venv/installed-${1:-plain}

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tfnode
 from tfnode.adaption import StepRule, initial_step_size, next_step, reference_solver
-from tfnode.callbacks import _endless_batches
+from tfnode.batches import endless_batches
 
 KEYS = (
     "iteration",
@@ -607,9 +607,9 @@ def test_arrays_are_checked_in_full_batches():
     # A last batch of one sample would make a gap of 0 or 1 of it.
     labels = np.arange(9)
     data = (labels[:, None], labels)
-    sizes = [len(y) for _, y in itertools.islice(_endless_batches(data, 4), 6)]
+    sizes = [len(y) for _, y in itertools.islice(endless_batches(data, 4), 6)]
     assert sizes == [4] * 6
-    rounds = [y for _, y in itertools.islice(_endless_batches(data, 100), 2)]
+    rounds = [y for _, y in itertools.islice(endless_batches(data, 100), 2)]
     assert [sorted(y) for y in rounds] == [list(range(9))] * 2
     assert list(rounds[0]) != list(rounds[1])
 

@@ -42,7 +42,8 @@ def test_the_row_of_the_table():
         *("43.3", "", "76.5 ± 1.6", ""),
     )
     assert ours == (
-        *("Three Minima", "ours", "4-8", "81.0 ± 1.4", "72.0 ± 1.4"),
+        # The valid number of steps with the highest accuracy, here 16.
+        *("Three Minima", "ours", "4-8", "82.0 ± 1.4", "81.0 ± 1.4"),
         *("40.0", "43.0", "77.0 ± 1.4", "72.0 ± 2.8"),
     )
 
@@ -57,15 +58,20 @@ def test_the_row_of_the_table():
     ],
 )
 def test_a_step_is_valid_if_every_finer_one_is(gaps, critical):
-    grid = [{"num_steps": k, "gap": gap} for k, gap in gaps.items()]
-    assert table1.critical_step(grid, threshold=0.1) == critical
+    assert table1.critical_step(gaps, threshold=0.1) == critical
 
 
 def test_failed_runs_are_named_and_in_no_mean():
     failed = {"run": {"num_steps": 4, "seed": 2}, "error": "The loss must stay finite."}
     row = table1.row("energy_landscape", [*RESULTS, failed])
+    assert row["critical"] == (4, 8)
     assert row["failed"] == [{"num_steps": 4, "seed": 2, "error": "The loss must stay finite."}]
     assert row["grid"][0]["seeds"] == 2
+
+
+def test_steps_at_which_every_seed_failed_are_not_valid():
+    failed = {"run": {"num_steps": 32, "seed": 0}, "error": "The loss must stay finite."}
+    assert table1.row("energy_landscape", [*RESULTS, failed])["critical"] == (32, None)
 
 
 def test_markdown_and_csv_hold_the_same_cells():

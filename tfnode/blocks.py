@@ -104,6 +104,11 @@ class ODEBlock(keras.layers.Layer):
         return abs(self.t1 - self.t0)
 
     @property
+    def _time_dtype(self):
+        # Times need more than half precision.
+        return "float64" if self.variable_dtype == "float64" else "float32"
+
+    @property
     def solver(self):
         """The solver at the present step size."""
         if self.unroll or not self.built:
@@ -150,8 +155,7 @@ class ODEBlock(keras.layers.Layer):
         self._step_size = self.add_weight(
             name="step_size",
             shape=(),
-            # Times need more than half precision.
-            dtype="float64" if self.variable_dtype == "float64" else "float32",
+            dtype=self._time_dtype,
             # `initializers.Constant` would round a double to single precision.
             initializer=lambda shape, dtype: ops.convert_to_tensor(np.asarray(step_size, dtype)),
             trainable=False,
@@ -225,7 +229,7 @@ class ODEBlock(keras.layers.Layer):
 
     def with_solver(self, solver):
         """Returns a block with another solver that shares this block's field."""
-        return type(self)(**{**self.get_config(), "field": self.field, "solver": solver})
+        return type(self)(field=self.field, **{**self._config(), "solver": solver})
 
     def summary(self, print_fn=print):
         """Prints the solver with its steps and evaluations, and the field.
@@ -245,9 +249,12 @@ class ODEBlock(keras.layers.Layer):
             print_fn(f"field: {type(self.field).__name__}, {self.field.count_params()} parameters")
 
     def get_config(self):
+        return {"field": keras.saving.serialize_keras_object(self.field), **self._config()}
+
+    def _config(self):
+        """The configuration without the field, which a new block may share."""
         return {
             **super().get_config(),
-            "field": keras.saving.serialize_keras_object(self.field),
             "solver": solvers.serialize(self.solver),
             "t0": self.t0,
             "t1": self.t1,
@@ -269,7 +276,7 @@ class ODEBlock(keras.layers.Layer):
 
     def _static_grid(self):
         """The grid of the present step size as NumPy numbers, by the arithmetic of the weight."""
-        step_size = np.dtype(self._step_size.dtype).type(self.solver.step_size)
+        step_size = np.dtype(self._time_dtype).type(self.solver.step_size)
         return TimeGrid.from_step_size(self.t0, self.t1, step_size, self._max_num_steps)
 
     def _field(self, training):

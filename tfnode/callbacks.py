@@ -6,11 +6,11 @@ import pathlib
 
 import keras
 import numpy as np
-from keras import ops
 
 from tfnode import adaption, export, solvers
-from tfnode.measure import Twin
-from tfnode.models import ode_blocks, replace_blocks
+from tfnode.batches import endless_batches
+from tfnode.measure import Twin, initial_step_sizes
+from tfnode.models import ode_blocks
 
 
 class StepAdaption(keras.callbacks.Callback):
@@ -53,8 +53,9 @@ class StepAdaption(keras.callbacks.Callback):
         initial_step_size: `"auto"` for Hairer's rule, or a float. It is applied once: a later
             `fit` with the same callback goes on from the present step size.
         batch_size: Integer, the samples of a check when `data` is a tuple of arrays.
-        export_dir: Optional path. When training ends, `train/` and `reference/` below it become
-            SavedModels with the training solver and the better one.
+        export_dir: Optional path, of a directory that is new or empty at each `fit`. When
+            training ends, `train/` and `reference/` below it become SavedModels with the training
+            solver and the better one. TensorFlow only.
         verbose: 0 or 1. If 1, a line is printed for every change of the step size.
 
     Attributes:
@@ -122,7 +123,7 @@ class StepAdaption(keras.callbacks.Callback):
         self._seen_iterations = self._iterations()
 
     def _start(self):
-        self._batches = _endless_batches(self._data, self._batch_size)
+        self._batches = endless_batches(self._data, self._batch_size)
         x, _ = next(self._batches)
         if not self.model.built:
             self.model.build(x.shape)
@@ -130,8 +131,8 @@ class StepAdaption(keras.callbacks.Callback):
         self._assign(self._first_step_size(x))
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stop_if_not_finite(logs)
         before, now = self._seen_iterations, self._iterations()
+        check_loss(logs, now, self._step_size)
         self._seen_iterations = now
         self._training_iterations += now - before
         self._training_nfe += (now - before) * self._nfe
@@ -154,7 +155,7 @@ class StepAdaption(keras.callbacks.Callback):
     def _first_step_size(self, x):
         if self._initial_step_size != "auto":
             return min(self._initial_step_size, self._rule.max_step_size)
-        return max(min(_initial_step_sizes(self.model, x)), self._rule.min_step_size)
+        return max(min(initial_step_sizes(self.model, x)), self._rule.min_step_size)
 
     def _set_caps(self):
         lengths = [block.length for block in self._blocks]
@@ -218,51 +219,26 @@ class StepAdaption(keras.callbacks.Callback):
                 accuracy_gap=self._gap,
             )
 
-    def _stop_if_not_finite(self, logs):
-        loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                "The loss must stay finite. "
-                f"Received: loss={loss} at iteration {self._iterations()} with "
-                f"step_size={self._step_size}. Training has stopped; the model and this "
-                "callback's history stay as they are. Try a smaller learning rate, gradient "
-                "clipping (`clipnorm`), or a smaller step size."
-            )
 
+def check_loss(logs, iteration, step_size):
+    """Raises if the loss in a callback's `logs` is no longer finite.
 
-class _InitialStep(keras.layers.Layer):
-    """Stands in for an `ODEBlock` in one eager call and notes Hairer's step for its input."""
+    Args:
+        logs: Dictionary with a `loss`, or None.
+        iteration: Integer, the optimizer steps so far.
+        step_size: Float.
 
-    def __init__(self, block):
-        super().__init__(name=block.name, dtype=block.dtype_policy, autocast=False)
-        self.block = block
-        self.step_size = None
-
-    def call(self, inputs):
-        block = self.block
-        self.step_size = adaption.initial_step_size(
-            block.numpy_field(),
-            block.t0,
-            ops.convert_to_numpy(inputs),
-            block.solver.order,
-            block.length,
-            direction=math.copysign(1.0, block.t1 - block.t0),
+    Raises:
+        FloatingPointError: If the loss is infinite or NaN.
+    """
+    loss = (logs or {}).get("loss", 0.0)
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            "The loss must stay finite. "
+            f"Received: loss={loss} at iteration {iteration} with step_size={step_size}. Training "
+            "has stopped; the model and the records of its callbacks stay as they are. Try a "
+            "smaller learning rate, gradient clipping (`clipnorm`), or a smaller step size."
         )
-        return block(inputs)
-
-    def compute_output_spec(self, inputs):
-        return self.block.compute_output_spec(inputs)
-
-
-def _initial_step_sizes(model, x):
-    probes = []
-
-    def probe(block):
-        probes.append(_InitialStep(block))
-        return probes[-1]
-
-    replace_blocks(model, probe)(x, training=False)
-    return [probe.step_size for probe in probes]
 
 
 def _check_count(name, value):
@@ -283,48 +259,3 @@ def _adaptable_blocks(model):
             "with unroll=False to the model."
         )
     return blocks
-
-
-def _endless_batches(data, batch_size):
-    """Yields `(inputs, labels)` batches for ever; arrays are shuffled anew in every round."""
-    if isinstance(data, tuple) and len(data) == 2:
-        data = _ArrayBatches(*data, batch_size)
-    while True:
-        empty = True
-        for batch in data:
-            empty = False
-            if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-                raise ValueError(
-                    "`StepAdaption` measures accuracies and needs batches `(inputs, labels)`. "
-                    f"Received: data with a batch of type {type(batch).__name__}. Pass the "
-                    "dataset that the model is trained on."
-                )
-            yield batch[0], batch[1]
-        if empty:
-            raise ValueError(
-                "`StepAdaption` needs at least one batch of data. "
-                f"Received: data={data!r}, which is empty. Is it a generator that was used up, "
-                "or smaller than one batch with drop_remainder=True?"
-            )
-
-
-class _ArrayBatches:
-    """Batches of two arrays in a new, seeded order for every round."""
-
-    def __init__(self, x, y, batch_size):
-        self._x, self._y, self._batch_size = np.asarray(x), np.asarray(y), batch_size
-        self._rng = np.random.default_rng(0)
-        if len(self._x) != len(self._y):
-            raise ValueError(
-                "Inputs and labels must have the same length. "
-                f"Received: len(x)={len(self._x)}, len(y)={len(self._y)}. Pass `(x, y)` with a "
-                "label for every input."
-            )
-
-    def __iter__(self):
-        order = self._rng.permutation(len(self._x))
-        # Full batches only, so that accuracies compare, unless there is no full one.
-        end = len(order) - len(order) % self._batch_size or len(order)
-        for start in range(0, end, self._batch_size):
-            rows = order[start : start + self._batch_size]
-            yield self._x[rows], self._y[rows]

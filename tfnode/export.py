@@ -3,9 +3,18 @@
 import pathlib
 import tempfile
 
+import keras
+
 
 def check_export_dir(export_dir):
-    if export_dir.exists() and any(export_dir.iterdir()):
+    """Raises before a training whose models could not be exported when it ends."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "A SavedModel is TensorFlow's and needs its backend. "
+            f"Received: export_dir={str(export_dir)!r} with KERAS_BACKEND="
+            f"{keras.backend.backend()!r}. Save weights instead, with `model.save_weights`."
+        )
+    if export_dir.is_file() or (export_dir.exists() and any(export_dir.iterdir())):
         raise ValueError(
             "`export_dir` must not exist yet or be empty, so that no model is overwritten. "
             f"Received: export_dir={str(export_dir)!r}. Choose another directory."

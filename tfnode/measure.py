@@ -1,8 +1,11 @@
-"""The accuracy of one model under other solvers and step sizes, measured without touching it."""
+"""What step adaption measures of a model, without touching it: accuracies and Hairer's step."""
+
+import math
 
 import keras
 from keras import ops
 
+from tfnode import adaption
 from tfnode.models import ode_blocks, replace_blocks
 
 
@@ -69,3 +72,39 @@ def compiled(function, jit_compile):
 
         return torch.no_grad()(function)
     return function
+
+
+class _InitialStep(keras.layers.Layer):
+    """Stands in for an `ODEBlock` in one eager call and notes Hairer's step for its input."""
+
+    def __init__(self, block):
+        super().__init__(name=block.name, dtype=block.dtype_policy, autocast=False)
+        self.block = block
+        self.step_size = None
+
+    def call(self, inputs):
+        block = self.block
+        self.step_size = adaption.initial_step_size(
+            block.numpy_field(),
+            block.t0,
+            ops.convert_to_numpy(inputs),
+            block.solver.order,
+            block.length,
+            direction=math.copysign(1.0, block.t1 - block.t0),
+        )
+        return block(inputs)
+
+    def compute_output_spec(self, inputs):
+        return self.block.compute_output_spec(inputs)
+
+
+def initial_step_sizes(model, x):
+    """Returns Hairer's step size of each block of a model, for a batch of inputs."""
+    probes = []
+
+    def probe(block):
+        probes.append(_InitialStep(block))
+        return probes[-1]
+
+    replace_blocks(model, probe)(x, training=False)
+    return [probe.step_size for probe in probes]

@@ -52,10 +52,13 @@ def replace_blocks(model, replace):
             "layers. Build it with `tfnode.ODEBlock`, as a functional or Sequential model."
         )
 
+    # Before the model is cloned: what goes wrong here is no matter of the model's kind.
+    exchanged = {
+        id(layer): replace_blocks(layer, replace) for layer in model.layers if ode_blocks(layer)
+    }
+
     def clone(layer):
-        if isinstance(layer, ODEBlock):
-            return replace(layer)
-        return replace_blocks(layer, replace) if ode_blocks(layer) else layer
+        return exchanged.get(id(layer), layer)
 
     try:
         new = keras.models.clone_model(model, clone_function=clone)

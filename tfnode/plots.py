@@ -12,7 +12,7 @@ def adaption_over_training(curves, title=None):
     """Test accuracy and number of steps over training, a line a seed (the paper's figure 5).
 
     Args:
-        curves: List of dictionaries of equally long lists, one a seed: `iteration`,
+        curves: Dictionary from seeds to dictionaries of equally long lists: `iteration`,
             `train_solver` (test accuracies in [0, 1]) and `num_steps`.
         title: Optional string.
 
@@ -20,7 +20,7 @@ def adaption_over_training(curves, title=None):
         A `matplotlib.figure.Figure` with two panels.
     """
     figure, (accuracy, steps) = _two_panels(title)
-    for seed, curve in enumerate(curves):
+    for seed, curve in sorted(curves.items()):
         accuracy.plot(curve["iteration"], curve["train_solver"], label=f"seed {seed}")
         steps.step(curve["iteration"], curve["num_steps"], where="post", label=f"seed {seed}")
     accuracy.legend(fontsize="small")

@@ -43,7 +43,7 @@ class Potential:
             scale: Float, positive.
 
         Raises:
-            ValueError: If minima and maxima do not interleave.
+            ValueError: If minima and maxima do not interleave, or `scale` is not positive.
         """
         minima = np.array(minima, "float64")
         maxima = (minima[:-1] + minima[1:]) / 2 if maxima is None else np.array(maxima, "float64")
@@ -53,6 +53,11 @@ class Potential:
                 "Minima must ascend, with exactly one maximum between each two neighbours. "
                 f"Received: minima={minima.tolist()}, maxima={maxima.tolist()}. Leave `maxima` "
                 "out to put them half-way."
+            )
+        if not scale > 0:
+            raise ValueError(
+                "The scale of a potential must be positive, or minima become maxima. "
+                f"Received: scale={scale}. The paper's landscape has 1.2."
             )
         slope = scale * np.poly(np.concatenate([minima, maxima]))
         return cls(tuple(slope.tolist()), tuple(minima.tolist()))
