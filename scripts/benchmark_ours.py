@@ -10,13 +10,12 @@ from benchmark_peers import ARCHITECTURES, random_batch
 
 def ours_fit(job):
     """`model.fit`, with the input pipeline of `tfnode.datasets.load`; the peers have one batch."""
-    import tensorflow as tf
+    from tfnode.datasets import loading
 
     model = _compiled_model(job)
     # As many samples as the synthetic training sets have.
-    data = tf.data.Dataset.from_tensor_slices(_keras_batch(model, max(2000, job.batch)))
-    data = data.shuffle(2000, seed=0).batch(job.batch, drop_remainder=True)
-    data = data.prefetch(tf.data.AUTOTUNE).repeat()
+    x, y = _keras_batch(model, max(2000, job.batch))
+    data = loading.batched(x, y, "train", job.batch, seed=0).repeat()
 
     def train(steps):
         return model.fit(data.take(steps), shuffle=False, verbose=0).history["loss"][-1]
