@@ -4,4 +4,4 @@ set -euo pipefail
 . "$(dirname "$0")/venv.sh"
 # TensorFlow's greetings, from every process, would tear the progress bar.
 exec python scripts/reproduce_table1.py --quick "$@" \
-    2> >(trap '' INT; exec grep --line-buffered -vE '^(WARNING: All log messages|[IWE]0000 )' >&2)
+    2> >(trap '' INT; exec grep --line-buffered -vE '^(WARNING: All log messages|[IWE]0000 |To enable the following instructions)' >&2)

@@ -58,18 +58,18 @@ def test_end_to_end_and_again(small):
 
 def test_ctrl_c_keeps_finished_runs(small):
     out, run = small
-    # The one with adaption costs most and comes first; the next is under way at the interrupt.
-    process = run("--iterations", 1000, "--grid", 1)
-    under_way = out / "energy_landscape" / "euler_k001_1000_seed0.progress"
+    # The one with adaption costs most and comes first; four more take seconds after it.
+    process = run("--iterations", 100, "--grid", 1, 2, 3, 4)
+    first = out / "energy_landscape" / "euler_adaption_100_seed0.json"
     deadline = time.monotonic() + 120
-    while not under_way.exists() and time.monotonic() < deadline:
+    while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted. 1 of 2 runs are finished and kept" in errors
+    assert "Interrupted. 1 of 5 runs are finished and kept" in errors
     files = [path.name for path in out.glob("*/*.json")]
-    assert files == ["euler_adaption_1000_seed0.json"]
+    assert files == ["euler_adaption_100_seed0.json"]
 
 
 def test_a_place_that_cannot_be_written_to_is_named(small):
