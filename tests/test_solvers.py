@@ -96,14 +96,49 @@ def test_bad_step_size_raises_everywhere():
 def test_unknown_solver_lists_the_names(identifier):
     with pytest.raises(ValueError, match="Received: solver=") as error:
         solvers.get(identifier)
-    assert "['euler', 'heun', 'midpoint', 'rk38', 'rk4']" in str(error.value)
+    names = "'bogackishampine32', 'dormandprince', 'euler', 'fehlberg21', 'heun', 'midpoint'"
+    assert f"[{names}, 'rk38', 'rk4']" in str(error.value)
 
 
 @pytest.mark.parametrize("config", [{}, {"class_name": "RK5", "config": {}}])
 def test_unknown_class_lists_the_names(config):
     with pytest.raises(ValueError, match="Received: class_name=") as error:
         solvers.deserialize(config)
-    assert "['Euler', 'Heun', 'Midpoint', 'RK38', 'RK4', 'RungeKutta']" in str(error.value)
+    names = "'BogackiShampine32', 'DormandPrince', 'Euler', 'Fehlberg21', 'Heun', 'Midpoint'"
+    assert f"[{names}, 'RK38', 'RK4', 'RungeKutta']" in str(error.value)
+
+
+ADAPTIVE = {
+    "fehlberg21": (solvers.Fehlberg21, tableaus.FEHLBERG21, 2),
+    "bogackishampine32": (solvers.BogackiShampine32, tableaus.BOGACKI_SHAMPINE32, 3),
+    "dormandprince": (solvers.DormandPrince, tableaus.DORMAND_PRINCE54, 5),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_adaptive_solvers(name):
+    cls, tableau, order = ADAPTIVE[name]
+    solver = cls(rtol=1e-3, atol=1e-6, max_num_steps=50, per_sample=True)
+    assert (solvers.get(name), solver.tableau, solver.order) == (cls(), tableau, order)
+    assert solver.scaled(0.5) == cls(5e-4, 5e-7, 50, True)
+    assert solver.with_tolerance(1e-4) == cls(1e-4, 1e-4, 50, True)
+    assert solvers.deserialize(json.loads(json.dumps(solvers.serialize(solver)))) == solver
+    with pytest.raises(ValueError, match=r"chooses its own steps\. Received: step_size=0\.1"):
+        solvers.get(name, step_size=0.1)
+
+
+@pytest.mark.parametrize("tolerance", [0, -1e-3, float("nan"), float("inf"), "1e-3", None, True])
+def test_bad_tolerance_raises(tolerance):
+    with pytest.raises(ValueError, match=r"positive, finite number\. Received: rtol="):
+        solvers.Fehlberg21(rtol=tolerance)
+    with pytest.raises(ValueError, match=r"positive, finite number\. Received: atol="):
+        solvers.DormandPrince(atol=tolerance)
+
+
+@pytest.mark.parametrize("max_num_steps", [0, -1, 1.5, None])
+def test_bad_budget_raises(max_num_steps):
+    with pytest.raises(ValueError, match="Received: max_num_steps="):
+        solvers.BogackiShampine32(max_num_steps=max_num_steps)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,13 @@ class ODEBlock(keras.layers.Layer):
             return self._solver
         return self._solver.with_step_size(float(self._step_size))
 
+    @solver.setter
+    def solver(self, solver):
+        """Changes method and step size. A graph traced before keeps the old method."""
+        solver = solvers.get(solver)
+        self.step_size = solver.step_size
+        self._solver, self._tableau = solver, solver.tableau
+
     @property
     def step_size(self):
         """Scalar non-trainable weight, the step size. Assign a float to change it.
