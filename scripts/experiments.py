@@ -123,7 +123,7 @@ class TestCurve(keras.callbacks.Callback):
         iteration = int(self.model.optimizer.iterations)
         block = self.model.get_layer("ode_block")
         step_size = block.solver.step_size
-        tfnode.callbacks.check_loss(logs, iteration, step_size)
+        tfnode.callbacks.check_loss(logs, iteration, f"step_size={step_size}")
         if iteration % self._every:
             return
         record = {"iteration": iteration, "num_steps": block.num_steps}

@@ -20,11 +20,13 @@ from tfnode.batches import endless_batches
 
 KEYS = (
     "iteration",
+    "method",
     "step_size",
     "num_steps",
     "nfe",
     "train_accuracy",
     "reference_accuracy",
+    "change",
     "action",
 )
 X = np.ones((8, 1), "float32")

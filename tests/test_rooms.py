@@ -45,7 +45,7 @@ IN_FUNCTIONS = {
     "measure": {"tensorflow", "torch"},
     "validity": {"tensorflow"},
     "export": {"tensorflow"},
-    "callbacks": {"tensorflow", "torch"},
+    "callbacks": {"tensorflow"},
     "datasets": {"tensorflow", "tensorflow_datasets"},
 }
 BUILDERS = ("concentric_spheres.py", "energy_landscape.py")

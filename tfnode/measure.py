@@ -1,8 +1,9 @@
-"""What step adaption measures of a model, without touching it: accuracies and Hairer's step."""
+"""What step adaption measures of a model, without touching it: outputs and Hairer's step."""
 
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfnode import adaption
@@ -20,10 +21,14 @@ class Twin:
             model, lambda block: block.with_solver(self._solver(block, finest_step_size))
         )
         self._blocks = ode_blocks(self.model)
-        self._accuracy = compiled(
-            lambda x, y: accuracy(y, self.model(x, training=False), decision_threshold(model)),
-            model.jit_compile,
-        )
+        from_logits = getattr(model.loss, "from_logits", False)
+
+        def measure(x, y):
+            outputs = self.model(x, training=False)
+            probabilities = class_probabilities(outputs, from_logits)
+            return accuracy(y, outputs, decision_threshold(model)), probabilities
+
+        self._measure = compiled(measure, model.jit_compile)
 
     def assign(self, step_size):
         """Takes the solver for a training step size; returns the evaluations of one pass."""
@@ -31,8 +36,10 @@ class Twin:
             block.step_size = self._solver(original, step_size).step_size
         return sum(block.nfe for block in self._blocks)
 
-    def accuracy(self, x, y):
-        return float(self._accuracy(x, y))
+    def measure(self, x, y):
+        """Returns the accuracy, a float, and the class probabilities, a NumPy array."""
+        accuracy, probabilities = self._measure(x, y)
+        return float(accuracy), ops.convert_to_numpy(probabilities)
 
     def _solver(self, block, step_size):
         return self._choose(block.solver.with_step_size(step_size), block.length)
@@ -54,6 +61,24 @@ def accuracy(y, outputs, threshold):
         one_hot = len(y.shape) == len(outputs.shape) and y.shape[-1] == outputs.shape[-1]
         labels = ops.argmax(y, axis=-1) if one_hot else ops.reshape(y, ops.shape(predicted))
     return ops.mean(ops.cast(ops.equal(predicted, ops.cast(labels, predicted.dtype)), "float32"))
+
+
+def class_probabilities(outputs, from_logits):
+    """The probabilities of the classes, of which a single output gives two.
+
+    Args:
+        outputs: Tensor of shape `(batch_size, ..., classes)`.
+        from_logits: Boolean, whether the outputs are logits or probabilities already.
+    """
+    if outputs.shape[-1] == 1:
+        p = ops.sigmoid(outputs) if from_logits else outputs
+        return ops.concatenate([1 - p, p], axis=-1)
+    return ops.softmax(outputs) if from_logits else outputs
+
+
+def total_variation(p, q):
+    """The mean total variation distance of two arrays of class probabilities, in [0, 1]."""
+    return float(np.abs(p.astype("float64") - q).sum(axis=-1).mean() / 2)
 
 
 def decision_threshold(model):
