@@ -5,6 +5,8 @@ import io
 import math
 import statistics
 
+from tfnode.validity import critical_step
+
 # Table 1 of the paper: NFE and accuracy (mean and standard deviation, in percent).
 PAPER = {
     "concentric_spheres_2d": ("65-129", (99.2, 0.8), 100.5, (98.9, 0.6)),
@@ -65,21 +67,6 @@ def summary(results, num_steps):
 def mean_std(values):
     """Returns the mean and the sample standard deviation (0 for a single value)."""
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def critical_step(gaps, threshold):
-    """Returns the numbers of steps below and above the critical one; None beyond the grid.
-
-    Args:
-        gaps: Dictionary from numbers of steps to gaps.
-        threshold: Float.
-    """
-    above = None
-    for num_steps in sorted(gaps, reverse=True):
-        if gaps[num_steps] > threshold:
-            return num_steps, above
-        above = num_steps
-    return None, above
 
 
 HEADER = (

@@ -48,19 +48,6 @@ def test_the_row_of_the_table():
     )
 
 
-@pytest.mark.parametrize(
-    ("gaps", "critical"),
-    [
-        ({1: 0.3, 2: 0.0, 4: 0.2, 8: 0.0}, (4, 8)),
-        ({1: 0.0, 2: 0.0}, (None, 1)),
-        ({1: 0.3, 2: 0.3}, (2, None)),
-        ({1: 0.3, 2: 0.1}, (1, 2)),
-    ],
-)
-def test_a_step_is_valid_if_every_finer_one_is(gaps, critical):
-    assert table1.critical_step(gaps, threshold=0.1) == critical
-
-
 def test_failed_runs_are_named_and_in_no_mean():
     failed = {"run": {"num_steps": 4, "seed": 2}, "error": "The loss must stay finite."}
     row = table1.row("energy_landscape", [*RESULTS, failed])

@@ -1,6 +1,6 @@
 """Neural ODEs in Keras that are proper ODEs."""
 
-from tfnode import datasets, solvers, tableaus
+from tfnode import datasets, solvers, tableaus, validity
 from tfnode.blocks import Augment, ODEBlock
 from tfnode.callbacks import StepAdaption
 from tfnode.models import with_solver
@@ -14,5 +14,6 @@ __all__ = [
     "datasets",
     "solvers",
     "tableaus",
+    "validity",
     "with_solver",
 ]

@@ -1,5 +1,6 @@
 """Figures of trainings and solvers: results in, a matplotlib `Figure` out; nothing is computed."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 # The markers of the paper: a disc for the training solver, crosses and triangles for better ones.
@@ -50,6 +51,115 @@ def adaption_behaviour(curve, title=None):
     steps.scatter(times, [curve["num_steps"][i] for i in marked], color="tab:blue", zorder=3)
     accuracy.legend(fontsize="small")
     steps.set_ylim(bottom=0)
+    return figure
+
+
+def validity(report, title=None):
+    """Accuracy over the number of steps, under every solver (the paper's figures 1 (c, d) and 3).
+
+    The solver of the training is a dark, filled circle. Its method with other steps has light
+    circles, the midpoint method crosses, RK4 triangles, any other method squares. In place of the
+    accuracy stands the metric, or in regression the change of the outputs, if that decided.
+
+    Args:
+        report: `tfnode.validity.ValidityReport`.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure` with one panel.
+    """
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    adaptive = report.rows[0].tolerance is not None
+    # Finer to the right, as with steps.
+    axes.set(xscale="log", xlabel="tolerance" if adaptive else "number of steps")
+    training = report.rows[0]
+    shown = [row for row in report.rows if adaptive == (row.tolerance is not None)]
+    for solver in dict.fromkeys(row.solver for row in shown):
+        rows = [row for row in shown if row.solver == solver and not row.is_training]
+        marker = "o" if solver == training.solver else MARKERS.get(solver.lower(), "s")
+        style = {"color": "tab:blue", "alpha": 0.45, "marker": marker, "label": solver}
+        axes.scatter([_position(row) for row in rows], [_height(report, r) for r in rows], **style)
+    own = {"color": "midnightblue", "marker": "o", "label": "training solver", "zorder": 3}
+    axes.scatter([_position(training)], [_height(report, training)], **own)
+    if adaptive:
+        axes.invert_xaxis()
+        axes.axhline(_height(report, report.rows[-1]), linestyle=":", label="RK4, fine")
+    axes.set_ylabel(
+        {"outputs": "relative change of the outputs"}.get(report.measure, report.measure)
+    )
+    axes.set_title(title or f"{_verdict(report)} (gap {report.gap:.3g})")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _position(row):
+    return row.num_steps if row.tolerance is None else row.tolerance
+
+
+def _height(report, row):
+    return {"accuracy": row.accuracy, "outputs": row.gap}.get(report.measure, row.metric)
+
+
+def _verdict(report):
+    return "an ODE" if report.is_ode else "no ODE"
+
+
+def convergence(result, title=None):
+    """Error, and loss where there is one, over the step size, with the training step marked.
+
+    Args:
+        result: `tfnode.validity.ConvergenceResult`.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure` with one panel, or two.
+    """
+    steps = [row.step_size for row in result.rows]
+    curves = {"relative error": [row.error for row in result.rows]}
+    if result.reference_loss is not None:
+        curves["loss"] = [row.loss for row in result.rows]
+    figure = Figure(figsize=(4.5 * len(curves), 3.5), layout="constrained")
+    for axes, (name, values) in zip(
+        figure.subplots(1, len(curves), squeeze=False)[0], curves.items()
+    ):
+        axes.plot(steps, values, marker="o", color="tab:blue")
+        axes.axvline(result.training_step_size, linestyle="--", color="gray", label="training step")
+        axes.set(xscale="log", xlabel="step size", ylabel=name)
+        if name == "loss":
+            axes.axhline(result.reference_loss, linestyle=":", label="RK4, fine")
+        else:
+            axes.set_yscale("log")
+            order = "none" if result.order is None else f"{result.order:.2f}"
+            axes.set_title(f"fitted order {order}, expected {result.expected_order}")
+        axes.legend(fontsize="small")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def crossings(found, classes=None, title=None):
+    """Trajectories in the plane with their crossings marked (the paper's figure 1 (a, b)).
+
+    Args:
+        found: `tfnode.validity.Crossings`.
+        classes: Optional integers, one for each trajectory, to colour them by.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure` with one panel.
+    """
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    num_samples = found.states.shape[1]
+    classes = np.zeros(num_samples, int) if classes is None else np.asarray(classes)
+    for path, label in zip(found.states.transpose(1, 0, 2), classes):
+        axes.plot(path[:, 0], path[:, 1], color=f"C{label}", linewidth=0.8)
+    axes.scatter(*found.states[0].T, c=[f"C{label}" for label in classes], s=8, label="start")
+    if found.count:
+        axes.scatter(*found.points.T, color="black", marker="x", s=20, zorder=3, label="crossing")
+    axes.set(xlabel="z1", ylabel="z2", title=title or f"{found.count} crossings")
+    axes.legend(fontsize="small")
     return figure
 
 

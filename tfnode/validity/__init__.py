@@ -1,0 +1,28 @@
+"""Is a trained model really an ODE, or has it grown together with its solver?
+
+`check` gives the verdict, `sweep` the accuracies under every solver and step of the paper,
+`convergence_test`, `certify` and `crossings` look at the same question from three other sides,
+and `critical_step` reads a grid search.
+"""
+
+from tfnode.validity.convergence import ConvergenceResult, ConvergenceRow, convergence_test
+from tfnode.validity.margins import Certificate, certify
+from tfnode.validity.paths import Crossings, crossings
+from tfnode.validity.sweeps import SweepRow, sweep
+from tfnode.validity.verdict import CheckRow, ValidityReport, check, critical_step
+
+__all__ = [
+    "Certificate",
+    "CheckRow",
+    "ConvergenceResult",
+    "ConvergenceRow",
+    "Crossings",
+    "SweepRow",
+    "ValidityReport",
+    "certify",
+    "check",
+    "convergence_test",
+    "critical_step",
+    "crossings",
+    "sweep",
+]

@@ -1,0 +1,177 @@
+"""How a model's answers converge as the step goes to zero."""
+
+import dataclasses
+
+import numpy as np
+
+from tfnode.validity.evaluation import evaluate
+from tfnode.validity.results import Result
+from tfnode.validity.scores import Scorer, relative_distance
+from tfnode.validity.trials import (
+    fine_trial,
+    fits,
+    require_fixed_step,
+    scaled,
+    training_trial,
+)
+
+FACTORS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvergenceRow:
+    """A model under its own method at one step.
+
+    Args:
+        factor: Float, the step over that of the training.
+        step_size: Float, of the first block.
+        num_steps: Integer, summed over the blocks.
+        error: Float, the relative distance of the outputs to the reference's.
+        accuracy: Float; None in regression.
+        loss: Float; None for a model that is not compiled.
+    """
+
+    factor: float
+    step_size: float
+    num_steps: int
+    error: float
+    accuracy: float | None
+    loss: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvergenceResult(Result):
+    """What `convergence_test` found.
+
+    Args:
+        rows: Tuple of `ConvergenceRow`s, the coarsest step first.
+        order: Float, fitted to the errors from the training step on; None where fewer than two of
+            them are above rounding.
+        expected_order: Integer, the order of the method.
+        error_optimum_at_training_step: Boolean, whether the error is smallest there.
+        loss_optimum_at_training_step: Boolean, whether the loss is smallest there, and larger by
+            more than the margin at every other step and for the reference; None without a loss.
+        training_step_size: Float.
+        reference_accuracy: Float, under fine RK4; None in regression.
+        reference_loss: Float, under fine RK4; None for a model that is not compiled.
+    """
+
+    rows: tuple
+    order: float | None
+    expected_order: int
+    error_optimum_at_training_step: bool
+    loss_optimum_at_training_step: bool | None
+    training_step_size: float
+    reference_accuracy: float | None
+    reference_loss: float | None
+
+    def plot(self, title=None):
+        """Error and loss over the step size, with the training step marked.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
+        # Here, so that matplotlib is only loaded by who draws.
+        from tfnode import plots
+
+        return plots.convergence(self, title)
+
+
+def convergence_test(model, data, factors=FACTORS, margin=0.01, task=None, verbose="auto"):
+    """Measures how a model's outputs converge to those of the exact flow, step by step.
+
+    The model runs under its own method at multiples of its training step, and under RK4 with at
+    least 256 steps in the place of the flow. Two things tell a proper ODE from a solver-bound one:
+
+    - **The order.** From the training step on the error falls like the step to the power of the
+      method's order, if that step is small for the field. A fitted order that is far from the
+      expected one says that the training step lies outside the reach of the theory. ReLU fields
+      have kinks, which cost methods of high order a part of theirs.
+    - **The optimum of the loss.** Training minimises the loss of the discrete solution at its own
+      step, so a model that has grown together with its solver is best exactly there, and worse
+      with a coarser *and* with a finer step, as in figure 1 (d) of the paper. For an ODE the loss
+      is flat towards fine steps. This is the telling sign. The *error* has no reason to be
+      smallest at the training step, since training never sees the exact flow: it mostly falls
+      with the step for both kinds, and if it is not monotone, the steps are coarse. It is reported
+      for completeness.
+
+    Examples:
+
+    >>> field = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(2)])
+    >>> block = tfnode.ODEBlock(field, tfnode.solvers.Euler(1 / 16))
+    >>> model = keras.Sequential([keras.Input((2,)), block, keras.layers.Dense(2)])
+    >>> x = np.random.default_rng(0).normal(size=(64, 2))
+    >>> result = convergence_test(model, (x, x))
+    >>> round(result.order), result.expected_order
+    (1, 1)
+
+    Args:
+        model: Functional or Sequential Keras model with fixed-step `ODEBlock`s of one method.
+        data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
+        factors: Iterable of floats, the multiples of the training step, which is always among
+            them. Steps that are longer than the interval are left out.
+        margin: Float, the relative rise of the loss that counts: below it a loss is flat.
+        task: `"classification"`, `"regression"`, or None to tell it as `sweep` does.
+        verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
+
+    Returns:
+        `ConvergenceResult`.
+
+    Raises:
+        ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
+            if the labels do not fit its outputs, or if the data is empty or endless.
+    """
+    training = training_trial(model)
+    require_fixed_step(training, "A convergence test")
+    factors = sorted({1.0, *map(float, factors)}, reverse=True)
+    trials = [scaled(training, factor) for factor in factors]
+    trials = [trial for trial in trials if fits(model, trial)]
+    reference = fine_trial(model, training, factors[-1])
+    evaluation = evaluate(model, data, [*trials, reference], verbose)
+    outputs = evaluation.outputs[reference]
+    scorer = Scorer(model, evaluation.y, outputs, task)
+    rows = tuple(_row(trial, evaluation, outputs, scorer) for trial in trials)
+    scores = scorer.scores(outputs)
+    own = trials.index(training)
+    others = [row.error for i, row in enumerate(rows) if i != own]
+    return ConvergenceResult(
+        rows=rows,
+        order=_fitted_order(rows[own:], 1000 * float(np.finfo(outputs.dtype).eps)),
+        expected_order=training.solvers[0].order,
+        error_optimum_at_training_step=all(rows[own].error < error for error in others),
+        loss_optimum_at_training_step=_is_optimum(rows, own, scores["loss"], margin),
+        training_step_size=training.solvers[0].step_size,
+        reference_accuracy=scores["accuracy"],
+        reference_loss=scores["loss"],
+    )
+
+
+def _row(trial, evaluation, reference, scorer):
+    outputs = evaluation.outputs[trial]
+    scores = scorer.scores(outputs)
+    return ConvergenceRow(
+        factor=trial.factor,
+        step_size=trial.solvers[0].step_size,
+        num_steps=evaluation.costs[trial]["num_steps"],
+        error=relative_distance(outputs, reference),
+        accuracy=scores["accuracy"],
+        loss=scores["loss"],
+    )
+
+
+def _fitted_order(rows, floor):
+    """The slope of the logarithms of the errors over those of the steps, rounding left out."""
+    points = [(row.step_size, row.error) for row in rows if floor < row.error < float("inf")]
+    if len(points) < 2:
+        return None
+    steps, errors = np.log(points).T
+    return float(np.polyfit(steps, errors, 1)[0])
+
+
+def _is_optimum(rows, own, reference_loss, margin):
+    if reference_loss is None:
+        return None
+    others = [row.loss for i, row in enumerate(rows) if i != own] + [reference_loss]
+    bound = rows[own].loss + margin * abs(rows[own].loss)
+    # A loss that is not finite is no lower either.
+    return all(not loss <= bound for loss in others)

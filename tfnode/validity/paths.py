@@ -1,0 +1,246 @@
+"""Where the paths that a solver takes through the plane cross each other."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfnode.models import ode_blocks, replace_blocks
+from tfnode.validity.results import Result
+
+# Pairs of segments that are looked at together: some tens of megabytes.
+_PAIRS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crossings(Result):
+    """Crossings of the solver's paths.
+
+    Args:
+        count: Integer, the number of crossings.
+        num_segments: Integer, steps times trajectories.
+        fraction: Float, of the trajectories that cross another or themselves.
+        points: NumPy array `(count, 2)`, where they cross.
+        steps: NumPy array `(count, 2)`, the k and k' of the definition.
+        samples: NumPy array `(count, 2)`, the n and n'.
+        states: NumPy array `(num_steps + 1, num_samples, 2)`, the paths.
+    """
+
+    count: int
+    num_segments: int
+    fraction: float
+    points: np.ndarray
+    steps: np.ndarray
+    samples: np.ndarray
+    states: np.ndarray
+
+    def plot(self, classes=None, title=None):
+        """The paths with their crossings marked, as in figure 1 (a, b) of the paper.
+
+        Args:
+            classes: Optional integers, one for each path, to colour them by.
+            title: Optional string.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
+        # Here, so that matplotlib is only loaded by who draws.
+        from tfnode import plots
+
+        return plots.crossings(self, classes, title)
+
+
+def crossings(model, x):
+    """Finds the crossings of a model's trajectories in the plane.
+
+    "If the trajectories found by the ODE solver are supposed to approximate the true solutions to
+    the ODE, then the trajectories should not cross" (section 4 of the paper), where crossing is
+
+        exists tau, tau' in (0, 1), n, n', k, k':
+        Psi_{tau h}(z_{n,k}) = Psi_{tau' h}(z_{n',k'}),
+        z_{n,k} != z_{n',k'},  z_{n,k+1} != z_{n',k'+1}.
+
+    The path of step k of sample n is here the straight segment from `z_{n,k}` to `z_{n,k+1}`: for
+    Euler's method it is the path itself, for the other methods its chord. As the field is
+    autonomous, any two different segments may cross, at different times and of one trajectory
+    too. What counts, exactly:
+
+    - Two segments cross if they have a point in common that is an end of neither, and neither
+      their starts nor their ends are equal. Touching an end is no crossing.
+    - Parallel segments on one line have a whole stretch in common or nothing. In *opposite*
+      directions it counts, once, with its middle as the point: no field points both ways. In the
+      *same* direction it does not, although the letter of the definition has it: two samples on
+      one orbit run along it at different times, in a proper ODE too.
+    - Points are equal, segments parallel and tau at an end of (0, 1) if they are so up to rounding:
+      within four spacings of the states' dtype at the largest coordinate. Steps shorter than that
+      do not count.
+
+    Chords cut corners: where orbits lie closer than the sagitta of a chord, about
+    `h^2 |z''| / 8`, even an ODE's paths may cross. With very many samples, look at the fraction.
+
+    Examples:
+
+    Under the field `-3 z`, one Euler step of 2/3 takes every state through 0 to its opposite:
+
+    >>> block = tfnode.ODEBlock(keras.layers.Rescaling(-3.0), tfnode.solvers.Euler(2 / 3), t1=2 / 3)
+    >>> model = keras.Sequential([keras.Input((2,)), block])
+    >>> found = crossings(model, np.array([[1.0, 0.0], [0.0, 1.0]]))
+    >>> found.count, found.points.round(6).tolist()
+    (1, [[0.0, 0.0]])
+
+    Args:
+        model: Functional or Sequential Keras model with exactly one `ODEBlock`, or an `ODEBlock`,
+            whose state has two dimensions.
+        x: Array `(num_samples, ...)`, inputs of the model.
+
+    Returns:
+        `Crossings`.
+
+    Raises:
+        ValueError: If the model has not exactly one `ODEBlock`, if its field depends on time, or
+            if its state is not two-dimensional.
+    """
+    states = _states(model, x)
+    found, points = segment_crossings(states)
+    num_steps, num_samples = states.shape[0] - 1, states.shape[1]
+    # Segments are numbered step by step.
+    steps, samples = np.divmod(found, num_samples)
+    return Crossings(
+        count=len(points),
+        num_segments=num_steps * num_samples,
+        fraction=len(np.unique(samples)) / num_samples,
+        points=points,
+        steps=steps,
+        samples=samples,
+        states=states,
+    )
+
+
+class _Trajectory(keras.layers.Layer):
+    """Stands in for an `ODEBlock` in one eager call and notes its path."""
+
+    def __init__(self, block):
+        super().__init__(name=block.name, dtype=block.dtype_policy, autocast=False)
+        self.block = block
+        self.states = None
+
+    def call(self, inputs):
+        _, states = self.block.trajectory(inputs)
+        self.states = ops.convert_to_numpy(states)
+        return ops.cast(states[-1], self.compute_dtype)
+
+    def compute_output_spec(self, inputs):
+        return self.block.compute_output_spec(inputs)
+
+
+def _states(model, x):
+    blocks = ode_blocks(model)
+    if len(blocks) != 1 or blocks[0].time_dependent:
+        raise ValueError(
+            "Crossings are defined for one ODE whose field does not depend on time. "
+            f"Received: model={model.name!r} with the blocks "
+            f"{[(block.name, f'time_dependent={block.time_dependent}') for block in blocks]}. "
+            "Pass a single block and its input states."
+        )
+    probe = _Trajectory(blocks[0])
+    replace_blocks(model, lambda _: probe)(ops.convert_to_tensor(x), training=False)
+    states = probe.states
+    if states.ndim != 3 or states.shape[-1] != 2:
+        raise ValueError(
+            "Only in the plane do paths that are close to each other have to cross. "
+            f"Received: states of shape {states.shape[1:]} in block {blocks[0].name!r}. Crossings "
+            "need states of shape (num_samples, 2)."
+        )
+    return states
+
+
+def segment_crossings(states):
+    """The pairs of segments of some paths that cross, as `crossings` defines it.
+
+    Args:
+        states: NumPy array `(num_steps + 1, num_samples, 2)`.
+
+    Returns:
+        Tuple of the pairs, `(count, 2)`, segment `k * num_samples + n` being step k of sample n,
+        and of the points, `(count, 2)`, in float64.
+    """
+    rounding = 4 * np.finfo(states.dtype).eps * np.abs(states).max(initial=0.0)
+    states = states.astype("float64")
+    starts, ends = states[:-1].reshape(-1, 2), states[1:].reshape(-1, 2)
+    # NaN compares false: a path that has left the numbers crosses nothing.
+    moves = np.abs(ends - starts).max(axis=1) > rounding
+    used = np.flatnonzero(moves)
+    starts, ends = starts[used], ends[used]
+    low, high = np.minimum(starts, ends) - rounding, np.maximum(starts, ends) + rounding
+    pairs, points = [np.empty((0, 2), int)], [np.empty((0, 2))]
+    for i, j in _overlapping_boxes(low, high):
+        crossing, point = _intersect(starts[i], ends[i], starts[j], ends[j], rounding)
+        pairs.append(np.sort(used[np.stack([i[crossing], j[crossing]], axis=1)], axis=1))
+        points.append(point)
+    return np.concatenate(pairs), np.concatenate(points)
+
+
+def _overlapping_boxes(low, high):
+    """Yields index arrays of the pairs of boxes that overlap, each pair once.
+
+    Boxes are sorted along the axis on which fewer overlap, so that a box's partners there are a
+    run behind it; the runs are cut into pieces of bounded size and compared on the other axis.
+    """
+    sorts = [_sort(low[:, axis], high[:, axis]) for axis in (0, 1)]
+    axis = int(np.argmin([counts.sum() for _, counts in sorts]))
+    order, counts = sorts[axis]
+    low, high = low[order, 1 - axis], high[order, 1 - axis]
+    ends = np.cumsum(counts)
+    for first in range(0, int(ends[-1]) if len(ends) else 0, _PAIRS):
+        pair = np.arange(first, min(first + _PAIRS, ends[-1]))
+        i = np.searchsorted(ends, pair, side="right")
+        j = i + 1 + pair - (ends[i] - counts[i])
+        both = (low[i] <= high[j]) & (low[j] <= high[i])
+        yield order[i[both]], order[j[both]]
+
+
+def _sort(low, high):
+    """The order of intervals by their lower ends, and the number of partners behind each."""
+    order = np.argsort(low, kind="stable")
+    last = np.searchsorted(low[order], high[order], side="right")
+    return order, last - np.arange(len(low)) - 1
+
+
+def _intersect(a, b, c, d, rounding):
+    """Which segments ab and cd cross, and the points where they do."""
+    u, v, w = b - a, d - c, c - a
+    lengths = np.stack([np.linalg.norm(u, axis=1), np.linalg.norm(v, axis=1)])
+    cross = _cross(u, v)
+    distinct = (np.abs(w).max(axis=1) > rounding) & (np.abs(d - b).max(axis=1) > rounding)
+    # The shorter segment does not leave the direction of the longer one by more than rounding.
+    parallel = np.abs(cross) <= rounding * lengths.max(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        taus = np.stack([_cross(w, v) / cross, _cross(w, u) / cross])
+    margins = rounding / lengths
+    inside = ((taus > margins) & (taus < 1 - margins)).all(axis=0)
+    opposite, middles = _opposite(a, u, w, v, lengths[0], rounding)
+    crossing = distinct & np.where(parallel, opposite, inside)
+    points = np.where(parallel[:, None], middles, a + taus[0][:, None] * u)
+    return crossing, points[crossing]
+
+
+def _opposite(a, u, w, v, length, rounding):
+    """Which of parallel segments overlap in opposite directions, and the middles of the overlaps.
+
+    Args:
+        a: Start of the first segment, of direction `u`.
+        w: Start of the second minus `a`, of direction `v`.
+        length: The length of `u`.
+    """
+    direction = u / length[:, None]
+    start, move = (w * direction).sum(axis=1), (v * direction).sum(axis=1)
+    low, high = np.maximum(start + move, 0), np.minimum(start, length)
+    # The direction is known up to rounding over the segment's own length.
+    on_line = np.abs(_cross(direction, w)) <= rounding * (1 + np.abs(start) / length)
+    opposite = on_line & (move < 0) & (high - low > rounding)
+    return opposite, a + ((low + high) / 2)[:, None] * direction
+
+
+def _cross(u, v):
+    return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]

@@ -1,0 +1,133 @@
+"""Which solvers and steps a model is tried with."""
+
+import dataclasses
+
+from tfnode import solvers
+from tfnode.models import ode_blocks
+from tfnode.solvers import AdaptiveSolver
+
+# The paper's section 4.1, and the tolerances of its supplement.
+STEP_FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0)
+TOLERANCE_FACTORS = (0.1, 1.0, 10.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A solver for each block of a model; equal if the solvers are.
+
+    Args:
+        solvers: Tuple of solvers, one for each block.
+        factor: Float, the step (or tolerance) over that of the training; None for a solver that
+            stands for itself.
+    """
+
+    solvers: tuple
+    factor: float | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def is_adaptive(self):
+        return isinstance(self.solvers[0], AdaptiveSolver)
+
+    def describe(self):
+        """Solver, factor and step size (of the first block) or tolerance, as plain values."""
+        solver = self.solvers[0]
+        return {
+            "solver": type(solver).__name__,
+            "factor": self.factor,
+            "step_size": None if self.is_adaptive else solver.step_size,
+            "tolerance": solver.rtol if self.is_adaptive else None,
+        }
+
+
+def training_trial(model):
+    """The solvers that the model has, after a check that a sweep makes sense of them."""
+    blocks = ode_blocks(model)
+    if not blocks:
+        raise ValueError(
+            "The model must have an `ODEBlock`, whose solver can be exchanged. "
+            f"Received: model={model.name!r} of type {type(model).__name__}, with none among its "
+            "layers. Build it with `tfnode.ODEBlock`, as a functional or Sequential model."
+        )
+    found = tuple(block.solver for block in blocks)
+    if len({(type(solver), solver.tableau) for solver in found}) > 1:
+        raise ValueError(
+            "Every block of the model must have the same method, so that one sweep fits them all. "
+            f"Received: solvers={list(found)}. Give them one method, for example with "
+            "`tfnode.with_solver`."
+        )
+    return Trial(found, 1.0)
+
+
+def require_fixed_step(training, what):
+    if training.is_adaptive:
+        raise ValueError(
+            f"{what} needs a step size to halve. Received: solver={training.solvers[0]}, which "
+            "chooses its own steps. Use `tfnode.validity.check`, or give the model a fixed step "
+            "with `tfnode.with_solver`."
+        )
+
+
+def sweep_trials(model, training, methods, factors):
+    """The trials of a sweep, steps that are longer than the interval left out.
+
+    Args:
+        model: Keras model.
+        training: The model's own `Trial`.
+        methods: None for those of the paper, or an iterable of names (tried at multiples of the
+            training step) and solvers (tried as they are).
+        factors: None for those of the paper, or an iterable of floats.
+    """
+    if factors is None:
+        factors = TOLERANCE_FACTORS if training.is_adaptive else STEP_FACTORS
+    factors = [solvers.check_step_size(factor) for factor in factors]
+    if methods is None and training.is_adaptive:
+        return [Trial(tuple(s.scaled(f) for s in training.solvers), f) for f in factors]
+    trials = []
+    for method in _methods(training) if methods is None else methods:
+        if isinstance(method, str):
+            trials += [scaled(training, factor, method) for factor in factors]
+        else:
+            trials.append(Trial((solvers.get(method),) * len(training.solvers)))
+    return [trial for trial in trials if fits(model, trial)]
+
+
+def _methods(training):
+    """As in section 4.1: Euler, midpoint and RK4 for Euler's method, and RK4 alone for RK4.
+
+    The paper tries no other; lower orders than RK4's are tried with themselves and RK4.
+    """
+    solver = training.solvers[0]
+    if isinstance(solver, solvers.Euler):
+        return ("euler", "midpoint", "rk4")
+    return ("training", "rk4") if solver.order < 4 else ("training",)
+
+
+def scaled(training, factor, method="training"):
+    """The trial of a method, by name or `"training"`, at a multiple of the training step."""
+    require_fixed_step(training, f"A sweep of {method!r}")
+    scaled_solvers = tuple(s.with_step_size(factor * s.step_size) for s in training.solvers)
+    if method != "training":
+        scaled_solvers = tuple(solvers.get(method, s.step_size) for s in scaled_solvers)
+    return Trial(scaled_solvers, factor)
+
+
+def fits(model, trial):
+    """Whether no step is longer than its interval; a block's weight may be single precision."""
+    return trial.is_adaptive or all(
+        solver.step_size <= block.length * (1 + 1e-6)
+        for solver, block in zip(trial.solvers, ode_blocks(model))
+    )
+
+
+def fine_trial(model, training, finest_factor):
+    """RK4 in the place of the exact flow: at least 256 steps.
+
+    It has at least twice the steps of the training solver, and at least twice those of the finest
+    step of the sweep where that is of RK4's order too.
+    """
+    blocks = ode_blocks(model)
+    factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
+    steps = [block.length / 256 for block in blocks]
+    if not training.is_adaptive:
+        steps = [min(step, factor * s.step_size) for step, s in zip(steps, training.solvers)]
+    return Trial(tuple(solvers.RK4(step) for step in steps))

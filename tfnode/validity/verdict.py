@@ -1,0 +1,286 @@
+"""The verdict on a trained model, and the critical step of a grid of them."""
+
+import dataclasses
+
+import numpy as np
+
+from tfnode.validity.evaluation import evaluate
+from tfnode.validity.results import Result
+from tfnode.validity.scores import Scorer, relative_distance
+from tfnode.validity.sweeps import SweepRow, row_values
+from tfnode.validity.trials import (
+    STEP_FACTORS,
+    Trial,
+    fine_trial,
+    sweep_trials,
+    training_trial,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckRow(SweepRow):
+    """A `SweepRow` with what it says about the model.
+
+    Args:
+        gap: Float, what changes against the training solver: the accuracy, the metric, or the
+            outputs, as `check` explains.
+        changed: Float, the fraction of the samples whose class changes; None in regression.
+        error: Float, the relative distance of the outputs to those of the finest RK4.
+        is_better: Boolean, whether the solver's error is equal to the training solver's or
+            smaller, so that the row counts for the verdict.
+    """
+
+    gap: float
+    changed: float | None
+    error: float
+    is_better: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidityReport(Result):
+    """What `check` found.
+
+    Args:
+        is_ode: Boolean, the verdict: whether `gap` is at most `threshold`.
+        gap: Float, the largest gap of the better rows.
+        threshold: Float.
+        measure: String, what the gap is a difference of: `"accuracy"`, `"outputs"`, or the name
+            of the metric.
+        task: `"classification"` or `"regression"`.
+        num_samples: Integer.
+        changed: Float, the largest fraction of samples whose class changes in a better row; None
+            in regression. It bounds the accuracy gap, and shows what gains and losses hide.
+        class_gaps: Dictionary from the classes in the data to the largest gap of their accuracy
+            in a better row; None in regression.
+        loss_gap: Float, the largest difference of the loss in a better row; None without a loss.
+        reference_error: Float, the relative distance of the outputs under the finest RK4 to those
+            at twice its step. The flow itself is as far from known: where this is not far below
+            the training row's `error`, the verdict is too.
+        rows: Tuple of `CheckRow`s: the training solver first, then the sweep, and RK4 at two fine
+            steps, the finest last.
+    """
+
+    is_ode: bool
+    gap: float
+    threshold: float
+    measure: str
+    task: str
+    num_samples: int
+    changed: float | None
+    class_gaps: dict | None
+    loss_gap: float | None
+    reference_error: float
+    rows: tuple
+
+    def plot(self, title=None):
+        """Accuracy over the number of steps, as in figures 1 (c, d) and 3 of the paper.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
+        # Here, so that matplotlib is only loaded by who draws.
+        from tfnode import plots
+
+        return plots.validity(self, title)
+
+
+def check(model, data, threshold=0.02, task=None, metric=None, verbose="auto"):
+    """Judges whether a trained model is an ODE, or has grown together with its solver.
+
+    "If the trained model is supposed to be a flow generated from an ODE, it should be possible to
+    choose another numerical solver with equal or smaller numerical error without loss of
+    performance" (the paper's abstract; section 4). So the model is tried with such solvers, and
+    **it is an ODE if under none of them its accuracy differs by more than `threshold`** from that
+    under the solver of its training. A gain counts as a loss does, as in algorithm 1: either shows
+    that the answer is the solver's.
+
+    Tried are the solvers and steps of `sweep`, and RK4 with at least 256 steps in the place of
+    the exact flow. A solver has equal or smaller error, and counts, if
+
+    - its order is at least that of the training method and its step no longer (its tolerance no
+      larger), which is what theory says of small steps, or
+    - its outputs are measured to be no further from the finest RK4's, which holds at any step.
+
+    In regression the outputs take the place of the accuracy: their change against the training
+    solver, as a root mean square, over the spread of the outputs about their mean. With a `metric`
+    its difference decides, in either task.
+
+    Judge on the whole test set. The paper's check during training allows 0.1 on one batch, for the
+    noise of a batch; such models lose up to 7 points under RK4, so the default is stricter.
+
+    Examples:
+
+    The field `-z`, with the state 1. At t = 1 Euler's method with one step gives 0, the exact
+    flow 1/e, and class 1 lies above 1/2 or 1/4:
+
+    >>> def model(level):
+    ...     inputs = keras.Input((1,))
+    ...     z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), tfnode.solvers.Euler(1.0))(inputs)
+    ...     return keras.Model(inputs, keras.layers.Rescaling(1.0, offset=0.5 - level)(z))
+    >>> x, y = np.ones((4, 1)), np.zeros(4, int)
+    >>> report = check(model(1 / 2), (x, y))
+    >>> report.is_ode, report.gap
+    (True, 0.0)
+    >>> report = check(model(1 / 4), (x, y))
+    >>> report.is_ode, report.gap
+    (False, 1.0)
+
+    Args:
+        model: Functional or Sequential Keras model with `ODEBlock`s of one method, and one output.
+        data: `tf.data.Dataset` or other finite iterable of `(inputs, labels)` batches, or a tuple
+            of arrays `(x, y)`, as for `sweep`.
+        threshold: Float, the largest gap of an ODE, as a fraction.
+        task: `"classification"`, `"regression"`, or None to tell it as `sweep` does.
+        metric: Optional Keras metric, its name, or a function `metric(y_true, y_pred)`, whose
+            difference decides instead.
+        verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
+
+    Returns:
+        `ValidityReport`.
+
+    Raises:
+        ValueError: If `threshold` is not in [0, 1) for accuracies, or negative, if the model has
+            no `ODEBlock` or blocks of different methods, if the labels do not fit its outputs, or
+            if the data is empty or endless.
+    """
+    training = training_trial(model)
+    fine = fine_trial(model, training, min(STEP_FACTORS))
+    half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
+    trials = list(dict.fromkeys([training, *sweep_trials(model, training, None, None), half]))
+    trials = [*(trial for trial in trials if trial != fine), fine]
+    evaluation = evaluate(model, data, trials, verbose)
+    scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
+    comparison = _Comparison(scorer, evaluation, training, fine)
+    _check_threshold(threshold, comparison.measure)
+    rows = tuple(comparison.row(trial) for trial in trials)
+    # The training row is better than itself, with a gap of 0.
+    better = [trial for trial, row in zip(trials, rows) if row.is_better]
+    better_rows = [row for row in rows if row.is_better]
+    gap = max(row.gap for row in better_rows)
+    return ValidityReport(
+        is_ode=bool(gap <= threshold),
+        gap=gap,
+        threshold=float(threshold),
+        measure=comparison.measure,
+        task=scorer.task,
+        num_samples=len(evaluation.y),
+        changed=None if scorer.task == "regression" else max(row.changed for row in better_rows),
+        class_gaps=comparison.class_gaps(better),
+        loss_gap=_loss_gap(rows[0], better_rows),
+        reference_error=rows[trials.index(half)].error,
+        rows=rows,
+    )
+
+
+class _Comparison:
+    """The outputs under each trial against those under the training solver."""
+
+    def __init__(self, scorer, evaluation, training, fine):
+        self._scorer, self._evaluation, self._training = scorer, evaluation, training
+        self._base = evaluation.outputs[training]
+        self._fine = evaluation.outputs[fine]
+        self._error = relative_distance(self._base, self._fine)
+        self._scores = scorer.scores(self._base)
+        self.measure = "accuracy" if scorer.task == "classification" else "outputs"
+        if scorer.metric_name is not None:
+            self.measure = scorer.metric_name
+
+    def row(self, trial):
+        outputs = self._evaluation.outputs[trial]
+        values = row_values(trial, self._training, self._evaluation, self._scorer)
+        error = relative_distance(outputs, self._fine)
+        return CheckRow(
+            **values,
+            gap=self._gap(outputs, values["metric"]),
+            changed=self._changed(outputs),
+            error=error,
+            is_better=_is_finer(trial, self._training) or error <= self._error,
+        )
+
+    def class_gaps(self, trials):
+        """The largest gap of each class's accuracy; None in regression."""
+        if self._scorer.task == "regression":
+            return None
+        labels = self._scorer.labels
+        gaps = {int(label): 0.0 for label in np.unique(labels)}
+        for trial in trials:
+            right = self._scorer.is_right(self._evaluation.outputs[trial])
+            for label in gaps:
+                of_class = labels == label
+                gap = self._accuracy_gap(right[of_class], of_class)
+                gaps[label] = max(gaps[label], gap)
+        return gaps
+
+    def _gap(self, outputs, metric):
+        if metric is not None:
+            gap = abs(metric - self._scores["metric"])
+            return float("inf") if np.isnan(gap) else gap
+        if self._scorer.task == "regression":
+            return relative_distance(outputs, self._base)
+        return self._accuracy_gap(self._scorer.is_right(outputs), slice(None))
+
+    def _accuracy_gap(self, right, rows):
+        # From counts, so that a gap at the threshold is not above it by rounding.
+        base = self._scorer.is_right(self._base)[rows]
+        return float(abs(int(right.sum()) - int(base.sum())) / right.size)
+
+    def _changed(self, outputs):
+        if self._scorer.task == "regression":
+            return None
+        changes = self._scorer.classes(outputs) != self._scorer.classes(self._base)
+        return float(changes.mean())
+
+
+def _is_finer(trial, training):
+    """Whether theory calls the solver equal or better: order no lower, step no longer."""
+    pairs = list(zip(trial.solvers, training.solvers))
+    if trial.is_adaptive:
+        return all(s.rtol <= t.rtol and s.atol <= t.atol for s, t in pairs)
+    if training.is_adaptive:
+        # RK4 at a fine step; how far it is from itself at twice the step is reported.
+        return True
+    return all(s.order >= t.order and s.step_size <= t.step_size for s, t in pairs)
+
+
+def _loss_gap(training, rows):
+    if training.loss is None:
+        return None
+    gaps = [abs(row.loss - training.loss) for row in rows]
+    return float("inf") if np.isnan(gaps).any() else max(gaps)
+
+
+def _check_threshold(threshold, measure):
+    if not (threshold >= 0 and (threshold < 1 or measure != "accuracy")):
+        raise ValueError(
+            "`threshold` must be a fraction in [0, 1), of the accuracy. "
+            f"Received: threshold={threshold!r}. A gap of 2 points is 0.02."
+        )
+
+
+def critical_step(gaps, threshold):
+    """Returns the numbers of steps below and above the critical one, of a grid search.
+
+    "There exists some critical step size below which the model shows no clear dependence on the
+    test solver" (section 4.1): a number of steps is valid if the gap of the models that were
+    trained with it is at most `threshold`, **and so for every larger number of the grid**. The
+    critical one lies between the largest that is not valid and the smallest that is.
+
+    Examples:
+
+    >>> critical_step({1: 0.3, 2: 0.0, 4: 0.2, 8: 0.05, 16: 0.0}, threshold=0.1)
+    (4, 8)
+
+    Args:
+        gaps: Dictionary from numbers of steps to gaps, such as those of `check`.
+        threshold: Float.
+
+    Returns:
+        Tuple of two numbers of steps. The first is None if every number is valid, the second if
+        none is.
+    """
+    above = None
+    for num_steps in sorted(gaps, reverse=True):
+        if gaps[num_steps] > threshold:
+            return num_steps, above
+        above = num_steps
+    return None, above
