@@ -93,7 +93,7 @@ class DampedState:
 
     Args:
         solver: The fixed-step solver to train with.
-        failures: Integer, the successive checks that failed.
+        failures: Integer, the checks that this method has failed.
         calm: Integer, the successive checks that were calm.
         failed_num_steps: Integer, the most steps at which this method failed; 0 for none.
     """
@@ -111,9 +111,10 @@ _BETTER = {1: Midpoint, 2: RK4, 3: RK4}
 def next_state(rule, state, change, change_at):
     """Returns the state after a check of the damped rule, and the action that led to it.
 
-    After a failure the step shrinks. If the check behind it fails again, the method gives way to
-    one of higher order with as many evaluations: at equal cost it closes a gap that the old one
-    leaves open. After a calm time a longer step is tried, on the batch of the check first.
+    The first time that a method fails its step shrinks. If it fails again, a smaller step was no
+    lasting answer, and it gives way to a method of higher order with as many evaluations: at equal
+    cost that closes a gap which the old one leaves open. The last of them, RK4, can only shrink.
+    After a calm time a longer step is tried, on the batch of the check first.
 
     Args:
         rule: `DampedRule`.
@@ -130,7 +131,7 @@ def next_state(rule, state, change, change_at):
     if not change <= rule.high:
         return _after_failure(rule, state, change)
     if change >= rule.low:
-        return dataclasses.replace(state, failures=0, calm=0), "keep"
+        return dataclasses.replace(state, calm=0), "keep"
     return _after_calm(rule, state, change, change_at)
 
 
@@ -152,7 +153,7 @@ def _after_failure(rule, state, change):
 
 def _after_calm(rule, state, change, change_at):
     solver, num_steps = state.solver, rule.num_steps(state.solver.step_size)
-    calm = dataclasses.replace(state, failures=0, calm=state.calm + 1)
+    calm = dataclasses.replace(state, calm=state.calm + 1)
     coarser = rule.coarser(solver, change)
     failed_before = coarser <= state.failed_num_steps
     if coarser == num_steps or calm.calm < (rule.memory if failed_before else rule.patience):
@@ -161,4 +162,4 @@ def _after_calm(rule, state, change, change_at):
     if not change_at(longer.step_size) <= rule.target:
         failed = max(coarser, state.failed_num_steps)
         return dataclasses.replace(calm, calm=0, failed_num_steps=failed), "keep"
-    return DampedState(longer, failed_num_steps=state.failed_num_steps), "grow"
+    return dataclasses.replace(state, solver=longer, calm=0), "grow"
