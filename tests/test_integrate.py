@@ -66,7 +66,7 @@ def test_loops_and_trajectory_agree():
     grid = numpy_grid(problem.t0, problem.t1, 0.3)
     looped = integrate.solve(problem.field, z0, grid, tableaus.RK38)
     unrolled = integrate.solve_unrolled(problem.field, z0, grid, tableaus.RK38)
-    times, states = integrate.trajectory(problem.field, z0, grid, tableaus.RK38)
+    times, states = integrate.trajectory(problem.field, z0, grid, problem.t1, tableaus.RK38)
     np.testing.assert_array_equal(looped, unrolled)
     np.testing.assert_array_equal(looped, states[-1])
     np.testing.assert_array_equal(states[0], z0)

@@ -1,7 +1,8 @@
 """Neural ODEs in Keras that are proper ODEs."""
 
 from tfnode import datasets, solvers, tableaus, validity
-from tfnode.blocks import Augment, ODEBlock
+from tfnode.augment import Augment
+from tfnode.blocks import ODEBlock
 from tfnode.callbacks import StepAdaption, ToleranceAdaption
 from tfnode.models import with_solver
 

@@ -1,28 +1,30 @@
-"""Keras layers around the solvers: `ODEBlock` and `Augment`."""
+"""`ODEBlock`: a vector field, an interval and a solver as a Keras layer."""
 
 import math
 
 import keras
-import numpy as np
 from keras import ops
 from keras.src.backend import AutocastScope
 
 from tfnode import integrate, solvers
-from tfnode.integrate import TimeGrid
+from tfnode.adaptive_steps import AdaptiveSteps
+from tfnode.fixed_steps import FixedSteps
 
-GRADIENTS = ("discrete_adjoint", "backprop")
-
-# The static bound on the loop. The paper's rule never goes below 1/500 of the interval.
-_MAX_NUM_STEPS = 512
+GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class ODEBlock(keras.layers.Layer):
     """Integrates `dz/dt = field(z)` from `t0` to `t1`, with its input as the state at `t0`.
 
-    The step size is a non-trainable weight: assigning it changes the next call and training
-    step without retracing. Integration runs in the block's variable dtype, also under a mixed
-    precision policy, where only the field computes in half precision.
+    The step size, or the tolerances of an adaptive solver, are non-trainable weights: assigning
+    them changes the next call and training step without retracing. Integration runs in the
+    block's variable dtype, also under a mixed precision policy, where only the field computes in
+    half precision.
+
+    With an adaptive solver, training finds the steps first, and then takes the accepted ones once
+    more with a gradient: that of the discrete solution, its steps held fixed. Inference has no
+    gradient then. An integration that cannot be finished is an error.
 
     Examples:
 
@@ -42,13 +44,16 @@ class ODEBlock(keras.layers.Layer):
         solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
         t0: Float, the time of the input.
         t1: Float, the time of the output; `t1 < t0` integrates backwards.
-        time_dependent: Boolean. If true, the field is called as `field(t, z)` with a scalar `t`.
+        time_dependent: Boolean. If true, the field is called as `field(t, z)` with a scalar `t`,
+            under a solver with `per_sample=True` with a `t` of shape `(batch_size, 1, ...)`.
         gradient: `"discrete_adjoint"` (default) keeps only the states of the solution and
             recomputes each step in the backward pass: the exact gradient of the discrete
             solution, at the memory of one step. `"backprop"` differentiates the loop, keeps every
             intermediate result, and allows a field with random or updating state. Both give the
             same gradient. The discrete adjoint serves `training=True` on TensorFlow; inference
-            and the other backends run the plain loop.
+            and the other backends run the plain loop. `"adjoint"`, for `DormandPrince` only, is
+            the continuous adjoint of Chen et al. (2018) by TensorFlow Probability, exact up to
+            its tolerance.
         unroll: Boolean. If true, every step is written into the graph: faster for a few steps,
             slow to trace for many, and the step size is then fixed. Needs `gradient="backprop"`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -64,6 +69,8 @@ class ODEBlock(keras.layers.Layer):
         ValueError: If an argument is not valid, if the field changes the shape or the dtype of
             the state, if the inputs are not floating-point, or, in training under the discrete
             adjoint, if the field has random or updating state (Dropout, BatchNormalization).
+        FloatingPointError: If an adaptive integration spends its budget or its step collapses;
+            in a TensorFlow graph, such as that of `fit`, an `InvalidArgumentError`.
     """
 
     def __init__(
@@ -85,18 +92,30 @@ class ODEBlock(keras.layers.Layer):
                 f"Received: field={field!r}. Wrap a function in a `keras.layers.Layer`."
             )
         self.field = field
-        self._solver = solvers.get(solver)
         self.t0, self.t1 = _check_interval(t0, t1)
         self.time_dependent = time_dependent
         self.gradient = _check_gradient(gradient, unroll)
         self.unroll = unroll
         self.supports_masking = True
-        self._tableau = self._solver.tableau
-        self._check_length(self._solver.step_size)
-        # A margin of one, so that rounding in the weight's dtype never meets the bound.
-        self._max_num_steps = max(
-            _MAX_NUM_STEPS, math.ceil(self.length / self._solver.step_size) + 1
-        )
+        self._steps = self._make_steps(solvers.get(solver))
+
+    def _make_steps(self, solver):
+        if isinstance(solver, solvers.FixedStepSolver):
+            if self.gradient == "adjoint":
+                raise ValueError(
+                    "Fixed steps have an exact discrete gradient, and no continuous adjoint. "
+                    f'Received: gradient="adjoint" with {solver}. Keep the default '
+                    'gradient="discrete_adjoint".'
+                )
+            return FixedSteps(self, solver, self.unroll)
+        if self.unroll:
+            raise ValueError(
+                "The number of adaptive steps is not known when a graph is written. "
+                f"Received: unroll=True with {solver}. Leave unroll out, or take fixed steps."
+            )
+        # A compiled graph could not raise where an integration fails.
+        self.supports_jit = False
+        return AdaptiveSteps(self, solver)
 
     @property
     def length(self):
@@ -104,23 +123,28 @@ class ODEBlock(keras.layers.Layer):
         return abs(self.t1 - self.t0)
 
     @property
-    def _time_dtype(self):
-        # Times need more than half precision.
+    def time_dtype(self):
+        """String, the dtype of times: they need more than half precision."""
         return "float64" if self.variable_dtype == "float64" else "float32"
 
+    # === The solver ===
     @property
     def solver(self):
-        """The solver at the present step size."""
-        if self.unroll or not self.built:
-            return self._solver
-        return self._solver.with_step_size(float(self._step_size))
+        """The solver at the present step size or tolerances.
+
+        A solver can be assigned: another fixed-step method with its step size, or the same
+        adaptive method with other tolerances. A graph that was traced before keeps the old
+        method, and takes the new step size or tolerances.
+
+        Raises:
+            ValueError: On assignment, between fixed and adaptive steps; `tfnode.with_solver`
+                makes a new model.
+        """
+        return self._steps.solver
 
     @solver.setter
     def solver(self, solver):
-        """Changes method and step size. A graph traced before keeps the old method."""
-        solver = solvers.get(solver)
-        self.step_size = solver.step_size
-        self._solver, self._tableau = solver, solver.tableau
+        self._steps.solver = solvers.get(solver)
 
     @property
     def step_size(self):
@@ -128,77 +152,131 @@ class ODEBlock(keras.layers.Layer):
 
         Raises:
             ValueError: On assignment, if the step size is not positive and finite, longer than
-                the interval, too small for the compiled loop, or if the block is unrolled.
+                the interval, too small for the compiled loop, or if the block is unrolled. Always,
+                if the block has adaptive steps.
         """
-        if not self.built:
-            raise ValueError(
-                "The step size of an `ODEBlock` is a weight and exists once the block is built. "
-                f"Received: built=False for {self.name!r}. Call the block or `build` it first."
-            )
-        return self._step_size
+        return self._fixed("step_size").step_size
 
     @step_size.setter
     def step_size(self, value):
-        if self.unroll:
-            raise ValueError(
-                "An unrolled block has its number of steps written into the graph. "
-                f"Received: step_size={value} for {self.name!r}, which has unroll=True. "
-                "Build the block with unroll=False to change its step size."
-            )
-        self.step_size.assign(self._check_step_size(value))
+        self._fixed("step_size").assign(value)
 
     @property
     def num_steps(self):
-        """Integer, the steps of one forward pass at the present step size."""
-        return self._static_grid().num_steps
+        """Integer, the steps of one forward pass at the present step size; for fixed steps."""
+        return self._fixed("num_steps").num_steps
+
+    @property
+    def rtol(self):
+        """Scalar non-trainable weight, the relative tolerance. Assign a float to change it.
+
+        Raises:
+            ValueError: On assignment, if the tolerance is not finite or below `min_tolerance`.
+                Always, if the block has fixed steps.
+        """
+        return self._adaptive("rtol").tolerance("rtol")
+
+    @rtol.setter
+    def rtol(self, value):
+        self._adaptive("rtol").assign("rtol", value)
+
+    @property
+    def atol(self):
+        """Scalar non-trainable weight, the absolute tolerance; as `rtol`."""
+        return self._adaptive("atol").tolerance("atol")
+
+    @atol.setter
+    def atol(self, value):
+        self._adaptive("atol").assign("atol", value)
+
+    @property
+    def min_tolerance(self):
+        """Float, the least tolerance that the block's dtype can meet; for adaptive steps."""
+        return self._adaptive("min_tolerance").min_tolerance
 
     @property
     def nfe(self):
-        """Integer, the evaluations of the field in one forward pass: steps times stages."""
-        return self.num_steps * self._tableau.num_stages
+        """Integer, the evaluations of the field in one forward pass.
 
+        With fixed steps these are steps times stages, at the present step size; with adaptive
+        steps those of the latest call.
+        """
+        return self._steps.nfe
+
+    @property
+    def statistics(self):
+        """`tfnode.adaptive.Statistics` of the latest call: evaluations, accepted, rejected."""
+        return self._adaptive("statistics").statistics
+
+    @property
+    def training_evaluations(self):
+        """Integer, the evaluations of all forward passes in training; for adaptive steps."""
+        return self._adaptive("training_evaluations").training_evaluations
+
+    def _fixed(self, name):
+        if not isinstance(self._steps, FixedSteps):
+            raise ValueError(
+                "A block with adaptive steps has tolerances, and no step size. "
+                f"Received: {name} of {self.name!r} with {self.solver}. Use `rtol` and `atol`, "
+                "and `statistics` for the steps that were taken."
+            )
+        return self._steps
+
+    def _adaptive(self, name):
+        if not isinstance(self._steps, AdaptiveSteps):
+            raise ValueError(
+                "A block with fixed steps has a step size, and no tolerances. "
+                f"Received: {name} of {self.name!r} with {self.solver}. Use `step_size`, "
+                "`num_steps` and `nfe`."
+            )
+        return self._steps
+
+    # === Keras ===
     def build(self, input_shape):
-        step_size = self._solver.step_size
-        self._step_size = self.add_weight(
-            name="step_size",
-            shape=(),
-            dtype=self._time_dtype,
-            # `initializers.Constant` would round a double to single precision.
-            initializer=lambda shape, dtype: ops.convert_to_tensor(np.asarray(step_size, dtype)),
-            trainable=False,
-        )
+        self._steps.build()
         time = keras.KerasTensor((), dtype=self.variable_dtype)
         state = keras.KerasTensor(input_shape, dtype=self.variable_dtype)
         derivative = self.field(time, state) if self.time_dependent else self.field(state)
         self._check_derivative(derivative, state)
 
+    def save_own_variables(self, store):
+        for i, weight in enumerate(self._steps.saved_weights()):
+            store[str(i)] = weight
+
     def load_own_variables(self, store):
-        self._check_step_size(float(np.asarray(store["0"])))
-        super().load_own_variables(store)
+        weights = self._steps.saved_weights()
+        if len(store.keys()) != len(weights):
+            raise ValueError(
+                "A file must hold the step size of a block with fixed steps, or the two "
+                f"tolerances of one with adaptive steps. Received: {len(store.keys())} values for "
+                f"{self.name!r} with {self.solver}. Load it into a model with the solver it was "
+                "saved with, and then use `tfnode.with_solver`."
+            )
+        self._steps.check_loaded(store)
+        for i, weight in enumerate(weights):
+            weight.assign(store[str(i)])
 
     def call(self, inputs, training=None):
         self._check_dtype(inputs)
         # For an outermost layer Keras casts weights to the compute dtype even if autocast=False.
         with AutocastScope(None):
-            z1 = self._solve(ops.cast(inputs, self.variable_dtype), training)
+            z1 = self._steps.solve(ops.cast(inputs, self.variable_dtype), training)
         return ops.cast(z1, self.compute_dtype)
 
-    def _solve(self, z0, training):
-        if self.unroll:
-            grid = self._static_grid()
-            return integrate.solve_unrolled(self._field(training), z0, grid, self._tableau)
+    def solve_on(self, grid, z0, tableau, training):
+        """Integrates on a grid, with the gradient that the block was built with."""
         # Inference keeps no states, and a graph without the custom gradient can be exported.
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if training and on_tensorflow and self.gradient == "discrete_adjoint":
             return integrate.solve_with_discrete_adjoint(
-                self._pure_field(),
+                self.pure_field(),
                 z0,
                 [v.value for v in self.field.trainable_variables],
                 [v.value for v in self.field.non_trainable_variables],
-                self._grid(),
-                self._tableau,
+                grid,
+                tableau,
             )
-        return integrate.solve(self._field(training), z0, self._grid(), self._tableau)
+        return integrate.solve(self.field_function(training), z0, grid, tableau)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -215,18 +293,21 @@ class ODEBlock(keras.layers.Layer):
 
         Returns:
             Tuple of the times, of shape `(num_steps + 1,)`, and the states, of shape
-            `(num_steps + 1, batch_size, ...)`, both in the block's variable dtype.
+            `(num_steps + 1, batch_size, ...)`, both in the block's variable dtype. With adaptive
+            steps these are the accepted ones.
+
+        Raises:
+            ValueError: If every sample has adaptive steps of its own.
         """
         z = ops.convert_to_tensor(z)
         self._check_dtype(z)
         if not self.built:
             self.build(z.shape)
-        z = ops.cast(z, self.variable_dtype)
-        return integrate.trajectory(self._field(False), z, self._static_grid(), self._tableau)
+        return self._steps.trajectory(ops.cast(z, self.variable_dtype))
 
     def numpy_field(self):
         """Returns the field as a function of `(t, z)` from NumPy arrays to a NumPy array."""
-        field = self._field(training=False)
+        field = self.field_function(training=False)
 
         def numpy_field(t, z):
             t, z = (ops.convert_to_tensor(v, dtype=self.variable_dtype) for v in (t, z))
@@ -236,7 +317,13 @@ class ODEBlock(keras.layers.Layer):
 
     def with_solver(self, solver):
         """Returns a block with another solver that shares this block's field."""
-        return type(self)(field=self.field, **{**self._config(), "solver": solver})
+        solver = solvers.get(solver)
+        config = {**self._config(), "solver": solver}
+        if isinstance(solver, solvers.AdaptiveSolver):
+            config["unroll"] = False
+        if self.gradient == "adjoint" and not isinstance(solver, solvers.DormandPrince):
+            config["gradient"] = "discrete_adjoint"
+        return type(self)(field=self.field, **config)
 
     def summary(self, print_fn=print):
         """Prints the solver with its steps and evaluations, and the field.
@@ -248,7 +335,7 @@ class ODEBlock(keras.layers.Layer):
         """
         arguments = "t, z" if self.time_dependent else "z"
         print_fn(f"{self.name}: dz/dt = {self.field.name}({arguments}), t = {self.t0} .. {self.t1}")
-        print_fn(f"solver: {self.solver}, {self.num_steps} steps, {self.nfe} evaluations a pass")
+        print_fn(f"solver: {self._steps.describe()}")
         print_fn(f"gradient: {self.gradient}{', unrolled' if self.unroll else ''}")
         if isinstance(self.field, keras.Model):
             self.field.summary(print_fn=print_fn)
@@ -276,17 +363,7 @@ class ODEBlock(keras.layers.Layer):
         config["field"] = keras.saving.deserialize_keras_object(config["field"])
         return cls(**config)
 
-    def _grid(self):
-        # A copy: in eager mode TensorFlow would hand out the variable itself.
-        step_size = ops.copy(self._step_size.value)
-        return TimeGrid.from_step_size(self.t0, self.t1, step_size, self._max_num_steps)
-
-    def _static_grid(self):
-        """The grid of the present step size as NumPy numbers, by the arithmetic of the weight."""
-        step_size = np.dtype(self._time_dtype).type(self.solver.step_size)
-        return TimeGrid.from_step_size(self.t0, self.t1, step_size, self._max_num_steps)
-
-    def _field(self, training):
+    def field_function(self, training):
         """The field as a function of `(t, z)` in the state's dtype."""
 
         def field(t, z):
@@ -295,10 +372,14 @@ class ODEBlock(keras.layers.Layer):
 
         return field
 
-    def _pure_field(self):
+    def field_values(self):
+        """The variables of the field, in the order that `pure_field` takes."""
+        return self.field.trainable_variables + self.field.non_trainable_variables
+
+    def pure_field(self):
         """The field as a function of `(values, t, z)` that touches no variable."""
-        field = self._field(training=True)
-        variables = self.field.trainable_variables + self.field.non_trainable_variables
+        field = self.field_function(training=True)
+        variables = self.field_values()
 
         def pure_field(values, t, z):
             scope = keras.StatelessScope(collect_losses=True)
@@ -348,72 +429,6 @@ class ODEBlock(keras.layers.Layer):
                 f"{derivative.dtype}. Change the field's last layer, or the dtype of the field "
                 "or the block."
             )
-
-    def _check_step_size(self, step_size):
-        step_size = solvers.check_step_size(step_size)
-        self._check_length(step_size)
-        if step_size * self._max_num_steps < self.length * (1 - 1e-6):
-            raise ValueError(
-                f"The loop of {self.name!r} takes at most {self._max_num_steps} steps, a bound "
-                f"that XLA needs. Received: step_size={step_size}, on an interval of length "
-                f"{self.length}. Build the block with a solver of that step size, or use "
-                "`tfnode.with_solver`."
-            )
-        return step_size
-
-    def _check_length(self, step_size):
-        # The weight may be single precision: its rounding is no reason to refuse.
-        if step_size > self.length * (1 + 1e-6):
-            raise ValueError(
-                "A step must not be longer than the interval of integration. "
-                f"Received: step_size={step_size} on [{self.t0}, {self.t1}], of length "
-                f"{self.length}. Choose a step size up to the length."
-            )
-
-
-@keras.saving.register_keras_serializable("tfnode")
-class Augment(keras.layers.Layer):
-    """Appends zeros to the last axis, so that trajectories can pass around each other.
-
-    Augmented Neural ODEs, Dupont et al. (2019), section 4.
-
-    Examples:
-
-    >>> Augment(extra_dims=2)(np.ones((3, 2))).shape
-    TensorShape([3, 4])
-
-    Args:
-        extra_dims: Integer, the number of dimensions to append; 0 appends none.
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: Tensor of shape `(batch_size, ..., dims)`.
-
-    Returns:
-        Tensor of shape `(batch_size, ..., dims + extra_dims)`.
-
-    Raises:
-        ValueError: If `extra_dims` is no integer from 0 up.
-    """
-
-    def __init__(self, extra_dims, **kwargs):
-        super().__init__(**kwargs)
-        if not isinstance(extra_dims, int) or extra_dims < 0:
-            raise ValueError(
-                "`extra_dims` must be an integer from 0 up. "
-                f"Received: extra_dims={extra_dims!r}. Give the number of dimensions to append."
-            )
-        self.extra_dims = extra_dims
-        self.built = True
-
-    def call(self, inputs):
-        return ops.pad(inputs, [(0, 0)] * (len(inputs.shape) - 1) + [(0, self.extra_dims)])
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], input_shape[-1] + self.extra_dims)
-
-    def get_config(self):
-        return {**super().get_config(), "extra_dims": self.extra_dims}
 
 
 def _check_interval(t0, t1):

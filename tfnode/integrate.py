@@ -1,7 +1,7 @@
-"""Fixed-step integration: the time grid, one Runge-Kutta step, the loop, its discrete adjoint.
+"""Integration on a grid: its times, one Runge-Kutta step, the loop, its discrete adjoint.
 
 Written on `keras.ops`; only the discrete adjoint is TensorFlow's. The number of steps is read
-from the step size when the loop runs, so that one trace serves every step size.
+from the grid when the loop runs, so that one trace serves every step size.
 """
 
 import dataclasses
@@ -61,6 +61,31 @@ class TimeGrid:
         return ops.cast(t, dtype), ops.cast(dt, dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class AcceptedGrid:
+    """The steps that an adaptive solver accepted.
+
+    A time and a step are a scalar, or with steps per sample of shape `(batch_size, 1, ...)`; a
+    sample that has arrived before others has steps of length 0.
+
+    Args:
+        times: Tensor of shape `(max_num_steps, ...)`, the starts of the steps.
+        steps: Tensor of the same shape, the signed lengths of the steps.
+        num_steps: int32 scalar tensor, the steps in use.
+        max_num_steps: Integer.
+    """
+
+    times: Any
+    steps: Any
+    num_steps: Any
+    max_num_steps: int
+
+    def step(self, k, dtype):
+        """Returns the start and the signed length of step `k`."""
+        t, dt = ops.take(self.times, k, axis=0), ops.take(self.steps, k, axis=0)
+        return ops.cast(t, dtype), ops.cast(dt, dtype)
+
+
 def runge_kutta_step(field, t, z, dt, tableau):
     """Returns the state after one explicit Runge-Kutta step (Hairer et al., eq. II.1.8).
 
@@ -73,14 +98,24 @@ def runge_kutta_step(field, t, z, dt, tableau):
         dt: Scalar, the signed length of the step.
         tableau: `tfnode.tableaus.ButcherTableau` of the method.
     """
-    stages = []
-    for row, c in zip(tableau.a, tableau.c):
-        z_stage = z + dt * _weighted_sum(row, stages) if any(row) else z
+    return z + dt * weighted_sum(tableau.b, runge_kutta_stages(field, t, z, dt, tableau))
+
+
+def runge_kutta_stages(field, t, z, dt, tableau, first=None):
+    """Returns the list of the stages `k_i` of a step; see `runge_kutta_step`.
+
+    Args:
+        first: Optional first stage, where it is known already.
+    """
+    stages = [] if first is None else [first]
+    for row, c in list(zip(tableau.a, tableau.c))[len(stages) :]:
+        z_stage = z + dt * weighted_sum(row, stages) if any(row) else z
         stages.append(field(t + c * dt, z_stage))
-    return z + dt * _weighted_sum(tableau.b, stages)
+    return stages
 
 
-def _weighted_sum(weights, stages):
+def weighted_sum(weights, stages):
+    """Returns `sum_i weights_i stages_i`; a weight of 0 costs nothing."""
     terms = [k if w == 1 else w * k for w, k in zip(weights, stages) if w != 0]
     return sum(terms[1:], start=terms[0])
 
@@ -117,14 +152,14 @@ def solve_unrolled(field, z0, grid, tableau):
     return z
 
 
-def trajectory(field, z0, grid, tableau):
-    """Returns the times `[N + 1]` and the states `[N + 1, ...]` on a grid of NumPy numbers."""
-    times, states = [grid.t0], [z0]
-    for k in range(grid.num_steps):
+def trajectory(field, z0, grid, t1, tableau):
+    """Returns the times `[N + 1]` and the states `[N + 1, ...]` on a grid, eagerly."""
+    times, states = [], [z0]
+    for k in range(int(grid.num_steps)):
         t, dt = grid.step(k, z0.dtype)
+        times.append(float(t))
         states.append(runge_kutta_step(field, t, states[-1], dt, tableau))
-        times.append(grid.t1 if k == grid.num_steps - 1 else float(t + dt))
-    return ops.convert_to_tensor(times, dtype=z0.dtype), ops.stack(states)
+    return ops.convert_to_tensor([*times, t1], dtype=z0.dtype), ops.stack(states)
 
 
 def solve_with_discrete_adjoint(field, z0, weights, constants, grid, tableau):

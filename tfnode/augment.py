@@ -1,0 +1,49 @@
+"""`Augment`: more dimensions for a Neural ODE."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Augment(keras.layers.Layer):
+    """Appends zeros to the last axis, so that trajectories can pass around each other.
+
+    Augmented Neural ODEs, Dupont et al. (2019), section 4.
+
+    Examples:
+
+    >>> Augment(extra_dims=2)(np.ones((3, 2))).shape
+    TensorShape([3, 4])
+
+    Args:
+        extra_dims: Integer, the number of dimensions to append; 0 appends none.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch_size, ..., dims)`.
+
+    Returns:
+        Tensor of shape `(batch_size, ..., dims + extra_dims)`.
+
+    Raises:
+        ValueError: If `extra_dims` is no integer from 0 up.
+    """
+
+    def __init__(self, extra_dims, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(extra_dims, int) or extra_dims < 0:
+            raise ValueError(
+                "`extra_dims` must be an integer from 0 up. "
+                f"Received: extra_dims={extra_dims!r}. Give the number of dimensions to append."
+            )
+        self.extra_dims = extra_dims
+        self.built = True
+
+    def call(self, inputs):
+        return ops.pad(inputs, [(0, 0)] * (len(inputs.shape) - 1) + [(0, self.extra_dims)])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + self.extra_dims)
+
+    def get_config(self):
+        return {**super().get_config(), "extra_dims": self.extra_dims}
