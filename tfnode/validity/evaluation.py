@@ -1,6 +1,7 @@
 """The outputs of a model under many solvers, in one pass over the data."""
 
 import dataclasses
+import operator
 import time
 
 import keras
@@ -116,11 +117,10 @@ def _batches(data):
     """Yields the `(inputs, labels)` of arrays in slices, or of a dataset's batches."""
     if isinstance(data, tuple):
         _check_arrays(data)
-        x, y = data
-        y = np.asarray(y)
+        x, y = keras.tree.map_structure(np.asarray, data[0]), np.asarray(data[1])
         for start in range(0, len(y), _BATCH_SIZE):
             rows = slice(start, start + _BATCH_SIZE)
-            yield keras.tree.map_structure(lambda a: np.asarray(a)[rows], x), y[rows]
+            yield keras.tree.map_structure(operator.itemgetter(rows), x), y[rows]
         return
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:

@@ -146,8 +146,9 @@ def check(model, data, threshold=0.02, task=None, metric=None, verbose="auto"):
     training = training_trial(model)
     fine = fine_trial(model, training, min(STEP_FACTORS))
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
-    trials = list(dict.fromkeys([training, *sweep_trials(model, training, None, None), half]))
-    trials = [*(trial for trial in trials if trial != fine), fine]
+    trials = [training, *sweep_trials(model, training, None, None), half, fine]
+    trials = list(dict.fromkeys(trials))
+    trials.append(trials.pop(trials.index(fine)))
     evaluation = evaluate(model, data, trials, verbose)
     scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
     comparison = _Comparison(scorer, evaluation, training, fine)
