@@ -48,6 +48,11 @@ def training_trial(model):
             f"Received: model={model.name!r} of type {type(model).__name__}, with none among its "
             "layers. Build it with `tfnode.ODEBlock`, as a functional or Sequential model."
         )
+    if not model.built:
+        raise ValueError(
+            "The model must be built: it has no weights to judge yet. "
+            f"Received: built=False for model={model.name!r}. Train it first, or call it once."
+        )
     found = tuple(block.solver for block in blocks)
     if len({(type(solver), solver.tableau) for solver in found}) > 1:
         raise ValueError(
