@@ -107,11 +107,10 @@ def test_the_report_to_the_last_number():
     assert (report.is_ode, report.gap, report.changed) == (False, 0.2, 0.2)
     assert report.class_gaps == {0: 0.4, 1: 0.0}
     assert (report.task, report.measure, report.num_samples) == ("classification", "accuracy", 20)
-    spread = X.std() / math.hypot(X.std(), 0)  # the error is relative to the outputs' spread
     assert report.reference_error < 1e-5
     own = report.rows[0]
     # A common factor of the state is a relative change of rms(X) / std(X).
-    relative = abs(0.25 / FLOW - 1) * math.sqrt((X**2).mean()) / X.std() * spread
+    relative = abs(0.25 / FLOW - 1) * math.sqrt((X**2).mean()) / X.std()
     assert (own.is_training, own.gap, own.changed) == (True, 0.0, 0.0)
     assert own.error == pytest.approx(relative, rel=1e-4)
     last = report.rows[-1]
@@ -125,6 +124,16 @@ def test_the_report_to_the_last_number():
     assert better == {key for key, smaller in errors.items() if smaller} | {("RK4", None)}
     assert ("Midpoint", 1.5) in better
     assert ("Midpoint", 2.0) not in better
+
+
+def test_fewer_reference_steps():
+    report = validity.check(linear(Euler(1 / 2)), (X, Y), reference_steps=8)
+    assert (report.rows[-1].num_steps, report.rows[-1].step_size) == (8, 1 / 8)
+    # RK4 at twice the step is a row of the sweep here.
+    assert [(r.solver, r.num_steps) for r in report.rows].count(("RK4", 4)) == 1
+    coarse, fine = growth(4, 1 / 4), growth(4, 1 / 8)
+    scale = math.sqrt((X**2).mean()) / X.std()
+    assert report.reference_error == pytest.approx(abs(coarse / fine - 1) * scale, rel=2e-2)
 
 
 @pytest.mark.parametrize(("threshold", "is_ode"), [(0.2, True), (0.1999, False)])
@@ -269,7 +278,7 @@ def test_adaptive_solvers_are_tried_at_tolerances_and_against_fine_rk4():
         (f, pytest.approx(f * 1e-3), pytest.approx(f * 1e-4)) for f in (0.1, 1.0, 10.0)
     ]
     assert trials[1] == training
-    assert fine_trial(model, training, 0.5).solvers == (RK4(1 / 256),)
+    assert fine_trial(model, training, 0.5, 256).solvers == (RK4(1 / 256),)
     with pytest.raises(ValueError, match="chooses its own steps"):
         sweep_trials(model, training, ["rk4"], None)
 
@@ -281,7 +290,7 @@ def test_adaptive_solvers_are_tried_at_tolerances_and_against_fine_rk4():
 def test_the_reference_is_finer_than_everything_of_its_order(solver, step_size):
     model = linear(solver)
     training = Trial((solver,), 1.0)
-    assert fine_trial(model, training, 0.5).solvers == (RK4(step_size),)
+    assert fine_trial(model, training, 0.5, 256).solvers == (RK4(step_size),)
 
 
 def test_progress_is_shown_on_demand(capsys):
@@ -321,6 +330,7 @@ def endless():
         (None, endless, {}, "come to an end"),
         (None, (X, Y), {"task": "ranking"}, "task='ranking'"),
         (None, (X, Y), {"verbose": 2}, "verbose=2"),
+        (None, (X, Y), {"reference_steps": 1}, "reference_steps=1"),
         (None, (X, Y), {"threshold": 2}, r"a fraction in \[0, 1\).*threshold=2"),
         (None, (X, Y), {"threshold": -0.1}, "threshold=-0.1"),
         (two_methods, (X, X), {}, "must have the same method"),
@@ -394,6 +404,16 @@ def test_outputs_that_are_not_finite_are_not_certified():
     certificate = validity.certify(linear(Euler(1 / 2)), (np.full((2, 1), np.nan), [0, 1]))
     assert certificate.certified == (False, False)
     assert certificate.accuracy == 0.0
+    assert json.loads(certificate.to_json())["margins"] == [None, None]
+
+
+def test_solutions_that_blow_up_are_not_certified():
+    z = inputs = keras.Input((1,))
+    for _ in range(3):
+        z = tfnode.ODEBlock(Square(), Euler(1 / 8), t1=4.0)(z)
+    model = keras.Model(inputs, keras.layers.Concatenate()([keras.layers.Rescaling(-1.0)(z), z]))
+    certificate = validity.certify(model, (np.array([[1.0], [-0.1]]), [1, 0]))
+    assert certificate.certified == (False, True)
 
 
 @pytest.mark.parametrize("function", [validity.certify, validity.convergence_test])
