@@ -89,7 +89,8 @@ def convergence_test(
     """Measures how a model's outputs converge to those of the exact flow, step by step.
 
     The model runs under its own method at multiples of its training step, and under RK4 with at
-    least `reference_steps` steps in the place of the flow. Two things tell a proper ODE from a solver-bound one:
+    least `reference_steps` steps in the place of the flow. Two things tell a proper ODE from a
+    solver-bound model:
 
     - **The order.** From the training step on the error falls like the step to the power of the
       method's order, if that step is small for the field. A fitted order that is far from the
