@@ -2,7 +2,7 @@
 
 from tfnode import datasets, solvers, tableaus, validity
 from tfnode.blocks import Augment, ODEBlock
-from tfnode.callbacks import StepAdaption
+from tfnode.callbacks import StepAdaption, ToleranceAdaption
 from tfnode.models import with_solver
 
 __version__ = "0.1.0"
@@ -11,6 +11,7 @@ __all__ = [
     "Augment",
     "ODEBlock",
     "StepAdaption",
+    "ToleranceAdaption",
     "datasets",
     "solvers",
     "tableaus",

@@ -10,16 +10,12 @@ from tfnode import adaption
 from tfnode.models import ode_blocks, replace_blocks
 
 
-class Twin:
+class _Twin:
     """A model that shares every weight of another, with solvers of its own, to measure with."""
 
-    def __init__(self, model, finest_step_size, choose_solver):
-        """`choose_solver(solver, length)` gives the twin's solver for a block's solver."""
-        self._choose = choose_solver
-        self._originals = ode_blocks(model)
-        self.model = replace_blocks(
-            model, lambda block: block.with_solver(self._solver(block, finest_step_size))
-        )
+    def __init__(self, model, choose_solver):
+        """`choose_solver(block)` gives the twin's solver for a block of the model."""
+        self.model = replace_blocks(model, lambda block: block.with_solver(choose_solver(block)))
         self._blocks = ode_blocks(self.model)
         from_logits = getattr(model.loss, "from_logits", False)
 
@@ -30,19 +26,57 @@ class Twin:
 
         self._measure = compiled(measure, model.jit_compile)
 
+    def measure(self, x, y):
+        """Returns the accuracy, a float, and the class probabilities, a NumPy array."""
+        accuracy, probabilities = self._measure(x, y)
+        return float(accuracy), ops.convert_to_numpy(probabilities)
+
+
+class StepTwin(_Twin):
+    """A twin with fixed steps.
+
+    Args:
+        model: Keras model.
+        finest_step_size: Float, the smallest step size of the model to come.
+        choose_solver: Callable that gives the twin's solver for a solver and the length of the
+            interval.
+    """
+
+    def __init__(self, model, finest_step_size, choose_solver):
+        self._choose = choose_solver
+        self._originals = ode_blocks(model)
+        super().__init__(model, lambda block: self._solver(block, finest_step_size))
+
     def assign(self, step_size):
         """Takes the solver for a training step size; returns the evaluations of one pass."""
         for block, original in zip(self._blocks, self._originals):
             block.step_size = self._solver(original, step_size).step_size
         return sum(block.nfe for block in self._blocks)
 
-    def measure(self, x, y):
-        """Returns the accuracy, a float, and the class probabilities, a NumPy array."""
-        accuracy, probabilities = self._measure(x, y)
-        return float(accuracy), ops.convert_to_numpy(probabilities)
-
     def _solver(self, block, step_size):
         return self._choose(block.solver.with_step_size(step_size), block.length)
+
+
+class ToleranceTwin(_Twin):
+    """A twin with adaptive solvers.
+
+    Args:
+        model: Keras model.
+        choose_solver: Callable that gives the twin's solver for a solver.
+    """
+
+    def __init__(self, model, choose_solver):
+        super().__init__(model, lambda block: choose_solver(block.solver))
+
+    def assign(self, tolerance):
+        """Takes a tolerance, as both `rtol` and `atol`."""
+        for block in self._blocks:
+            block.rtol = block.atol = tolerance
+
+    @property
+    def evaluations(self):
+        """Integer, the evaluations of the latest measurement."""
+        return sum(block.statistics.evaluations for block in self._blocks)
 
 
 def accuracy(y, outputs, threshold):

@@ -2,5 +2,6 @@
 
 from tfnode.callbacks.base import check_loss
 from tfnode.callbacks.step_adaption import StepAdaption
+from tfnode.callbacks.tolerance_adaption import ToleranceAdaption
 
-__all__ = ["StepAdaption", "check_loss"]
+__all__ = ["StepAdaption", "ToleranceAdaption", "check_loss"]

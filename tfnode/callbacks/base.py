@@ -3,9 +3,14 @@
 import math
 
 import keras
+import numpy as np
 
+from tfnode import validity
 from tfnode.batches import endless_batches
 from tfnode.callbacks.tensorboard import Writer
+
+# Samples of the validity figure.
+_FIGURE_SAMPLES = 1000
 
 
 class SolverAdaption(keras.callbacks.Callback):
@@ -25,7 +30,7 @@ class SolverAdaption(keras.callbacks.Callback):
         self._writer = None if log_dir is None else Writer(log_dir)
         self._verbose = verbose
         self._batches = None
-        self._gap = math.nan
+        self._gap = self._change = math.nan
         self._training_iterations = 0
         self._training_nfe = 0
         self._checks_nfe = 0
@@ -59,14 +64,29 @@ class SolverAdaption(keras.callbacks.Callback):
         if now // self._every > before // self._every:
             self._check(now, *next(self._batches))
             if self._writer:
-                self._writer.scalars(now, self._values())
+                self._writer.scalars(now, {**self._values(), "change": self._change})
         self._log(logs)
 
     def on_epoch_end(self, epoch, logs=None):
         self._log(logs)
 
+    def on_train_end(self, logs=None):
+        if self._writer:
+            report = validity.check(self.model, self._some_samples(), verbose=0)
+            self._writer.figure(self._iterations(), "validity", report.plot())
+
     def _iterations(self):
         return int(self.model.optimizer.iterations)
+
+    def _some_samples(self):
+        """The next batches of the checks, about 1000 samples, as arrays."""
+        x, y = next(self._batches)
+        xs, ys = [x], [y]
+        while len(ys) * len(y) < _FIGURE_SAMPLES:
+            x, y = next(self._batches)
+            xs.append(x)
+            ys.append(y)
+        return np.concatenate(xs), np.concatenate(ys)
 
     def _log(self, logs):
         if logs is not None:

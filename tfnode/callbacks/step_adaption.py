@@ -1,14 +1,13 @@
 """`StepAdaption`: the paper's algorithm, and a damped one, for blocks with a fixed step."""
 
 import dataclasses
-import math
 import pathlib
 
 import numpy as np
 
 from tfnode import adaption, export, solvers
 from tfnode.callbacks.base import SolverAdaption
-from tfnode.measure import Twin, initial_step_sizes, total_variation
+from tfnode.measure import StepTwin, initial_step_sizes, total_variation
 from tfnode.models import ode_blocks
 
 
@@ -105,7 +104,6 @@ class StepAdaption(SolverAdaption):
         self._rule = _rule(policy, adaption.StepRule(threshold, shrink, growth))
         self._initial_step_size = initial_step_size
         self._export_dir = None if export_dir is None else pathlib.Path(export_dir)
-        self._change = math.nan
 
     def on_train_begin(self, logs=None):
         if self._export_dir is not None:
@@ -113,8 +111,7 @@ class StepAdaption(SolverAdaption):
         super().on_train_begin(logs)
 
     def on_train_end(self, logs=None):
-        if self._writer:
-            self._writer.figure(self._iterations(), "validity", self._validity_figure())
+        super().on_train_end(logs)
         if self._export_dir is not None:
             self._reference_twin.assign(self._solver.step_size)
             export.export_saved_model(self.model, self._export_dir / "train")
@@ -147,8 +144,8 @@ class StepAdaption(SolverAdaption):
     def _prepare(self):
         self._read_solver()
         finest = min(self._rule.min_step_size, self._solver.step_size)
-        self._train_twin = Twin(self.model, finest, lambda solver, _: solver)
-        self._reference_twin = Twin(self.model, finest, adaption.reference_solver)
+        self._train_twin = StepTwin(self.model, finest, lambda solver, _: solver)
+        self._reference_twin = StepTwin(self.model, finest, adaption.reference_solver)
 
     # === The solver ===
     def _assign(self, step_size):

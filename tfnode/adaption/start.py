@@ -1,0 +1,70 @@
+"""Where step adaption starts, and what it compares with."""
+
+import numpy as np
+
+from tfnode.solvers import RK4, DormandPrince, Midpoint
+
+
+def reference_solver(solver, length=1.0):
+    """Returns the better solver that a check compares `solver` with.
+
+    With the relative step `r = h / length`, the authors' code pairs a method of order 1 with the
+    midpoint method at `r` if `1/r > 50`, else at `sqrt(r / 50)`; order 2 with RK4 at `r` if
+    `1/r^2 > 50`, else at `(r^2 / 50)^(1/4)`. From order 3 on the method is paired with itself at
+    half the step.
+
+    Args:
+        solver: A fixed-step solver.
+        length: Float, the length of the interval.
+    """
+    r, p = solver.step_size / length, solver.order
+    if p >= 3:
+        return solver.with_step_size(solver.step_size / 2)
+    reference_r = r if r**-p > 50 else (r**p / 50) ** (1 / (2 * p))
+    return (Midpoint if p == 1 else RK4)(length * reference_r)
+
+
+def tighter_solver(solver):
+    """Returns the better solver that a check compares an adaptive `solver` with.
+
+    The authors' experiments pair Fehlberg's method with Dormand-Prince at a fifth of the
+    tolerance, and Dormand-Prince with itself at a tenth. Every pair of order below 5 is treated
+    like Fehlberg's.
+
+    Args:
+        solver: An adaptive solver.
+    """
+    if isinstance(solver, DormandPrince):
+        return solver.scaled(1 / 10)
+    better = DormandPrince(solver.rtol, solver.atol, solver.max_num_steps, solver.per_sample)
+    return better.scaled(1 / 5)
+
+
+def initial_step_size(field, t0, z0, order, length, direction=1.0):
+    """Returns the starting step size of Hairer et al., *Solving ODEs I*, p. 169.
+
+    The book's norm of one state is here the mean of the Euclidean norms over the batch.
+
+    Args:
+        field: Callable `field(t, z)` from NumPy arrays to a NumPy array.
+        t0: Float, the time of the state.
+        z0: NumPy array of shape `(batch_size, ...)`, the state.
+        order: Integer, the order of the solver.
+        length: Float, the length of the interval, which caps the step.
+        direction: 1.0 or -1.0, the direction of integration.
+    """
+    z0 = np.asarray(z0, "float64")
+    f0 = np.asarray(field(t0, z0), "float64")
+    d0, d1 = _mean_norm(z0), _mean_norm(f0)
+    h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1
+    f1 = np.asarray(field(t0 + direction * h0, z0 + direction * h0 * f0), "float64")
+    d2 = _mean_norm(f1 - f0) / h0
+    if max(d1, d2) <= 1e-15:
+        h1 = max(1e-6, 1e-3 * h0)
+    else:
+        h1 = (0.01 / max(d1, d2)) ** (1 / (order + 1))
+    return float(min(100 * h0, h1, length))
+
+
+def _mean_norm(z):
+    return np.linalg.norm(z.reshape(len(z), -1), axis=1).mean()
