@@ -11,5 +11,7 @@ def test_the_readme_runs(capsys):
     for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
         exec(code, names)
     assert names["step_adaption"].history[-1]["iteration"] == 750
-    # Accuracies under both solvers, in the last line.
-    assert capsys.readouterr().out.splitlines()[-1].startswith("[")
+    # Accuracies under both solvers, and the verdict in the last line.
+    accuracies, verdict = capsys.readouterr().out.splitlines()[-2:]
+    assert accuracies.startswith("[")
+    assert verdict.split()[0] == str(names["report"].is_ode)

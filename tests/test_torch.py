@@ -48,6 +48,8 @@ print(json.dumps({
     "loaded": loaded,
     "states": list(states.shape),
     "checks": [record["iteration"] for record in adaption.history],
+    "is_ode": tfnode.validity.check(model, (x, y)).is_ode,
+    "certified": tfnode.validity.certify(model, (x, y)).fraction,
     "loss_fell": model.evaluate(x, y, verbose=0)[0] < before,
 }))
 """
@@ -106,3 +108,9 @@ def test_trains_with_step_adaption(torch_process):
     _, found = torch_process
     assert found["checks"] == [4, 8, 12]
     assert found["loss_fell"] is True
+
+
+def test_validity_is_judged(torch_process):
+    _, found = torch_process
+    assert found["is_ode"] is True
+    assert found["certified"] > 0.9

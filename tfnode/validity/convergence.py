@@ -77,11 +77,20 @@ class ConvergenceResult(Result):
         return plots.convergence(self, title)
 
 
-def convergence_test(model, data, factors=FACTORS, margin=0.01, task=None, verbose="auto"):
+def convergence_test(
+    model,
+    data,
+    factors=FACTORS,
+    margin=0.01,
+    task=None,
+    reference_steps=256,
+    verbose="auto",
+):
     """Measures how a model's outputs converge to those of the exact flow, step by step.
 
     The model runs under its own method at multiples of its training step, and under RK4 with at
-    least 256 steps in the place of the flow. Two things tell a proper ODE from a solver-bound one:
+    least `reference_steps` steps in the place of the flow. Two things tell a proper ODE from a
+    solver-bound model:
 
     - **The order.** From the training step on the error falls like the step to the power of the
       method's order, if that step is small for the field. A fitted order that is far from the
@@ -112,6 +121,7 @@ def convergence_test(model, data, factors=FACTORS, margin=0.01, task=None, verbo
             them. Steps that are longer than the interval are left out.
         margin: Float, the relative rise of the loss that counts: below it a loss is flat.
         task: `"classification"`, `"regression"`, or None to tell it as `sweep` does.
+        reference_steps: Integer, the least steps of RK4 in the place of the flow.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
 
     Returns:
@@ -126,7 +136,7 @@ def convergence_test(model, data, factors=FACTORS, margin=0.01, task=None, verbo
     factors = sorted({1.0, *map(float, factors)}, reverse=True)
     trials = [scaled(training, factor) for factor in factors]
     trials = [trial for trial in trials if fits(model, trial)]
-    reference = fine_trial(model, training, factors[-1])
+    reference = fine_trial(model, training, factors[-1], reference_steps)
     evaluation = evaluate(model, data, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
     scorer = Scorer(model, evaluation.y, outputs, task)

@@ -1,6 +1,7 @@
 """The outputs of a model under many solvers, in one pass over the data."""
 
 import dataclasses
+import operator
 import time
 
 import keras
@@ -115,12 +116,10 @@ def _step_size(trial):
 def _batches(data):
     """Yields the `(inputs, labels)` of arrays in slices, or of a dataset's batches."""
     if isinstance(data, tuple):
-        _check_arrays(data)
-        x, y = data
-        y = np.asarray(y)
+        x, y = _arrays(data)
         for start in range(0, len(y), _BATCH_SIZE):
             rows = slice(start, start + _BATCH_SIZE)
-            yield keras.tree.map_structure(lambda a: np.asarray(a)[rows], x), y[rows]
+            yield keras.tree.map_structure(operator.itemgetter(rows), x), y[rows]
         return
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
@@ -132,19 +131,22 @@ def _batches(data):
         yield batch[0], batch[1]
 
 
-def _check_arrays(data):
+def _arrays(data):
+    """Inputs, which may be nested, and labels as NumPy arrays of one length."""
     if len(data) != 2:
         raise ValueError(
             "Arrays are given as a tuple `(x, y)`. "
             f"Received: data, a tuple of length {len(data)}. Leave sample weights out."
         )
-    lengths = {len(array) for array in keras.tree.flatten(data)}
+    x, y = keras.tree.map_structure(np.asarray, data[0]), np.asarray(data[1])
+    lengths = {len(array) for array in keras.tree.flatten((x, y))}
     if len(lengths) != 1:
         raise ValueError(
             "Inputs and labels must have the same length. "
             f"Received: data with arrays of the lengths {sorted(lengths)}. Pass `(x, y)` with a "
             "label for every input."
         )
+    return x, y
 
 
 def _check_not_empty(labels, data):

@@ -81,10 +81,12 @@ def certify(model, data, verbose="auto"):
     evaluation = evaluate(model, data, trials, verbose)
     scorer = Scorer(model, evaluation.y, evaluation.outputs[training], "classification")
     classes = scorer.classes(evaluation.outputs[training])
-    leads = [_leads(evaluation.outputs[trial], classes, scorer.threshold) for trial in trials]
-    margins, errors = leads[0], _errors(*leads, training.solvers[0].order)
-    # The class that an error would reach first; none is reached where nothing is finite.
-    nearest = np.where(np.isnan(margins - errors), -np.inf, margins - 2 * errors)
+    # Differences of what is not finite are no numbers, and no number certifies nothing.
+    with np.errstate(invalid="ignore"):
+        leads = [_leads(evaluation.outputs[trial], classes, scorer.threshold) for trial in trials]
+        margins, errors = leads[0], _errors(*leads, training.solvers[0].order)
+        nearest = np.nan_to_num(margins - 2 * errors, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    # The class that an error would reach first.
     first = nearest.argmin(axis=-1)[..., None]
     certified = (nearest > 0).all(axis=-1)
     margins, errors = (np.take_along_axis(a, first, -1).ravel() for a in (margins, errors))

@@ -48,6 +48,11 @@ def training_trial(model):
             f"Received: model={model.name!r} of type {type(model).__name__}, with none among its "
             "layers. Build it with `tfnode.ODEBlock`, as a functional or Sequential model."
         )
+    if not model.built:
+        raise ValueError(
+            "The model must be built: it has no weights to judge yet. "
+            f"Received: built=False for model={model.name!r}. Train it first, or call it once."
+        )
     found = tuple(block.solver for block in blocks)
     if len({(type(solver), solver.tableau) for solver in found}) > 1:
         raise ValueError(
@@ -119,15 +124,20 @@ def fits(model, trial):
     )
 
 
-def fine_trial(model, training, finest_factor):
-    """RK4 in the place of the exact flow: at least 256 steps.
+def fine_trial(model, training, finest_factor, num_steps):
+    """RK4 in the place of the exact flow: at least `num_steps` steps.
 
     It has at least twice the steps of the training solver, and at least twice those of the finest
     step of the sweep where that is of RK4's order too.
     """
+    if not isinstance(num_steps, int) or num_steps < 2:
+        raise ValueError(
+            "`reference_steps` must be an integer from 2 up. "
+            f"Received: reference_steps={num_steps!r}. The default is 256."
+        )
     blocks = ode_blocks(model)
     factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
-    steps = [block.length / 256 for block in blocks]
+    steps = [block.length / num_steps for block in blocks]
     if not training.is_adaptive:
         steps = [min(step, factor * s.step_size) for step, s in zip(steps, training.solvers)]
     return Trial(tuple(solvers.RK4(step) for step in steps))

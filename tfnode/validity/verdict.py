@@ -84,7 +84,15 @@ class ValidityReport(Result):
         return plots.validity(self, title)
 
 
-def check(model, data, threshold=0.02, task=None, metric=None, verbose="auto"):
+def check(
+    model,
+    data,
+    threshold=0.02,
+    task=None,
+    metric=None,
+    reference_steps=256,
+    verbose="auto",
+):
     """Judges whether a trained model is an ODE, or has grown together with its solver.
 
     "If the trained model is supposed to be a flow generated from an ODE, it should be possible to
@@ -94,8 +102,8 @@ def check(model, data, threshold=0.02, task=None, metric=None, verbose="auto"):
     under the solver of its training. A gain counts as a loss does, as in algorithm 1: either shows
     that the answer is the solver's.
 
-    Tried are the solvers and steps of `sweep`, and RK4 with at least 256 steps in the place of
-    the exact flow. A solver has equal or smaller error, and counts, if
+    Tried are the solvers and steps of `sweep`, and RK4 with at least `reference_steps` steps in
+    the place of the exact flow. A solver has equal or smaller error, and counts, if
 
     - its order is at least that of the training method and its step no longer (its tolerance no
       larger), which is what theory says of small steps, or
@@ -133,6 +141,8 @@ def check(model, data, threshold=0.02, task=None, metric=None, verbose="auto"):
         task: `"classification"`, `"regression"`, or None to tell it as `sweep` does.
         metric: Optional Keras metric, its name, or a function `metric(y_true, y_pred)`, whose
             difference decides instead.
+        reference_steps: Integer, the least steps of RK4 in the place of the exact flow. Fewer are
+            faster for large models; the report's `reference_error` says whether they are enough.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
 
     Returns:
@@ -144,10 +154,11 @@ def check(model, data, threshold=0.02, task=None, metric=None, verbose="auto"):
             if the data is empty or endless.
     """
     training = training_trial(model)
-    fine = fine_trial(model, training, min(STEP_FACTORS))
+    fine = fine_trial(model, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
-    trials = list(dict.fromkeys([training, *sweep_trials(model, training, None, None), half]))
-    trials = [*(trial for trial in trials if trial != fine), fine]
+    trials = [training, *sweep_trials(model, training, None, None), half, fine]
+    trials = list(dict.fromkeys(trials))
+    trials.append(trials.pop(trials.index(fine)))
     evaluation = evaluate(model, data, trials, verbose)
     scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
     comparison = _Comparison(scorer, evaluation, training, fine)
