@@ -240,8 +240,9 @@ def solve(problem, z0):
     return Solution(
         z1=ops.where(ops.any(active), float("nan"), z1),
         grid=AcceptedGrid(
-            problem.spread_grid(times, z0),
-            problem.spread_grid(steps, z0),
+            # The gradient of a solution holds its steps fixed.
+            ops.stop_gradient(problem.spread_grid(times, z0)),
+            ops.stop_gradient(problem.spread_grid(steps, z0)),
             ops.max(accepted),
             solver.max_num_steps,
         ),

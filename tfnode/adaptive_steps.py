@@ -103,7 +103,7 @@ class AdaptiveSteps:
         block = self._block
         if training and block.gradient == "adjoint":
             problem = self._problem(None)
-            values = [ops.convert_to_tensor(v) for v in block.field_values()]
+            values = [ops.convert_to_tensor(v.value) for v in block.field_values()]
             solution = dormand_prince.solve_with_adjoint(
                 problem, block.pure_field(), values, z0, self._watch
             )
