@@ -18,8 +18,12 @@ ROOMS = {
     "tableaus": set(),
     "solvers": {"tableaus"},
     "integrate": {"tableaus"},
-    "adaptive": {"solvers", "tableaus"},
-    "blocks": {"solvers", "integrate", "adaptive"},
+    "adaptive": {"integrate"},
+    "dormand_prince": {"adaptive", "integrate"},
+    "fixed_steps": {"integrate", "solvers"},
+    "adaptive_steps": {"adaptive", "dormand_prince", "integrate", "solvers"},
+    "blocks": {"adaptive_steps", "fixed_steps", "integrate", "solvers"},
+    "augment": set(),
     "models": {"blocks"},
     "measure": {"adaption", "models"},
     "batches": set(),
@@ -41,7 +45,8 @@ PACKAGES = {
 # Where TensorFlow is the point it is imported in a function, so that other backends work without.
 IN_FUNCTIONS = {
     "integrate": {"tensorflow"},
-    "adaptive": {"tensorflow", "tensorflow_probability"},
+    "adaptive": {"tensorflow"},
+    "dormand_prince": {"tensorflow", "tensorflow_probability"},
     "measure": {"tensorflow", "torch"},
     "export": {"tensorflow"},
     "callbacks": {"tensorflow"},
@@ -106,7 +111,13 @@ def test_the_scanner_sees_every_import():
     )
     top = ["a.b", "c", "d.e", "d.f", "h", "i"]
     assert imports(source) == [(n, True) for n in top] + [("k", False), ("m.n.o", False)]
-    assert reachable("blocks") == {"solvers", "integrate", "adaptive", "tableaus"}
+    assert reachable("adaptive_steps") == {
+        "adaptive",
+        "dormand_prince",
+        "integrate",
+        "solvers",
+        "tableaus",
+    }
 
 
 tfnode_files = pytest.mark.parametrize(
@@ -171,7 +182,11 @@ def test_nothing_imports_the_scripts():
 @pytest.mark.parametrize(
     "package, exported",
     [
-        (tfnode, "Augment ODEBlock StepAdaption datasets solvers tableaus validity with_solver"),
+        (
+            tfnode,
+            "Augment ODEBlock StepAdaption ToleranceAdaption datasets solvers tableaus validity "
+            "with_solver",
+        ),
         (zoo, "Recipe get_model get_recipe list_models"),
     ],
 )
