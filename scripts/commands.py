@@ -22,8 +22,8 @@ NAMES = {
 }
 
 # The quick setting: enough to see every part work, in minutes.
-_QUICK_ITERATIONS = {"concentric_spheres_900d": 300, "mnist": 300, "cifar10": 300}
-_QUICK_IMAGES = {"batch_size": 16, "test_samples": 500}
+_QUICK_ITERATIONS = {"concentric_spheres_900d": 200, "mnist": 200, "cifar10": 200}
+_QUICK_IMAGES = {"batch_size": 16, "test_samples": 200}
 
 
 def parser(description, out):
@@ -43,6 +43,9 @@ def parser(description, out):
     setting.add_argument("--paper", action="store_true", help="hours: the paper's setting")
     options.add_argument("--seeds", type=positive, help="seeds of each run; 2 or 5")
     options.add_argument("--iterations", type=positive, help="in place of the setting's")
+    options.add_argument(
+        "--finished", action="store_true", help="train nothing: report on the finished runs"
+    )
     options.add_argument("--jobs", type=positive, default=joblib.cpu_count(), help="processes")
     options.add_argument(
         "--runs", type=pathlib.Path, default="results/runs", help="directory of the finished runs"
@@ -75,7 +78,7 @@ def run_of(args, model, num_steps, seed, **options):
 
 
 def train_all(runs, args):
-    """Trains what is not finished yet.
+    """Trains what is not finished yet, unless the arguments say otherwise.
 
     Args:
         runs: List of `experiments.Run`s.
@@ -84,6 +87,8 @@ def train_all(runs, args):
     Returns:
         0, or the exit status of a command that was stopped before the end.
     """
+    if args.finished:
+        return 0
     try:
         for model in dict.fromkeys(run.model for run in runs):
             # Once, here: the workers would race to prepare the same data.

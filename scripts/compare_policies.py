@@ -41,7 +41,10 @@ def main(arguments):
     if stopped:
         return stopped
     results = {key: runner.read_results(of_rule, args.runs) for key, of_rule in runs.items()}
-    table = table1.markdown(HEADER, [cells(*key, found) for key, found in results.items()])
+    results = {key: of_rule for key, of_rule in results.items() if of_rule}
+    table = table1.markdown(
+        HEADER, [cells(*key, found, len(runs[key])) for key, found in results.items()]
+    )
     command = shlex.join(["python", "scripts/compare_policies.py", *arguments])
     runner.write_text(args.out / "policies.md", page(table, command, results))
     draw(results).savefig(args.out / "policies.png", dpi=100)
@@ -49,7 +52,7 @@ def main(arguments):
     return 0
 
 
-def cells(model, rule, results):
+def cells(model, rule, results, planned):
     """The cells of a line of the table: means over the seeds, accuracies with their deviations."""
     trained = [result for result in results if "error" not in result]
     accuracies = [result["accuracy"] for result in trained]
@@ -57,7 +60,7 @@ def cells(model, rule, results):
     return (
         commands.NAMES[model],
         rule,
-        f"{len(trained)} of {len(results)}",
+        f"{len(trained)} of {planned}",
         *(
             table1.percent(table1.mean_std([100 * a[name] for a in accuracies]))
             for name in ("train_solver", "rk4_fine")
@@ -95,6 +98,8 @@ def draw(results):
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for ax, model in zip(figure.subplots(1, len(MODELS)), MODELS):
         for rule in RULES:
+            if (model, rule) not in results:
+                continue
             history = results[model, rule][0]["history"]
             ax.step(history["iteration"], history["nfe"], where="pre", linewidth=1, label=rule)
         ax.set(xlabel="iteration", ylabel="evaluations a pass", title=commands.NAMES[model])

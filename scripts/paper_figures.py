@@ -20,8 +20,8 @@ _PAPER_STEPS = {
 }
 _QUICK_STEPS = {
     "concentric_spheres_900d": (2, 1),
-    "mnist": (8, 2),
-    "cifar10": (8, 2),
+    "mnist": (8, 1),
+    "cifar10": (8, 1),
 }
 _TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)
 _QUICK_TOLERANCES = (1e-1, 1e-3)

@@ -21,13 +21,10 @@ from paper_figures import FIGURES
 def main(arguments):
     args = parse(arguments)
     runs = {number: FIGURES[number].runs(args) for number in args.figures}
-    if not args.finished:
-        distinct = dict.fromkeys(
-            r for panels in runs.values() for of in panels.values() for r in of
-        )
-        stopped = commands.train_all(list(distinct), args)
-        if stopped:
-            return stopped
+    distinct = dict.fromkeys(r for panels in runs.values() for of in panels.values() for r in of)
+    stopped = commands.train_all(list(distinct), args)
+    if stopped:
+        return stopped
     for number, panels in runs.items():
         draw(number, panels, args)
     command = shlex.join(["python", "scripts/reproduce_figures.py", *arguments])
@@ -38,10 +35,12 @@ def main(arguments):
 def draw(number, panels, args):
     """Draws a figure from the runs that are finished, and notes beside it what they are."""
     results = {title: finished(runs, args) for title, runs in panels.items()}
+    every = [run for of_panel in panels.values() for run in of_panel]
     note = {
         "caption": FIGURES[number].caption,
         "setting": "quick" if args.quick else "paper",
-        "runs": sum(map(len, panels.values())),
+        "iterations": sorted({run.iterations for run in every}),
+        "runs": len(every),
         "finished": sum(map(len, results.values())),
     }
     if panels and not note["finished"]:
@@ -77,16 +76,16 @@ def write_page(out, command):
 def _provenance(note):
     if not note["runs"]:
         return ""
-    scale = "the paper's iterations" if note["setting"] == "paper" else "the quick setting"
-    return f"*Drawn from {note['finished']} of {note['runs']} runs, in {scale}.*"
+    iterations = " and ".join(map(str, note["iterations"]))
+    return (
+        f"*Drawn from {note['finished']} of {note['runs']} runs in the {note['setting']} setting, "
+        f"{iterations} iterations.*"
+    )
 
 
 def parse(arguments):
     parser = commands.parser(__doc__, out="results/figures")
     parser.add_argument("figures", nargs="*", type=figure_number, help="1 to 22; all if left out")
-    parser.add_argument(
-        "--finished", action="store_true", help="train nothing: draw from the finished runs"
-    )
     args = parser.parse_args(arguments)
     args.figures = args.figures or list(FIGURES)
     return args

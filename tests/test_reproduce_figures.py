@@ -20,7 +20,7 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     note = json.loads((tmp_path / "out" / "figure01.json").read_text())
     assert (note["setting"], note["runs"], note["finished"]) == ("quick", 2, 2)
     page = (tmp_path / "out" / "README.md").read_text()
-    assert "Drawn from 2 of 2 runs, in the quick setting." in page
+    assert "Drawn from 2 of 2 runs in the quick setting, 50 iterations." in page
     paths = [
         json.loads(p.read_text())["paths"] for p in sorted((tmp_path / "runs").rglob("*.json"))
     ]
@@ -31,7 +31,7 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     # A longer walk is kept every fourth step only; the crossings are those of all of them.
     assert all(p["crossings"] == len(p["points"]) for p in paths)
 
-    monkeypatch.setattr(reproduce_figures.commands, "train_all", None)
+    monkeypatch.setattr(reproduce_figures.commands.runner, "run_all", None)
     assert reproduce_figures.main(["--quick", "--finished", *options, *places, "1", "3"]) == 0
     printed = capsys.readouterr().out
     assert "figure01.png" in printed

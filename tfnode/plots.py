@@ -72,8 +72,8 @@ def validity(report, title=None):
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     adaptive = report.rows[0].tolerance is not None
-    # Finer to the right, as with steps.
-    axes.set(xscale="log", xlabel="tolerance" if adaptive else "number of steps")
+    axes.set_xscale("log", base=10 if adaptive else 2)
+    axes.set_xlabel("tolerance" if adaptive else "number of steps")
     training = report.rows[0]
     shown = [row for row in report.rows if adaptive == (row.tolerance is not None)]
     for solver in dict.fromkeys(row.solver for row in shown):
@@ -83,7 +83,10 @@ def validity(report, title=None):
         axes.scatter([_position(row) for row in rows], [_height(report, r) for r in rows], **style)
     own = {"color": "midnightblue", "marker": "o", "label": "training solver", "zorder": 3}
     axes.scatter([_position(training)], [_height(report, training)], **own)
+    if report.measure == "accuracy":
+        _widen(axes)
     if adaptive:
+        # Finer to the right, as with steps.
         axes.invert_xaxis()
         axes.axhline(_height(report, report.rows[-1]), linestyle=":", label="RK4, fine")
     axes.set_ylabel(
@@ -92,6 +95,14 @@ def validity(report, title=None):
     axes.set_title(title or f"{_verdict(report)} (gap {report.gap:.3g})")
     axes.legend(fontsize="small")
     return figure
+
+
+def _widen(axes, least=0.2):
+    """Shows accuracies on at least 20 points, so that a difference looks as large as it is."""
+    low, high = axes.get_ylim()
+    if high - low < least:
+        low = min(max((low + high - least) / 2, -0.01), 1.01 - least)
+        axes.set_ylim(low, low + least)
 
 
 def _position(row):
