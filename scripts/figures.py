@@ -208,6 +208,8 @@ def _finish(ax, title, xlabel):
     ax.set_ylim(0, 1.02)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="x-small", ncols=2)
+    else:
+        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="grey")
 
 
 def _panels(count, columns=2):

@@ -67,6 +67,14 @@ def test_seeds_that_have_not_trained_are_grey():
     assert colors == [to_rgba("C0")[:3]] * 3 + [to_rgba("lightgrey")[:3]] * 3
 
 
+def test_a_panel_without_runs_says_so():
+    results = [result(4, 0, (0.9, 0.5, 0.4))]
+    for draw in (figures.solver_dependence, figures.seeds_of_steps):
+        left, right = draw({"Euler": results, "RK4": []}).axes
+        assert not left.texts
+        assert [text.get_text() for text in right.texts] == ["not run"]
+
+
 def test_tolerances_run_to_the_finer_ones():
     results = [result(None, 0, (0.9, 0.8, 0.9), tolerance=1e-2, solver="Fehlberg21")]
     (ax,) = figures.seeds_of_steps({"tolerance 0.01": results}).axes
