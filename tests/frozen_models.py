@@ -69,3 +69,14 @@ def num_steps(step_size, length=1.0):
 
 def columns(callback, *names):
     return [tuple(record[name] for name in names) for record in callback.history]
+
+
+class Notes(keras.callbacks.Callback):
+    """Notes the logs of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.logs = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.logs.append(dict(logs))

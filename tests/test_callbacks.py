@@ -12,6 +12,7 @@ from frozen_models import (
     ONES,
     ZEROS,
     Linear,
+    Notes,
     X,
     columns,
     fit,
@@ -235,17 +236,6 @@ def test_a_second_fit_sees_a_step_size_that_was_assigned_in_between():
     assert columns(callback, "step_size", "num_steps") == [(0.25, 4), (1 / 64, 64)]
 
 
-class _Columns(keras.callbacks.Callback):
-    """Notes the logs of every batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.logs = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.logs.append(dict(logs))
-
-
 def _scalars(directory):
     events = EventAccumulator(str(directory)).Reload()
     return {
@@ -256,7 +246,7 @@ def _scalars(directory):
 
 # Keras's TensorBoard reads the learning rate in a way that NumPy 2 deprecates.
 def test_logs_reach_the_callbacks_behind(tmp_path):
-    model, batches = frozen(**FLIP), _Columns()
+    model, batches = frozen(**FLIP), Notes()
     callback = tfnode.StepAdaption((X, ZEROS), every=2, initial_step_size=1.0)
     after = [
         batches,
@@ -331,7 +321,7 @@ def test_one_trace_serves_every_step_size():
 
 def test_a_step_size_reaches_the_compiled_training_step():
     # The loss is that of the step size in force: cross-entropy of logits -z and z.
-    model, batches = frozen(**FLIP), _Columns()
+    model, batches = frozen(**FLIP), Notes()
     callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1.0)
     fit(model, callback, ZEROS, iterations=1, epochs=3, more=[batches])
     z = np.array([1 - 3.0, (1 - 1.5) ** 2, (1 - 3 * 0.55) * (1 - 3 * 0.45)])
