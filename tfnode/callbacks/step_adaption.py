@@ -261,11 +261,23 @@ def _rule(policy, step_rule):
     if policy == "damped":
         return adaption.DampedRule()
     if isinstance(policy, adaption.DampedRule):
-        return policy
+        return _without_caps(policy)
     raise ValueError(
         '`policy` must be "paper", "damped" or a `tfnode.adaption.DampedRule`. '
         f"Received: policy={policy!r}. Pick one of these."
     )
+
+
+def _without_caps(rule):
+    default = adaption.DampedRule()
+    given = (rule.min_step_size, rule.max_step_size)
+    if given != (default.min_step_size, default.max_step_size):
+        raise ValueError(
+            "`StepAdaption` takes the floor and the cap of the step size from the intervals of the "
+            f"blocks: a 500th of the longest, and the shortest. Received: policy={rule!r}. Leave "
+            "`min_step_size` and `max_step_size` out."
+        )
+    return rule
 
 
 def _adaptable_blocks(model, damped):
