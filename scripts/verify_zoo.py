@@ -23,7 +23,7 @@ HEADER = ("weights", "quantity", "expected", "found", "")
 
 def main(arguments):
     entries = manifest.read().weights
-    args = parse(arguments, entries)
+    args = parse(arguments)
     entries = [entries[name] for name in args.names or entries]
     if args.quick:
         entries = [entry for entry in entries if entry.dataset not in IMAGES]
@@ -79,17 +79,25 @@ def measure(model, dataset, rk4_steps):
     }
 
 
-def parse(arguments, names):
+def parse(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="name", choices=list(names), help="weights; all without one"
+        "names", nargs="*", metavar="name", type=published, help="weights; all without one"
     )
     parser.add_argument("--quick", action="store_true", help="the synthetic data sets only")
     return parser.parse_args(arguments)
+
+
+def published(name):
+    """Returns the name of a weight of the manifest, as the type of an argument."""
+    names = list(manifest.read().weights)
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"must be one of the weights {names}. Received: {name!r}")
+    return name
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import runner
+import verify_zoo
 
 import tfnode
 import zoo
@@ -25,7 +26,7 @@ RANGES = {"concentric_spheres": (-0.5, 0.5), "energy_landscape": (-2.0, 2.0)}
 
 def main(arguments):
     entries = manifest.read().weights
-    for name in parse(arguments, entries).names or entries:
+    for name in parse(arguments).names or entries:
         path = GOLDEN / f"{name}.json"
         runner.write_json(path, golden(entries[name]))
         print(f"Written: {path}")
@@ -34,9 +35,7 @@ def main(arguments):
 
 def golden(entry):
     """Returns the golden of a `WeightsEntry` as plain values."""
-    shape = zoo.get_model(entry.model).input_shape[1:]
-    low, high = RANGES.get(entry.dataset.split("/")[0], (0.0, 1.0))
-    recipe = {"seed": 0, "low": low, "high": high, "shape": [SAMPLES, *shape]}
+    recipe = input_recipe(entry)
     solvers = [entry.solver, tfnode.solvers.RK4(1 / 32), tfnode.solvers.Midpoint(1 / 16)]
     x = inputs(recipe)
     return {
@@ -52,6 +51,13 @@ def golden(entry):
     }
 
 
+def input_recipe(entry):
+    """Returns what `inputs` makes the inputs of a `WeightsEntry` from."""
+    shape = zoo.get_model(entry.model).input_shape[1:]
+    low, high = RANGES.get(entry.dataset.split("/")[0], (0.0, 1.0))
+    return {"seed": 0, "low": low, "high": high, "shape": [SAMPLES, *shape]}
+
+
 def inputs(recipe):
     """Returns the stored inputs, which are only a recipe of uniform random numbers."""
     # NumPy never changes the numbers of this generator, as it may those of the newer ones.
@@ -63,17 +69,21 @@ def inputs(recipe):
 def logits(entry, solver, x):
     """Returns what a pretrained model answers under a solver, as a NumPy array."""
     model = zoo.get_model(entry.model, weights=entry.name, solver=solver)
-    return np.asarray(model(x))
+    return model.predict(x, verbose=0)
 
 
-def parse(arguments, names):
+def parse(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="name", choices=list(names), help="weights; all without one"
+        "names",
+        nargs="*",
+        metavar="name",
+        type=verify_zoo.published,
+        help="weights; all without one",
     )
     return parser.parse_args(arguments)
 
