@@ -224,12 +224,14 @@ def test_another_architecture_is_refused(tmp_path, model, other):
         assert str(sorted(tuple(w.shape) for w in built.trainable_weights)) in str(error.value)
 
 
-def test_weights_in_other_places_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "group", ["dense", "dense/vars", "ode_block", "ode_block/field", "ode_block/field/layers"]
+)
+def test_weights_in_other_places_are_refused(tmp_path, group):
     path = tmp_path / "model.weights.h5"
     zoo.get_model("energy_landscape").save_weights(path)
     with h5py.File(path, "a") as file:
-        # Keras would warn, and keep fresh weights.
-        file.move("layers/ode_block/field/layers", "layers/ode_block/field/others")
+        file.move(f"layers/{group}", "layers/elsewhere")
     with pytest.raises(ValueError, match="A weight file must fit the model 'energy_landscape'"):
         zoo.get_model("energy_landscape", weights=path)
 

@@ -174,6 +174,14 @@ def test_a_bad_file_in_the_cache_is_replaced(monkeypatch, home):
     assert files(home) == [FILE]
 
 
+def test_a_bad_file_in_the_cache_goes_even_if_no_other_comes(monkeypatch, home):
+    home.mkdir()
+    (home / FILE).write_bytes(CONTENT[:100])
+    with serving(cut_short, monkeypatch), pytest.raises(ValueError, match="Nothing was kept"):
+        find()
+    assert files(home) == []
+
+
 # === Refused ===
 class Surprise:
     """Unpickling an instance would write a file."""
