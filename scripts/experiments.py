@@ -39,7 +39,7 @@ class Run:
         iterations: Integer, optimizer steps.
         solver: String, the name of the method, with step adaption of the first one.
         tolerance: Float of an adaptive method, else None.
-        policy: String, the rule of step adaption; without meaning where there is none.
+        policy: String, the rule of step adaption.
         batch_size: Integer in place of the recipe's, or None.
         test_samples: Integer, the first test samples to measure accuracies on; None for all.
         paths: Boolean, whether some trajectories are kept.
