@@ -26,6 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tfnode
 from tfnode.adaption import StepRule, initial_step_size, next_step, reference_solver
 from tfnode.batches import endless_batches
+from tfnode.measure import decision_threshold, gives_logits
 
 KEYS = (
     "iteration",
@@ -534,6 +535,25 @@ def test_accuracies_are_those_of_keras(units, activation, loss, labels, metric):
         expected = twin.evaluate(x, labels, batch_size=96, verbose=0, return_dict=True)
         assert record[name] == pytest.approx(expected["accuracy"], abs=1e-6)
     assert 0 < record["train_accuracy"] < 1
+
+
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (SPARSE(from_logits=True), True),
+        ([SPARSE(from_logits=True)], True),
+        ({"logits": SPARSE(from_logits=True)}, True),
+        (SPARSE(), False),
+        ([SPARSE()], False),
+        ("sparse_categorical_crossentropy", False),
+        (None, False),
+    ],
+)
+def test_the_loss_tells_logits_from_probabilities(loss, expected):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, name="logits")])
+    model.compile("sgd", loss)
+    assert gives_logits(model) is expected
+    assert decision_threshold(model) == (0.0 if expected else 0.5)
 
 
 def test_every_check_takes_the_next_batch():

@@ -21,8 +21,6 @@ class Writer:
         with self._open().as_default(step=iteration):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
-        # A check is rare, and a training may end in an error.
-        self._writer.flush()
 
     def figure(self, iteration, name, figure):
         """Writes a matplotlib `Figure` as an image."""
