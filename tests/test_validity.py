@@ -16,8 +16,9 @@ import tensorflow as tf
 import tfnode
 import zoo
 from tfnode import validity
+from tfnode.models import ode_blocks
 from tfnode.solvers import RK4, DormandPrince, Euler, Heun, Midpoint
-from tfnode.validity.trials import Trial, fine_trial, sweep_trials
+from tfnode.validity.trials import Trial, fine_trial, sweep_trials, training_trial
 
 X = np.arange(0.05, 2, 0.1)[:, None]  # 20 states
 ORDERS = {"Euler": 1, "Midpoint": 2, "Heun": 2, "RK4": 4}
@@ -271,8 +272,8 @@ def test_several_blocks_inputs_and_an_unrolled_one():
 
 
 def test_adaptive_solvers_are_tried_at_tolerances_and_against_fine_rk4():
-    model = linear(Euler(1 / 2))
-    training = Trial((DormandPrince(rtol=1e-3, atol=1e-4),), 1.0)
+    model = linear(DormandPrince(rtol=1e-3, atol=1e-4))
+    training = training_trial(model)
     trials = sweep_trials(model, training, None, None)
     assert [(t.factor, t.solvers[0].rtol, t.solvers[0].atol) for t in trials] == [
         (f, pytest.approx(f * 1e-3), pytest.approx(f * 1e-4)) for f in (0.1, 1.0, 10.0)
@@ -281,6 +282,22 @@ def test_adaptive_solvers_are_tried_at_tolerances_and_against_fine_rk4():
     assert fine_trial(model, training, 0.5, 256).solvers == (RK4(1 / 256),)
     with pytest.raises(ValueError, match="chooses its own steps"):
         sweep_trials(model, training, ["rk4"], None)
+
+
+def test_no_tolerance_is_tried_below_what_the_dtype_can_meet():
+    model = linear(DormandPrince(rtol=1e-3, atol=5e-6))
+    floor = ode_blocks(model)[0].min_tolerance
+    trials = sweep_trials(model, training_trial(model), None, None)
+    assert [(t.solvers[0].rtol, t.solvers[0].atol) for t in trials] == [
+        (pytest.approx(1e-4), floor),
+        (pytest.approx(1e-3), pytest.approx(5e-6)),
+        (pytest.approx(1e-2), pytest.approx(5e-5)),
+    ]
+    assert all(tfnode.with_solver(model, t.solvers[0]) for t in trials)
+    at_floor = linear(DormandPrince(rtol=floor, atol=floor))
+    trials = sweep_trials(at_floor, training_trial(at_floor), None, None)
+    assert [t.factor for t in trials] == [1.0, 10.0]
+    assert validity.check(at_floor, (X, Y), verbose=0).is_ode
 
 
 @pytest.mark.parametrize(
