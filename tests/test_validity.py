@@ -404,6 +404,7 @@ def test_the_certificate_by_hand(outputs):
     scale = outputs  # the lead is the difference of the two logits
     at_h, half, quarter = (growth(1, h) * X[:, 0] for h in (1 / 2, 1 / 4, 1 / 8))
     errors = np.maximum(2 * (half - at_h), half - at_h + 2 * (quarter - half))
+    errors = np.maximum(errors, FLOW * X[:, 0] - at_h)
     margins = np.abs(at_h - 0.25)
     np.testing.assert_allclose(certificate.margins, scale * margins, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(certificate.errors, scale * errors, rtol=1e-4, atol=1e-6)
@@ -430,6 +431,26 @@ def test_solutions_that_blow_up_are_not_certified():
         z = tfnode.ODEBlock(Square(), Euler(1 / 8), t1=4.0)(z)
     model = keras.Model(inputs, keras.layers.Concatenate()([keras.layers.Rescaling(-1.0)(z), z]))
     certificate = validity.certify(model, (np.array([[1.0], [-0.1]]), [1, 0]))
+    assert certificate.certified == (False, True)
+
+
+class Hidden(keras.layers.Layer):
+    """A field that is 0 at every multiple of 1/8, and 1 on average."""
+
+    def call(self, t, z):
+        return keras.ops.zeros_like(z) + 2 * keras.ops.sin(8 * math.pi * t) ** 2
+
+
+def test_a_field_between_the_steps_is_not_missed():
+    inputs = keras.Input((1,))
+    z = tfnode.ODEBlock(Hidden(), Euler(1 / 2), time_dependent=True)(inputs)
+    outputs = keras.layers.Rescaling(1.0, offset=0.5)(z)
+    certificate = validity.certify(
+        keras.Model(inputs, outputs), (np.array([[-0.75], [3.0]]), [0, 1])
+    )
+    # Euler changes nothing at 1/2, 1/4 and 1/8; the flow takes both states up by 1.
+    np.testing.assert_allclose(certificate.margins, [0.75, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(certificate.errors, [1.0, 1.0], rtol=1e-5)
     assert certificate.certified == (False, True)
 
 
@@ -499,7 +520,8 @@ def test_a_large_step_is_none(trained, landscape):
 def test_no_certified_sample_changes_its_class(trained, landscape, num_steps):
     model, (x, _) = trained[num_steps], landscape
     certified = np.array(validity.certify(model, landscape).certified)
-    fine = tfnode.with_solver(model, RK4(1 / 256))
-    own, better = (np.argmax(m.predict(x, 1000, verbose=0), -1) for m in (model, fine))
-    assert not (certified & (own != better)).any()
+    own = np.argmax(model.predict(x, 1000, verbose=0), -1)
+    for solver in (RK4(1 / 100), RK4(1 / 1024), Midpoint(1 / 512)):
+        better = tfnode.with_solver(model, solver).predict(x, 1000, verbose=0)
+        assert not (certified & (own != np.argmax(better, -1))).any()
     assert certified.mean() > 0.9 if num_steps == 256 else certified.mean() < 0.5
