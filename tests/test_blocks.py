@@ -397,6 +397,16 @@ def test_integer_inputs_raise():
         block.trajectory(np.ones((2, 3), "int32"))
 
 
+def test_a_field_of_many_units_is_trained_for_more_than_one_batch():
+    # So many that TensorFlow's graph optimizer saves memory; see `integrate._not_inlined`.
+    field = keras.Sequential([layers.Dense(65_536, "relu"), layers.Dense(1)])
+    inputs = keras.Input((1,), batch_size=256)
+    model = keras.Model(inputs, tfnode.ODEBlock(field, solvers.RK4(1.0))(inputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
+    losses = [model.train_on_batch(np.ones((256, 1)), np.zeros((256, 1))) for _ in range(2)]
+    assert losses[0] == losses[1]
+
+
 STATEFUL = {
     "dropout": lambda: keras.Sequential([layers.Dense(3), layers.Dropout(0.5)], name="field"),
     "batch_normalization": lambda: keras.Sequential(
