@@ -9,6 +9,7 @@ one is named by --dataset. gRPC needs the package `tensorflow-serving-api` (extr
 
 import argparse
 import concurrent.futures
+import contextlib
 import itertools
 import sys
 import threading
@@ -32,12 +33,12 @@ def measure(make_client, x, y, batch_size, requests, threads):
         requests: Integer.
         threads: Integer, the requests at a time.
     """
-    local = threading.local()
+    local, clients = threading.local(), contextlib.ExitStack()
     starts = itertools.islice(itertools.cycle(range(0, len(x), batch_size)), requests)
 
     def ask(start):
         if not hasattr(local, "client"):
-            local.client = make_client()
+            local.client = clients.enter_context(contextlib.closing(make_client()))
         rows = slice(start, start + batch_size)
         began = time.perf_counter()
         probabilities = local.client.probabilities(x[rows])
@@ -51,7 +52,7 @@ def measure(make_client, x, y, batch_size, requests, threads):
         return hits, len(y[rows]), latency
 
     began = time.perf_counter()
-    with concurrent.futures.ThreadPoolExecutor(threads) as executor:
+    with clients, concurrent.futures.ThreadPoolExecutor(threads) as executor:
         futures = [executor.submit(ask, start) for start in starts]
         try:
             hits, samples, latencies = zip(*(future.result() for future in futures))

@@ -64,6 +64,9 @@ class RestClient:
                 f"{json.dumps(answer)[:200]}. Was the model exported by tfnode?"
             ) from error
 
+    def close(self):
+        self._connection.close()
+
     def _post(self, body):
         where = f"http://{self._target.host}:{self._target.port}{self._path}"
         try:
@@ -72,7 +75,7 @@ class RestClient:
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
             # The next request gets a new connection.
-            self._connection.close()
+            self.close()
             raise ServingError(f"No answer from {where}: {error!r}. Is the server up?") from error
         if response.status != 200:
             raise ServingError(
@@ -99,8 +102,8 @@ class GrpcClient:
         except ImportError as error:
             raise ServingError(f"--grpc needs the extra `serving`: {error}") from error
         self._target, self._error = target, grpc.RpcError
-        channel = grpc.insecure_channel(f"{target.host}:{target.port}")
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self._channel = grpc.insecure_channel(f"{target.host}:{target.port}")
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._request = predict_pb2.PredictRequest()
         self._specify(self._request.model_spec)
         self._request.model_spec.signature_name = target.signature
@@ -127,6 +130,9 @@ class GrpcClient:
                 "model exported by tfnode?"
             )
         return tf.make_ndarray(answer.outputs[OUTPUT])
+
+    def close(self):
+        self._channel.close()
 
     def _specify(self, model_spec):
         model_spec.name = self._target.model
