@@ -13,6 +13,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 import tfnode
 from tfnode import validity
 from tfnode.export import export_saved_models, solver_slug, write_models_config
+from tfnode.export.graphs import write_graphs
+from tfnode.export.repositories import can_be_batched
 from tfnode.solvers import (
     RK4,
     BogackiShampine32,
@@ -191,21 +193,23 @@ def test_a_field_with_a_custom_gradient(tmp_path):
 
 def test_one_saved_model_with_a_signature_for_each_solver(tmp_path):
     model = classifier(RK4(1 / 8))
-    chosen = [Midpoint(1 / 4), Euler(1 / 8)]
+    chosen = [Midpoint(1 / 4), Fehlberg21(1e-2, 1e-2)]
     (path,) = export_saved_models(
         model, tmp_path, chosen, (X, labels(model)), as_signatures=True, **CHECK
     )
     assert path == tmp_path / "all_solvers" / "1"
     for signature, solver in [
         ("midpoint_h0p25", chosen[0]),
-        ("euler_h0p125", chosen[1]),
+        ("fehlberg21_rtol1em2", chosen[1]),
         ("serving_default", chosen[0]),
     ]:
         expected = tfnode.with_solver(model, solver)(X)
         np.testing.assert_allclose(
             served(path, signature)(X)["logits"], expected, rtol=1e-5, atol=1e-6
         )
-    assert card(path)["accuracies"].keys() >= {"midpoint_h0p25", "euler_h0p125"}
+    assert card(path)["accuracies"].keys() >= {"midpoint_h0p25", "fehlberg21_rtol1em2"}
+    # A sample's answer under the second depends on its batch mates.
+    assert not (path / "batching_params.pbtxt").exists()
     # The head's kernel is there once, although two signatures use it.
     shapes = [shape for _, shape in tf.train.list_variables(str(path / "variables" / "variables"))]
     assert shapes.count([2, 3]) == 1
@@ -229,12 +233,14 @@ class Squares(keras.layers.Layer):
 
 @pytest.fixture(scope="module")
 def adaptive(tmp_path_factory):
+    """A model, and a graph with each of the adaptive solvers."""
     keras.utils.set_random_seed(2)
     model = classifier(RK4(1 / 4), field=Squares())
-    base = tmp_path_factory.mktemp("adaptive")
-    return model, export_saved_models(
-        model, base, ADAPTIVE, (BOUNDED, labels(model, BOUNDED)), **CHECK
-    )
+    folder = tmp_path_factory.mktemp("adaptive")
+    for solver in ADAPTIVE:
+        twin = tfnode.with_solver(model, solver)
+        write_graphs(folder / solver_slug(solver), {"serving_default": twin})
+    return model, [folder / solver_slug(solver) for solver in ADAPTIVE]
 
 
 def test_adaptive_answers_are_those_of_keras(adaptive):
@@ -255,11 +261,6 @@ def test_no_adaptive_graph_assigns_a_variable(adaptive):
         for function in library:
             if "restore" not in function.signature.name:
                 assert not {n.op for n in function.node_def if n.op.startswith("Assign")}
-
-
-def test_only_answers_that_depend_on_no_batch_mates_are_batched(adaptive):
-    batched = [(path / "batching_params.pbtxt").exists() for path in adaptive[1]]
-    assert batched == [False, True, False]
 
 
 def test_a_stateless_call_assigns_nothing():
@@ -460,6 +461,20 @@ def test_a_repository_that_cannot_be_served(tmp_path):
     with pytest.raises(ValueError, match=r"Received: name='a_b_c' of .*a_b/c' .*a/b_c'"):
         write_models_config(tmp_path)
     assert not (tmp_path / "models.config").exists()
+
+
+@pytest.mark.parametrize(
+    "solver, is_batched",
+    [
+        (Euler(1 / 8), True),
+        (DormandPrince(1e-4, 1e-4), False),
+        (DormandPrince(1e-4, 1e-4, per_sample=True), True),
+        (Fehlberg21(1e-4, 1e-4), False),
+    ],
+    ids=str,
+)
+def test_only_answers_that_depend_on_no_batch_mates_are_batched(solver, is_batched):
+    assert can_be_batched(solver) is is_batched
 
 
 # === Warm-up ===

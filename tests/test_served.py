@@ -12,33 +12,45 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfnode
 import zoo
-from tfnode.export import export_saved_models, solver_slug, write_models_config
-from tfnode.solvers import RK4, BogackiShampine32, DormandPrince, Euler, Fehlberg21, Midpoint
+from tfnode.export import solver_slug, write_models_config
+from tfnode.export.graphs import write_graphs
+from tfnode.solvers import (
+    RK4,
+    RK38,
+    BogackiShampine32,
+    DormandPrince,
+    Euler,
+    Fehlberg21,
+    Heun,
+    Midpoint,
+)
 
 TESTS = pathlib.Path(__file__).parent
 BATCH_SIZES = (1, 7, 256)
 
-# The models of the images cost the most, so they get the fewest evaluations.
-COARSE, FINE = [Euler(1.0), Midpoint(1.0)], [Euler(1 / 8), RK4(1 / 16)]
 ADAPTIVE = [
     DormandPrince(1e-3, 1e-3),
     BogackiShampine32(1e-3, 1e-3, max_num_steps=100, per_sample=True),
     Fehlberg21(1e-3, 1e-3),
 ]
+# Large models get few evaluations.
 SOLVERS = {
-    name: COARSE
-    if name in ("mnist", "cifar10")
-    else [*FINE, *ADAPTIVE]
-    if name == "energy_landscape"
-    else FINE
-    for name in zoo.list_models()
+    "concentric_spheres_2d": [Euler(1 / 8)],
+    "concentric_spheres_3d": [RK4(1 / 4)],
+    "concentric_spheres_10d": [RK38(1 / 4)],
+    "concentric_spheres_900d": [Heun(1 / 2)],
+    "energy_landscape": [Euler(1 / 8), RK4(1 / 16), *ADAPTIVE],
+    "mnist": [Midpoint(1.0)],
+    "cifar10": [Midpoint(1.0)],
 }
 CASES = [
     pytest.param(name, solver, id=f"{name}-{solver_slug(solver)}")
@@ -90,30 +102,24 @@ def samples(model, size):
     return (rng.normal(size=shape) / np.sqrt(shape[1])).astype("float32")
 
 
-def export(name, chosen, base):
-    """Exports a zoo model of fresh weights; returns the model and the paths."""
-    keras.utils.set_random_seed(0)
-    model = zoo.get_model(name, solver=RK4(1.0))
-    x = samples(model, 4)
-    data = x, np.argmax(model(x), axis=-1)
-    options = {"reference_steps": 2, "verbose": 0}
-    return model, export_saved_models(model, base, chosen, data, **options)
-
-
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Each case's path, expected and received outputs, by one process for them all."""
     folder = tmp_path_factory.mktemp("served")
     expected, paths = {}, {}
     for name, chosen in SOLVERS.items():
-        model, versions = export(name, chosen, folder / name)
+        keras.utils.set_random_seed(0)
+        model = zoo.get_model(name)
         inputs = {str(size): samples(model, size) for size in BATCH_SIZES}
-        for solver, path in zip(chosen, versions):
-            case = name, solver
+        for solver in chosen:
             twin = tfnode.with_solver(model, solver)
-            expected[case] = {size: twin.predict_on_batch(x) for size, x in inputs.items()}
-            paths[case] = path
+            specs = [tf.TensorSpec((None, *model.input_shape[1:]))]
+            predict = tf.function(partial(twin, training=False), specs)
+            path = folder / name / solver_slug(solver) / "1"
+            write_graphs(path, {"serving_default": twin})
             np.savez(path.parent / "inputs.npz", **inputs)
+            paths[name, solver] = path
+            expected[name, solver] = {s: predict(x).numpy() for s, x in inputs.items()}
     run(ANSWER_ALL, folder)
     received = {case: dict(np.load(paths[case].parent / "outputs.npz")) for case in expected}
     return paths, expected, received
@@ -122,6 +128,10 @@ def answers(tmp_path_factory):
 def softmax(logits):
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
+
+
+def test_every_model_is_here():
+    assert list(SOLVERS) == zoo.list_models()
 
 
 @pytest.mark.parametrize("name, solver", CASES)
@@ -207,46 +217,52 @@ def test_concurrent_requests_do_not_disturb_each_other(solver, answers):
 
 
 # === ONNX Runtime ===
+# Conversion imports half of TensorFlow: one process for all.
 CONVERT = """
 import sys
 import tf2onnx.convert
 
-sys.argv = ["tf2onnx", "--saved-model", sys.argv[1], "--output", sys.argv[2], "--opset", "17"]
-tf2onnx.convert.main()
+for path in sys.argv[1:]:
+    sys.argv = ["", "--saved-model", path, "--output", f"{path}/model.onnx", "--opset", "17"]
+    tf2onnx.convert.main()
 """
+CONVERTED = [
+    ("energy_landscape", RK4(1 / 16)),
+    ("energy_landscape", ADAPTIVE[1]),
+    ("concentric_spheres_2d", Euler(1 / 8)),
+    ("mnist", Midpoint(1.0)),
+]
+
+
+@pytest.fixture(scope="module")
+def converted(answers):
+    paths = [str(answers[0][case]) for case in CONVERTED]
+    finished = subprocess.run(
+        [sys.executable, "-c", CONVERT, *paths], capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.skipif(
     not (importlib.util.find_spec("tf2onnx") and importlib.util.find_spec("onnxruntime")),
     reason="needs the extra `onnx`",
 )
-@pytest.mark.parametrize(
-    "name, solver",
-    [
-        ("energy_landscape", RK4(1 / 16)),
-        ("energy_landscape", ADAPTIVE[1]),
-        ("concentric_spheres_2d", Euler(1 / 8)),
-        ("mnist", Midpoint(1.0)),
-    ],
-    ids=str,
-)
-def test_onnx_runtime_answers_as_keras(name, solver, answers, tmp_path):
+@pytest.mark.parametrize("name, solver", CONVERTED, ids=str)
+def test_onnx_runtime_answers_as_keras(name, solver, answers, converted):
     import onnxruntime
 
     paths, expected, _ = answers
     path = paths[name, solver]
-    converted = subprocess.run(
-        [sys.executable, "-c", CONVERT, str(path), str(tmp_path / "model.onnx")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert converted.returncode == 0, converted.stderr
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(path / "model.onnx")
     (name_of_input,) = (node.name for node in session.get_inputs())
+    # By the rounding of another kernel a step may be rejected that was accepted: an adaptive
+    # solution is known up to its tolerance.
+    tolerance = solver.rtol if solver in ADAPTIVE else 1e-5
     for size, x in np.load(path.parent / "inputs.npz").items():
         logits, probabilities = session.run(["logits", "probabilities"], {name_of_input: x})
-        np.testing.assert_allclose(logits, expected[name, solver][size], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            logits, expected[name, solver][size], rtol=tolerance, atol=tolerance
+        )
         np.testing.assert_allclose(probabilities, softmax(logits), rtol=1e-5, atol=1e-6)
 
 
