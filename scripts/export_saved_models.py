@@ -45,14 +45,13 @@ def export(name, args):
     model = zoo.get_model(name, weights=args.weights)
     block = model.get_layer("ode_block")
     dataset = zoo.get_recipe(name).dataset
-    x, y = tfnode.datasets.load(dataset, "test", as_numpy=True)
-    rows = slice(args.samples)
+    split = "test" if args.samples is None else f"test[:{args.samples}]"
     return tfnode.export.export_saved_models(
         model,
         args.out / name,
         [block.solver, finer(block)],
-        (x[rows], y[rows]),
-        data_name=f"{dataset}, test",
+        tfnode.datasets.load(dataset, split, as_numpy=True),
+        data_name=f"{dataset}, {split}",
         require_valid=not args.include_invalid,
         reference_steps=args.reference_steps,
         repository=args.out,
