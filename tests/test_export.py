@@ -578,10 +578,18 @@ def test_only_single_precision_is_served(dtype, tmp_path):
         export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.zeros(40, int)), **CHECK)
 
 
-@pytest.mark.parametrize("outputs, activation", [(3, "softmax"), (1, None)])
-def test_outputs_that_may_be_either(outputs, activation, tmp_path):
-    model = classifier(RK4(1.0), outputs=outputs, activation=activation)
-    with pytest.raises(ValueError, match="not compiled, whose outputs may be either"):
+@pytest.mark.parametrize(
+    "outputs, activation, loss, message",
+    [
+        (3, "softmax", None, "which is not compiled, and outputs in"),
+        (1, None, None, "which is not compiled, and outputs in"),
+        (3, None, ["sparse_categorical_crossentropy"], "whose loss 'sparse_.*' takes prob"),
+        (1, None, "binary_crossentropy", "whose loss 'binary_crossentropy' takes prob"),
+    ],
+)
+def test_outputs_that_may_be_either(outputs, activation, loss, message, tmp_path):
+    model = classifier(RK4(1.0), outputs=outputs, activation=activation, loss=loss)
+    with pytest.raises(ValueError, match=message):
         export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.zeros(40, int)), **CHECK)
 
 

@@ -80,7 +80,13 @@ def _logits(probabilities):
 # === What can be served ===
 def has_logits(model):
     """Whether a classifier ends in logits: by its loss, or because it was not compiled."""
-    return model.loss is None or bool(getattr(model.loss, "from_logits", False))
+    loss = _loss(model)
+    return loss is None or bool(getattr(loss, "from_logits", False))
+
+
+def _loss(model):
+    losses = keras.tree.flatten(model.loss)
+    return losses[0] if losses else None
 
 
 def check_model(model):
@@ -109,20 +115,26 @@ def _layers(model):
 
 
 def check_outputs(model, x):
-    """Raises if logits and probabilities cannot be told of a model's outputs.
+    """Raises if it cannot be told whether a model ends in logits or in probabilities.
 
     Args:
         model: Keras model.
         x: A few of its inputs.
     """
-    if model.loss is not None:
-        return
     outputs = ops.convert_to_numpy(model(x, training=False))
-    sums = outputs.sum(axis=-1)
-    if outputs.shape[-1] == 1 or (outputs.min() >= 0 and np.allclose(sums, 1, atol=1e-3)):
+    is_single = outputs.shape[-1] == 1
+    are_probabilities = bool((outputs >= 0).all() and (outputs <= 1).all()) and (
+        is_single or np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
+    )
+    if _loss(model) is None:
+        found, is_clear = "which is not compiled", not (is_single or are_probabilities)
+    else:
+        found = f"whose loss {_loss(model)!r} takes probabilities"
+        is_clear = has_logits(model) or are_probabilities
+    if not is_clear:
         raise ValueError(
             "The loss of a model tells whether it ends in logits or in probabilities. "
-            f"Received: model={model.name!r}, not compiled, whose outputs may be either. Compile "
-            "it with its loss, for example `model.compile(loss=keras.losses."
-            "SparseCategoricalCrossentropy(from_logits=True))`."
+            f"Received: model={model.name!r}, {found}, and outputs in [{outputs.min():.3g}, "
+            f"{outputs.max():.3g}]. Compile it with its loss, for example `model.compile("
+            "loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))`."
         )

@@ -46,7 +46,7 @@ def export_saved_models(
 
     Examples:
 
-    >>> model = zoo.get_model("energy_landscape", step_size=1 / 8)
+    >>> model = zoo.get_model("energy_landscape", solver="rk4", step_size=1 / 8)
     >>> x, y = np.zeros((16, 2)), np.zeros(16, int)
     >>> solvers = [tfnode.solvers.Euler(1 / 8), tfnode.solvers.RK4(1 / 16)]
     >>> with tempfile.TemporaryDirectory() as base:
@@ -100,8 +100,9 @@ def export_saved_models(
     with tempfile.TemporaryDirectory(prefix=".", dir=_made(base)) as beside:
         staged = [pathlib.Path(beside) / target.parent.name for target in targets]
         for path, served in zip(staged, groups):
-            card = cards.card(model, report, served, data_name)
-            _write(path, served, card, inputs, model_name=f"{base.resolve().name}_{path.name}")
+            names = [c.slug for c in served] if as_signatures else ["serving_default"]
+            _write(path, dict(zip(names, served)), inputs, f"{base.resolve().name}_{path.name}")
+            (path / repositories.CARD).write_text(cards.card(model, report, served, data_name))
         for path, target in zip(staged, targets):
             _made(target.parent)
             path.rename(target)
@@ -193,15 +194,12 @@ def _check_task(model, report):
         )
 
 
-def _write(path, served, card, inputs, model_name):
-    """Writes one version: the graphs, and what lies beside them."""
-    # A single configuration needs no name of its own.
-    names = [c.slug for c in served] if len(served) > 1 else ["serving_default"]
-    graphs.write_graphs(path, {name: c.model for name, c in zip(names, served)})
-    (path / repositories.CARD).parent.mkdir(exist_ok=True)
-    (path / repositories.CARD).write_text(card)
-    warmup.write_warmup(path / warmup.WARMUP, model_name, names, inputs)
-    if all(repositories.can_be_batched(c.solver) for c in served):
+def _write(path, served, inputs, model_name):
+    """Writes a version without its card: `served` has the configurations by their signatures."""
+    graphs.write_graphs(path, {name: c.model for name, c in served.items()})
+    (path / "assets.extra").mkdir(exist_ok=True)
+    warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
+    if all(repositories.can_be_batched(c.solver) for c in served.values()):
         (path / repositories.BATCHING).write_text(repositories.BATCHING_PARAMETERS)
 
 

@@ -33,7 +33,6 @@ def write_warmup(path, name, signatures, inputs):
             stacklevel=2,
         )
         return
-    path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature in signatures:
             for size in BATCH_SIZES:
