@@ -557,6 +557,7 @@ def test_several_inputs_keep_their_names(tmp_path):
         ({"solvers": ["nonsense"]}, "solver='nonsense'"),
         ({"version": 0}, "Received: version=0"),
         ({"version": "1"}, "Received: version='1'"),
+        ({"repository": "elsewhere"}, "with repository='elsewhere'"),
         ({"data": (X, X)}, "with targets of a regression"),
         ({"data": (X[:0], np.zeros(0, int))}, "at least one sample"),
         ({"model": keras.layers.Dense(1)}, "Received: model=<Dense"),

@@ -269,13 +269,18 @@ def test_onnx_runtime_answers_as_keras(name, solver, answers, converted):
 
 # === The zoo ===
 SAVED_MODELS = TESTS.parent / "saved_models"
-VERSIONS = sorted(path.parent for path in SAVED_MODELS.rglob("saved_model.pb"))
 
 
-@pytest.mark.skipif(not VERSIONS, reason="saved_models/ is not there")
+def latest_versions():
+    """The latest version of each configuration, for which the zoo has the weights."""
+    versions = sorted(SAVED_MODELS.glob("*/*/[0-9]*"), key=lambda path: int(path.name))
+    return {path.parent: path for path in versions}.values()
+
+
+@pytest.mark.skipif(not latest_versions(), reason="saved_models/ is not there")
 def test_the_exported_zoo_answers_as_its_weights(tmp_path):
     expected = {}
-    for path in VERSIONS:
+    for path in latest_versions():
         name, slug, version = path.relative_to(SAVED_MODELS).parts
         card = json.loads((path / "assets.extra/validity.json").read_text())
         assert card["is_valid"]

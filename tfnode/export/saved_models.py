@@ -83,7 +83,9 @@ def export_saved_models(
             not in single precision, or, with `require_valid`, if it is not valid.
     """
     base = pathlib.Path(base)
+    repository = base if repository is None else pathlib.Path(repository)
     check_exportable(model, base)
+    _check_repository(base, repository)
     models = _models(model, solvers)
     targets = _targets(base, [ALL_SOLVERS] if as_signatures else models, version)
     report = validity.check(
@@ -106,7 +108,7 @@ def export_saved_models(
         for path, target in zip(staged, targets):
             _made(target.parent)
             path.rename(target)
-    repositories.write_models_config(base if repository is None else repository)
+    repositories.write_models_config(repository)
     return targets
 
 
@@ -133,6 +135,15 @@ def check_exportable(model, base):
             f"Received: base={str(base)!r}, which is a file. Choose another directory."
         )
     graphs.check_model(model)
+
+
+def _check_repository(base, repository):
+    if not base.resolve().is_relative_to(repository.resolve()):
+        raise ValueError(
+            "Models are written below the repository that servers get to see. "
+            f"Received: base={str(base)!r} with repository={str(repository)!r}. Name a directory "
+            "above `base`, or leave `repository` out."
+        )
 
 
 def _models(model, solvers):
