@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import math
 
 import keras
@@ -355,29 +356,34 @@ def test_export(tmp_path):
         (X, ZEROS), every=1, initial_step_size=1.0, export_dir=str(export_dir)
     )
     fit(model, callback, ZEROS, iterations=3)
-    assert sorted(path.name for path in export_dir.iterdir()) == ["reference", "train"]
     solver = model.get_layer("ode_0").solver
     assert solver.step_size == pytest.approx(0.605, rel=1e-6)
     x = np.random.default_rng(0).normal(size=(5, 1)).astype("float32")
+    reference = reference_solver(solver)
     expected = {
-        "train": model(x),
-        "reference": tfnode.with_solver(model, reference_solver(solver))(x),
+        "euler_h0p605": model(x),
+        tfnode.export.solver_slug(reference): tfnode.with_solver(model, reference)(x),
     }
     # Midpoint and Euler differ enough here not to be taken for each other.
-    assert np.max(np.abs(expected["train"] - expected["reference"])) > 0.05
+    train, better = expected.values()
+    assert np.max(np.abs(train - better)) > 0.05
+    assert {path.name for path in export_dir.iterdir()} == {*expected, "models.config"}
     for name, outputs in expected.items():
-        loaded = tf.saved_model.load(str(export_dir / name))
-        np.testing.assert_allclose(loaded.serve(x), outputs, rtol=1e-5, atol=1e-6)
+        loaded = tf.saved_model.load(str(export_dir / name / "1"))
+        answer = loaded.signatures["serving_default"](tf.constant(x))
+        np.testing.assert_allclose(answer["logits"], outputs, rtol=1e-5, atol=1e-6)
+        card = json.loads((export_dir / name / "1" / "assets.extra/validity.json").read_text())
+        assert card["data"]["num_samples"] >= 1000
+        assert card["verdict"]["is_ode"] == tfnode.validity.check(model, (X, ZEROS)).is_ode
 
 
-def test_export_refuses_to_overwrite_before_training(tmp_path):
-    (tmp_path / "old").touch()
+def test_export_is_checked_before_training(tmp_path):
+    (tmp_path / "file").touch()
     model = frozen()
-    callback = tfnode.StepAdaption((X, ONES), export_dir=tmp_path)
-    with pytest.raises(ValueError, match="Received: export_dir="):
+    callback = tfnode.StepAdaption((X, ONES), export_dir=tmp_path / "file")
+    with pytest.raises(ValueError, match="Received: base="):
         fit(model, callback)
     assert int(model.optimizer.iterations) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ IN_FUNCTIONS = {
     "adaptive": {"tensorflow"},
     "dormand_prince": {"tensorflow", "tensorflow_probability"},
     "measure": {"tensorflow", "torch"},
-    "export": {"tensorflow"},
+    "export": {"tensorflow", "tensorflow_serving"},
     "callbacks": {"tensorflow"},
     "datasets": {"tensorflow", "tensorflow_datasets"},
 }

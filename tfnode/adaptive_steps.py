@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend import in_stateless_scope
 
 from tfnode import adaptive, dormand_prince, integrate, solvers
 from tfnode.adaptive import Problem, Statistics
@@ -123,7 +124,9 @@ class AdaptiveSteps:
 
     def _integrate(self, problem, z0):
         if self._is_tfp:
-            return dormand_prince.solve(problem, z0, self._watch)
+            # In a stateless scope, such as that of an export, nothing may be assigned.
+            watch = None if in_stateless_scope() else self._watch
+            return dormand_prince.solve(problem, z0, watch)
         return adaptive.solve(problem, z0)
 
     def _problem(self, field):

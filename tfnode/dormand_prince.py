@@ -12,7 +12,9 @@ What is done here about its ways, read from the source of TFP 0.25:
   of the error over the tolerance, squared once more, so that its controller is too eager and runs
   closer to the tolerance. It is handed half the tolerances: its errors on DETEST are then those of
   SciPy's RK45 at the full ones, within a few tolerances.
-- A NaN makes it loop, and its error on a spent budget names nothing: the guard ends it.
+- A NaN makes it loop, and its error on a spent budget names nothing: the guard ends it. A guard
+  needs a variable; where none may be assigned (an exported graph serves many requests at once)
+  TFP keeps the budget.
 """
 
 import dataclasses
@@ -35,7 +37,8 @@ def solve(problem, z0, watch):
     Args:
         problem: `tfnode.adaptive.Problem`.
         z0: TensorFlow tensor, the state at `t0`.
-        watch: Keras variable of shape `(WATCHED,)` and the dtype of times, scratch for this call.
+        watch: Keras variable of shape `(WATCHED,)` and the dtype of times, scratch for this call,
+            or None: then no variable is assigned, and a failed integration is TFP's own error.
     """
     import tensorflow as tf
     import tensorflow_probability as tfp
@@ -53,7 +56,14 @@ def solve(problem, z0, watch):
     t, dt = t[:budget], dt[:budget]
     rows = [[0, budget - tf.size(t)]]
     grid = AcceptedGrid(tf.pad(t, rows), tf.pad(dt, rows), tf.size(t), budget)
-    return _solution(problem, z1, grid, watch, more_evaluations=tableau.num_stages)
+    if watch is None:
+        # The first and the last evaluation are not among them.
+        calls = 2 + results.diagnostics.num_ode_fn_evaluations
+        watched = [calls, grid.num_steps, 0, problem.length, dt[-1]]
+        watched = [tf.cast(value, problem.rtol.dtype) for value in watched]
+    else:
+        watched = tf.unstack(tf.convert_to_tensor(watch.value))
+    return _solution(problem, z1, grid, watched, more_evaluations=tableau.num_stages)
 
 
 def solve_with_adjoint(problem, pure_field, values, z0, watch):
@@ -79,7 +89,8 @@ def solve_with_adjoint(problem, pure_field, values, z0, watch):
 
     problem = dataclasses.replace(problem, field=field)
     results = _integrate(problem, z0, times, watch, dict(zip(names, values)))
-    return _solution(problem, results.states[0], None, watch, more_evaluations=0)
+    watched = tf.unstack(tf.convert_to_tensor(watch.value))
+    return _solution(problem, results.states[0], None, watched, more_evaluations=0)
 
 
 def _integrate(problem, z0, times, watch, constants):
@@ -94,8 +105,8 @@ def _integrate(problem, z0, times, watch, constants):
         _TOLERANCE * problem.atol,
         # Any number will do where the field is NaN: the guard takes over.
         first_step_size=tf.cast(tf.where(h > 0, h, tf.cast(problem.length, h.dtype)), z0.dtype),
-        # The guard ends the integration before; this is a bound on the adjoint equation.
-        max_num_steps=10 * problem.solver.max_num_steps,
+        # A guard ends the integration before; this is then a bound on the adjoint equation.
+        max_num_steps=problem.solver.max_num_steps * (10 if guard.is_on else 1),
     )
     results = solver.solve(guard, 0.0, z0, times, constants=constants)
     # The adjoint equation calls the field too, but later.
@@ -103,10 +114,11 @@ def _integrate(problem, z0, times, watch, constants):
     return results
 
 
-def _solution(problem, z1, grid, watch, more_evaluations):
+def _solution(problem, z1, grid, watched, more_evaluations):
+    """The `Solution` by what a guard has `watched`, in its order."""
     import tensorflow as tf
 
-    calls, accepted, failed, time, step, *_ = tf.unstack(tf.convert_to_tensor(watch.value))
+    calls, accepted, failed, time, step, *_ = watched
     attempts = (calls - 1) // _EVALUATIONS
     # Two evaluations for the first step.
     counts = [2 + calls + more_evaluations, accepted, attempts - accepted]
@@ -135,9 +147,10 @@ class _Guard:
 
         self._problem = problem
         self._watch = watch
-        self.is_on = True
+        self.is_on = watch is not None
         never = -problem.length
-        watch.assign(tf.cast([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, never], watch.dtype))
+        if self.is_on:
+            watch.assign(tf.cast([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, never], watch.dtype))
 
     def __call__(self, t, z, **constants):
         import tensorflow as tf

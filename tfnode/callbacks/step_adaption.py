@@ -62,9 +62,9 @@ class StepAdaption(SolverAdaption):
         initial_step_size: `"auto"` for Hairer's rule, or a float. It is applied once: a later
             `fit` with the same callback goes on from the present step size.
         batch_size: Integer, the samples of a check when `data` is a tuple of arrays.
-        export_dir: Optional path, of a directory that is new or empty at each `fit`. When
-            training ends, `train/` and `reference/` below it become SavedModels with the training
-            solver and the better one. TensorFlow only.
+        export_dir: Optional path. When training ends, SavedModels with the training solver and
+            the better one become the next version below it (`tfnode.export`), with a validity
+            card from as many batches of `data` as hold 1000 samples. TensorFlow only.
         log_dir: Optional path. TensorBoard finds there, for every check, what `logs` gets and the
             `change`; and when training ends the validity figure of the model, drawn from as many
             batches of `data` as hold 1000 samples.
@@ -82,7 +82,7 @@ class StepAdaption(SolverAdaption):
     Raises:
         ValueError: If an argument is not valid, if `data` is empty or has no labels, if the model
             has no `ODEBlock`, or one that is unrolled or adaptive, if the damped rule meets blocks
-            of different methods, or if `export_dir` already holds models.
+            of different methods, or if `export_dir` is a file.
         FloatingPointError: If the loss is no longer finite. The model keeps its weights.
     """
 
@@ -109,15 +109,21 @@ class StepAdaption(SolverAdaption):
 
     def on_train_begin(self, logs=None):
         if self._export_dir is not None:
-            export.check_export_dir(self._export_dir)
+            export.check_exportable(self.model, self._export_dir)
         super().on_train_begin(logs)
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
         if self._export_dir is not None:
-            self._reference_twin.assign(self._solver.step_size)
-            export.export_saved_model(self.model, self._export_dir / "train")
-            export.export_saved_model(self._reference_twin.model, self._export_dir / "reference")
+            length = min(block.length for block in self._blocks)
+            export.export_saved_models(
+                self.model,
+                self._export_dir,
+                [self._solver, adaption.reference_solver(self._solver, length)],
+                self._some_samples(),
+                data_name="batches that StepAdaption was given",
+                verbose=0,
+            )
 
     # === Start ===
     def _find_blocks(self):

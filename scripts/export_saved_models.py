@@ -1,0 +1,100 @@
+"""Rebuilds `saved_models/`, the zoo for TensorFlow Serving, from its pretrained weights.
+
+    python scripts/export_saved_models.py
+    python scripts/export_saved_models.py --models mnist --samples 1000 --reference-steps 64
+
+Each model is judged on its test set. If it is an ODE, it becomes two SavedModels, with the solver
+of its training and with a finer one, and a new version of each if there are older ones; else its
+report is printed and it is left out. The last line of the output names the file that TensorFlow
+Serving is started with.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+
+import tfnode
+import zoo
+from tfnode import adaption
+
+
+def main(arguments):
+    args = parse(arguments)
+    left_out = []
+    for name in args.models:
+        start = time.monotonic()
+        try:
+            paths = export(name, args)
+        except (ValueError, OSError) as error:
+            left_out.append(name)
+            print(f"{name} is left out. {error}", file=sys.stderr)
+            continue
+        for path in paths:
+            print(f"Written: {path}")
+        print(f"{name}: {time.monotonic() - start:.0f} s")
+    if left_out:
+        print(f"Left out: {', '.join(left_out)}", file=sys.stderr)
+    if len(left_out) < len(args.models):
+        print(f"Written: {args.out / 'models.config'}")
+    return 1 if left_out else 0
+
+
+def export(name, args):
+    """Exports a model of the zoo; returns the paths of its versions."""
+    model = zoo.get_model(name, weights=args.weights)
+    block = model.get_layer("ode_block")
+    dataset = zoo.get_recipe(name).dataset
+    split = "test" if args.samples is None else f"test[:{args.samples}]"
+    return tfnode.export.export_saved_models(
+        model,
+        args.out / name,
+        [block.solver, finer(block)],
+        tfnode.datasets.load(dataset, split, as_numpy=True),
+        data_name=f"{dataset}, {split}",
+        require_valid=not args.include_invalid,
+        reference_steps=args.reference_steps,
+        repository=args.out,
+    )
+
+
+def finer(block):
+    """The solver that step or tolerance adaption compares that of a block with."""
+    if isinstance(block.solver, tfnode.solvers.AdaptiveSolver):
+        return adaption.tighter_solver(block.solver)
+    return adaption.reference_solver(block.solver, block.length)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = zoo.list_models()
+    parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="MODEL")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("saved_models"))
+    parser.add_argument(
+        "--weights", default="DEFAULT", help="as for zoo.get_model; none for fresh weights"
+    )
+    parser.add_argument("--samples", type=positive, help="the first of the test set; all")
+    parser.add_argument(
+        "--reference-steps", type=positive, default=256, help="of RK4 in the verdict; 256"
+    )
+    parser.add_argument(
+        "--include-invalid", action="store_true", help="export models that are no ODEs, as canaries"
+    )
+    args = parser.parse_args(arguments)
+    args.weights = None if args.weights == "none" else args.weights
+    return args
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

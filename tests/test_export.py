@@ -1,0 +1,608 @@
+"""Exported SavedModels: what lies in them and beside them, what is refused, what is never lost."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from tensorflow.core.protobuf import saved_model_pb2
+
+import tfnode
+from tfnode import validity
+from tfnode.export import export_saved_models, solver_slug, write_models_config
+from tfnode.export.graphs import write_graphs
+from tfnode.export.repositories import can_be_batched
+from tfnode.solvers import (
+    RK4,
+    BogackiShampine32,
+    DormandPrince,
+    Euler,
+    Fehlberg21,
+    Midpoint,
+    RungeKutta,
+)
+
+X = np.random.default_rng(0).normal(size=(40, 2)).astype("float32")
+CHECK = {"reference_steps": 8, "verbose": 0}
+
+
+class Rotation(keras.layers.Layer):
+    """The field of a rotation by one radian, of which Euler's method makes a spiral."""
+
+    def call(self, z):
+        return ops.stack([-z[:, 1], z[:, 0]], axis=1)
+
+
+def classifier(solver, field=None, dtype="float32", outputs=3, activation=None, loss=None):
+    """A small classifier; without a field of its own its trained solver hardly matters."""
+    inputs = keras.Input((2,), name="point")
+    field = field or keras.layers.Dense(2, "tanh", dtype=dtype)
+    z = tfnode.ODEBlock(field, solver, name="ode", dtype=dtype)(inputs)
+    head = keras.layers.Dense(outputs, activation, name="head", dtype=dtype)
+    model = keras.Model(inputs, head(z), name="small")
+    if loss is not None:
+        model.compile(loss=loss)
+    return model
+
+
+def labels(model, x=X):
+    """What the model itself predicts, so that its accuracy is 1."""
+    return np.argmax(model(x), axis=-1)
+
+
+def turning(solver, level):
+    """Class 1 where the second coordinate exceeds a level at t = 1: here every solver matters."""
+    model = classifier(solver, field=Rotation(), outputs=2)
+    signs = np.array([-1.0, 1.0])
+    model.get_layer("head").set_weights([np.stack([0 * signs, signs]), -level * signs])
+    return model
+
+
+def files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def card(version):
+    return json.loads((version / "assets.extra/validity.json").read_text())
+
+
+def parsed(version):
+    (meta_graph,) = (
+        saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    ).meta_graphs
+    return meta_graph
+
+
+def served(version, signature="serving_default"):
+    """The signature as a function from an array to a dictionary of arrays."""
+    loaded = tf.saved_model.load(str(version))
+    function = loaded.signatures[signature]
+
+    def call(x):
+        assert loaded  # it owns the variables
+        return {name: t.numpy() for name, t in function(point=tf.constant(x)).items()}
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model, its data, and the base of two configurations."""
+    keras.utils.set_random_seed(1)
+    base = tmp_path_factory.mktemp("repository") / "small"
+    model = classifier(RK4(1 / 8))
+    data = X, labels(model)
+    paths = export_saved_models(
+        model, base, [Euler(1 / 8), RK4(1 / 4)], data, data_name="forty points", **CHECK
+    )
+    assert paths == [base / "euler_h0p125" / "1", base / "rk4_h0p25" / "1"]
+    return model, data, base
+
+
+# === A SavedModel ===
+def test_what_is_written(exported):
+    *_, base = exported
+    assert sorted(path.name for path in base.iterdir()) == [
+        "euler_h0p125",
+        "models.config",
+        "rk4_h0p25",
+    ]
+    version = {
+        "assets.extra/validity.json",
+        "batching_params.pbtxt",
+        "fingerprint.pb",
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+    }
+    for slug in ("euler_h0p125", "rk4_h0p25"):
+        assert (
+            set(files(base / slug / "1")) - {"assets.extra/tf_serving_warmup_requests"} == version
+        )
+
+
+@pytest.mark.parametrize(
+    "slug, solver", [("euler_h0p125", Euler(1 / 8)), ("rk4_h0p25", RK4(1 / 4))]
+)
+def test_answers_are_those_of_keras(exported, slug, solver):
+    model, _, base = exported
+    twin = tfnode.with_solver(model, solver)
+    answer = served(base / slug / "1")
+    for batch_size in (1, 7, 256):
+        x = np.random.default_rng(batch_size).normal(size=(batch_size, 2)).astype("float32")
+        logits = twin(x)
+        outputs = answer(x)
+        assert set(outputs) == {"logits", "probabilities"}
+        np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-5, atol=1e-5)
+        probabilities = ops.softmax(logits)
+        np.testing.assert_allclose(outputs["probabilities"], probabilities, rtol=1e-5, atol=1e-6)
+
+
+def test_the_signature_and_the_graph(exported):
+    *_, base = exported
+    meta_graph = parsed(base / "euler_h0p125" / "1")
+    assert "serve" in meta_graph.meta_info_def.tags
+    signature = meta_graph.signature_def["serving_default"]
+    shapes = {
+        name: [dim.size for dim in info.tensor_shape.dim]
+        for infos in (signature.inputs, signature.outputs)
+        for name, info in infos.items()
+        if info.dtype == tf.float32.as_datatype_enum
+    }
+    assert shapes == {"point": [-1, 2], "logits": [-1, 3], "probabilities": [-1, 3]}
+    served_functions = [
+        function
+        for function in meta_graph.graph_def.library.function
+        if "restore" not in function.signature.name and "save" not in function.signature.name
+    ]
+    nodes = [node for function in served_functions for node in function.node_def]
+    operations = {node.op for node in nodes}
+    assert "StatelessWhile" in operations or "While" in operations
+    assert not {op for op in operations if "Assign" in op or "Xla" in op}
+    attributes = [*(f.attr for f in served_functions), *(node.attr for node in nodes)]
+    assert not any("_XlaMustCompile" in a and a["_XlaMustCompile"].b for a in attributes)
+    assert not any("_gradient_op_type" in a for a in attributes)
+
+
+def test_a_number_that_is_not_finite_is_an_error(exported):
+    *_, base = exported
+    answer = served(base / "rk4_h0p25" / "1")
+    x = X.copy()
+    for bad in (np.nan, np.inf):
+        x[3, 1] = bad
+        with pytest.raises(tf.errors.InvalidArgumentError, match="input 'point' that is not"):
+            answer(x)
+
+
+def test_a_field_with_a_custom_gradient(tmp_path):
+    class Custom(keras.layers.Layer):
+        def call(self, z):
+            return tf.custom_gradient(lambda z: (-z, lambda upstream: -upstream))(z)
+
+    model = classifier(RK4(1 / 2), field=Custom())
+    (path,) = export_saved_models(model, tmp_path, [RK4(1 / 2)], (X, labels(model)), **CHECK)
+    np.testing.assert_allclose(served(path)(X)["logits"], model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_one_saved_model_with_a_signature_for_each_solver(tmp_path):
+    model = classifier(RK4(1 / 8))
+    chosen = [Midpoint(1 / 4), Fehlberg21(1e-2, 1e-2)]
+    (path,) = export_saved_models(
+        model, tmp_path, chosen, (X, labels(model)), as_signatures=True, **CHECK
+    )
+    assert path == tmp_path / "all_solvers" / "1"
+    for signature, solver in [
+        ("midpoint_h0p25", chosen[0]),
+        ("fehlberg21_rtol1em2", chosen[1]),
+        ("serving_default", chosen[0]),
+    ]:
+        expected = tfnode.with_solver(model, solver)(X)
+        np.testing.assert_allclose(
+            served(path, signature)(X)["logits"], expected, rtol=1e-5, atol=1e-6
+        )
+    assert card(path)["accuracies"].keys() >= {"midpoint_h0p25", "fehlberg21_rtol1em2"}
+    # A sample's answer under the second depends on its batch mates.
+    assert not (path / "batching_params.pbtxt").exists()
+    # The head's kernel is there once, although two signatures use it.
+    shapes = [shape for _, shape in tf.train.list_variables(str(path / "variables" / "variables"))]
+    assert shapes.count([2, 3]) == 1
+
+
+# === Adaptive steps ===
+ADAPTIVE = [
+    DormandPrince(1e-4, 1e-4, max_num_steps=50),
+    DormandPrince(1e-4, 1e-4, max_num_steps=50, per_sample=True),
+    Fehlberg21(1e-3, 1e-3, max_num_steps=50),
+]
+BOUNDED = np.random.default_rng(0).uniform(-0.5, 0.5, (8, 2)).astype("float32")
+
+
+class Squares(keras.layers.Layer):
+    """The field `z^2`, whose solution `z0 / (1 - t z0)` is infinite at t = 1 / z0."""
+
+    def call(self, z):
+        return ops.square(z)
+
+
+@pytest.fixture(scope="module")
+def adaptive(tmp_path_factory):
+    """A model, and a graph with each of the adaptive solvers."""
+    keras.utils.set_random_seed(2)
+    model = classifier(RK4(1 / 4), field=Squares())
+    folder = tmp_path_factory.mktemp("adaptive")
+    for solver in ADAPTIVE:
+        twin = tfnode.with_solver(model, solver)
+        write_graphs(folder / solver_slug(solver), {"serving_default": twin})
+    return model, [folder / solver_slug(solver) for solver in ADAPTIVE]
+
+
+def test_adaptive_answers_are_those_of_keras(adaptive):
+    model, paths = adaptive
+    flow = model.get_layer("head")(BOUNDED / (1 - BOUNDED))
+    for solver, path in zip(ADAPTIVE, paths):
+        answer = served(path)
+        expected = tfnode.with_solver(model, solver).predict_on_batch(BOUNDED)
+        np.testing.assert_allclose(answer(BOUNDED)["logits"], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(expected, flow, atol=20 * solver.rtol)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="max_num_steps"):
+            answer(np.array([[0.1, 2.0]], "float32"))
+
+
+def test_no_adaptive_graph_assigns_a_variable(adaptive):
+    for path in adaptive[1]:
+        library = parsed(path).graph_def.library.function
+        for function in library:
+            if "restore" not in function.signature.name:
+                assert not {n.op for n in function.node_def if n.op.startswith("Assign")}
+
+
+def test_a_stateless_call_assigns_nothing():
+    """TensorFlow Probability's solver is guarded by a variable, which an export must not have."""
+    model = classifier(DormandPrince(1e-4, 1e-4))
+    block = model.get_layer("ode")
+    expected = model(X)
+    statistics = block.statistics
+    model(10 * X[:1])
+    before = [np.array(v) for v in model.non_trainable_variables]
+    outputs, state = model.stateless_call(
+        model.trainable_variables, model.non_trainable_variables, X
+    )
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+    for variable, value in zip(model.non_trainable_variables, before):
+        np.testing.assert_array_equal(variable, value)
+    # The statistics are those of the guard.
+    names = [v.path for v in model.non_trainable_variables]
+    (noted,) = (v for name, v in zip(names, state) if name.endswith("/statistics"))
+    assert tuple(np.array(noted)) == (
+        statistics.evaluations,
+        statistics.accepted,
+        statistics.rejected,
+    )
+
+
+# === Validity ===
+@pytest.fixture(scope="module")
+def bound(tmp_path_factory):
+    """A model that is right under one step of Euler's method, and under no better solver.
+
+    Euler's step takes (1, 0) to (1, 1), the flow to (cos 1, sin 1), below the level of 0.9.
+    """
+    model = turning(Euler(1.0), level=0.9)
+    x = np.array([[1.0, 0.0]] * 10, "float32")
+    return model, (x, np.ones(10, "int64"))
+
+
+def test_the_card(exported):
+    model, data, base = exported
+    report = validity.check(model, data, **CHECK)
+    content = card(base / "rk4_h0p25" / "1")
+    assert content["model"] == "small"
+    assert content["is_valid"] is True
+    assert content["solvers"] == {"rk4_h0p25": tfnode.solvers.serialize(RK4(1 / 4))}
+    verdict = json.loads(report.to_json())
+    assert content["sweep"] == verdict.pop("rows")
+    assert content["verdict"] == verdict
+    (row,) = validity.sweep(model, data, [RK4(1 / 4)], verbose=0)
+    assert content["accuracies"] == {
+        "trained": 1.0,
+        "reference": report.rows[-1].accuracy,
+        "rk4_h0p25": row.accuracy,
+    }
+    assert content["data"] == {"name": "forty points", "num_samples": 40}
+    versions = content["versions"]
+    assert versions.keys() == {"python", "tfnode", "keras", "tensorflow", "numpy"}
+    assert (versions["tfnode"], versions["tensorflow"]) == (tfnode.__version__, tf.__version__)
+
+
+def test_a_model_that_is_bound_to_its_solver_is_refused(bound, tmp_path, capsys):
+    model, data = bound
+    with pytest.raises(ValueError, match=r"must be an ODE.*with a gap of 1.0000"):
+        export_saved_models(
+            model, tmp_path / "base", [Euler(1.0)], data, require_valid=True, **CHECK
+        )
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == ("small is bound to its solver: gap 1.0000, threshold 0.02, 10 samples")
+    assert printed[2].split()[:5] == ["*", "Euler", "1", "1.0000", "0.0000"]
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_configuration_that_loses_accuracy_is_refused(tmp_path, capsys):
+    # An ODE under RK4, as the flow takes (1, 0) above 0.8; one Euler step takes (1, -0.1) too.
+    model = turning(RK4(1 / 4), level=0.8)
+    x = np.array([[1.0, 0.0]] * 9 + [[1.0, -0.1]], "float32")
+    data = x, np.array([1] * 9 + [0])
+    options = {"require_valid": True, **CHECK}
+    with pytest.raises(ValueError, match=r"euler_h1 with 0\.9000"):
+        export_saved_models(model, tmp_path / "base", [RK4(1 / 8), Euler(1.0)], data, **options)
+    assert capsys.readouterr().out.startswith("small is an ODE: gap 0.0000")
+    assert not (tmp_path / "base").exists()
+    paths = export_saved_models(model, tmp_path, [RK4(1 / 8), Euler(1.0)], data, **CHECK)
+    assert [card(path)["is_valid"] for path in paths] == [True, False]
+    config = (tmp_path / "models.config").read_text()
+    assert config.count('key: "stable"') == 1
+    # A loss of 10 points is none above a threshold of 10.
+    options["threshold"] = 0.1
+    assert export_saved_models(model, tmp_path, [Euler(1.0)], data, **options)
+
+
+# === Versions ===
+def test_versions_go_up_and_are_never_overwritten(exported, tmp_path):
+    model, data, _ = exported
+    first = export_saved_models(model, tmp_path, [Euler(1.0)], data, **CHECK)
+    before = files(first[0])
+    second = export_saved_models(model, tmp_path, [Midpoint(1.0), Euler(1.0)], data, **CHECK)
+    # One number for the whole call.
+    assert second == [tmp_path / "midpoint_h1" / "2", tmp_path / "euler_h1" / "2"]
+    with pytest.raises(ValueError, match=r"version=1, and .*euler_h1/1' exists"):
+        export_saved_models(model, tmp_path, [Euler(1.0)], data, version=1, **CHECK)
+    assert files(first[0]) == before
+    (fifth,) = export_saved_models(model, tmp_path, [Euler(1.0)], data, version=5, **CHECK)
+    assert fifth.name == "5"
+
+
+def test_what_fails_half_way_leaves_nothing(exported, tmp_path, monkeypatch):
+    model, data, _ = exported
+    write, written = tfnode.export.warmup.write_warmup, []
+
+    def fails_the_second_time(*arguments):
+        if written:
+            raise OSError("No space left on device")
+        written.append(write(*arguments))
+
+    monkeypatch.setattr(tfnode.export.warmup, "write_warmup", fails_the_second_time)
+    with pytest.raises(OSError, match="No space left"):
+        export_saved_models(model, tmp_path, [Euler(1 / 8), Euler(1 / 4)], data, **CHECK)
+    assert written
+    assert list(tmp_path.iterdir()) == []
+
+
+# === The repository ===
+@pytest.mark.parametrize(
+    "solver, slug",
+    [
+        (Euler(1 / 8), "euler_h0p125"),
+        (RK4(1 / 16), "rk4_h0p0625"),
+        (Midpoint(1.0), "midpoint_h1"),
+        (Euler(1 / 3), "euler_h0p33333334"),
+        (Euler(float(np.float32(0.605))), "euler_h0p605"),
+        (Euler(1e-5), "euler_h0p00001"),
+        (Euler(32), "euler_h32"),
+        (RungeKutta(1 / 4, tfnode.tableaus.BOGACKI_SHAMPINE32), "bogacki_shampine32_h0p25"),
+        (DormandPrince(1e-5, 1e-5), "dopri5_rtol1em5"),
+        (DormandPrince(2.5e-4, 1e-6), "dopri5_rtol2p5em4_atol1em6"),
+        (Fehlberg21(1e-3, 1e-3, max_num_steps=50), "fehlberg21_rtol1em3_steps50"),
+        (BogackiShampine32(1, 1, per_sample=True), "bogacki_shampine32_rtol1e0_per_sample"),
+    ],
+    ids=str,
+)
+def test_names_of_configurations(solver, slug):
+    assert solver_slug(solver) == slug
+
+
+def a_version(path, is_valid=None):
+    """Looks like a SavedModel to who only looks at names and the card."""
+    (path / "assets.extra").mkdir(parents=True)
+    (path / "saved_model.pb").touch()
+    if is_valid is not None:
+        text = json.dumps({"is_valid": is_valid})
+        (path / "assets.extra/validity.json").write_text(text)
+
+
+def test_models_config(tmp_path):
+    pytest.importorskip("tensorflow_serving", reason="needs the extra `serving`")
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    root = tmp_path / "saved models"
+    for version, is_valid in [("1", True), ("2", True), ("9", False), ("10", False)]:
+        a_version(root / "mnist" / "euler_h0p5" / version, is_valid)
+    a_version(root / "mnist" / "rk4_h0p25" / "3", is_valid=True)
+    a_version(root / 'somebody\'s "own"' / "1")
+    a_version(root / ".beside" / "rk4" / "1", is_valid=True)
+    a_version(root / "mnist" / "no_version")
+    path = write_models_config(root, mount="/srv/models")
+    assert path == root / "models.config"
+    config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
+    entries = config.model_config_list.config
+    assert [(e.name, e.base_path, dict(e.version_labels)) for e in entries] == [
+        ("mnist_euler_h0p5", "/srv/models/mnist/euler_h0p5", {"stable": 2, "canary": 10}),
+        ("mnist_rk4_h0p25", "/srv/models/mnist/rk4_h0p25", {"stable": 3, "canary": 3}),
+        (
+            'saved models_somebody\'s "own"',
+            '/srv/models/somebody\'s "own"',
+            {"canary": 1},
+        ),
+    ]
+    for entry in entries:
+        assert entry.model_platform == "tensorflow"
+        assert entry.model_version_policy.WhichOneof("policy_choice") == "all"
+    # Below `mnist` the same model has the same name.
+    path = write_models_config(root / "mnist")
+    config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
+    entry = config.model_config_list.config[0]
+    assert (entry.name, entry.base_path) == ("mnist_euler_h0p5", "/models/euler_h0p5")
+    assert sorted(path.name for path in root.iterdir() if path.is_file()) == ["models.config"]
+
+
+def test_a_repository_that_cannot_be_served(tmp_path):
+    with pytest.raises(ValueError, match=r"without any\. Export a model"):
+        write_models_config(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="Received: mount='models'"):
+        write_models_config(tmp_path, mount="models")
+    a_version(tmp_path / "a" / "b_c" / "1")
+    a_version(tmp_path / "a_b" / "c" / "1")
+    with pytest.raises(ValueError, match=r"Received: name='a_b_c' of .*a_b/c' .*a/b_c'"):
+        write_models_config(tmp_path)
+    assert not (tmp_path / "models.config").exists()
+
+
+@pytest.mark.parametrize(
+    "solver, is_batched",
+    [
+        (Euler(1 / 8), True),
+        (DormandPrince(1e-4, 1e-4), False),
+        (DormandPrince(1e-4, 1e-4, per_sample=True), True),
+        (Fehlberg21(1e-4, 1e-4), False),
+    ],
+    ids=str,
+)
+def test_only_answers_that_depend_on_no_batch_mates_are_batched(solver, is_batched):
+    assert can_be_batched(solver) is is_batched
+
+
+# === Warm-up ===
+def test_warmup_requests(exported):
+    pytest.importorskip("tensorflow_serving", reason="needs the extra `serving`")
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    _, (x, _), base = exported
+    version = base / "rk4_h0p25" / "1"
+    records = tf.data.TFRecordDataset(str(version / "assets.extra/tf_serving_warmup_requests"))
+    logs = [prediction_log_pb2.PredictionLog.FromString(r.numpy()) for r in records]
+    assert [log.WhichOneof("log_type") for log in logs] == ["predict_log"] * 2
+    answer = served(version)
+    for log, size in zip(logs, (1, 16)):
+        request = log.predict_log.request
+        assert request.model_spec.name == "small_rk4_h0p25"
+        assert request.model_spec.signature_name == "serving_default"
+        assert list(request.inputs) == ["point"]
+        sent = tf.make_ndarray(request.inputs["point"])
+        np.testing.assert_array_equal(sent, x[:size])
+        assert answer(sent)["logits"].shape == (size, 3)
+
+
+def test_without_the_package_there_is_a_warning_and_no_request(exported, tmp_path, monkeypatch):
+    for name in [n for n in sys.modules if n.startswith("tensorflow_serving")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    model, data, _ = exported
+    with pytest.warns(UserWarning, match="Install the extra `serving`"):
+        (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], data, **CHECK)
+    assert set(files(path / "assets.extra")) == {"validity.json"}
+
+
+# === Logits and probabilities ===
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_model_that_ends_in_probabilities(outputs, tmp_path):
+    loss = "binary_crossentropy" if outputs == 1 else "sparse_categorical_crossentropy"
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    model = classifier(RK4(1.0), outputs=outputs, activation=activation, loss=loss)
+    y = np.zeros(len(X), int)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (X, y), **CHECK)
+    answer = served(path)(X)
+    p = np.array(model(X))
+    expected = np.concatenate([1 - p, p], axis=1) if outputs == 1 else p
+    np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-5)
+    again = ops.sigmoid(answer["logits"]) if outputs == 1 else ops.softmax(answer["logits"])
+    np.testing.assert_allclose(again, p, rtol=1e-5)
+
+
+def test_a_single_logit(tmp_path):
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model = classifier(RK4(1.0), outputs=1, loss=loss)
+    y = np.zeros(len(X), int)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (X, y), **CHECK)
+    answer = served(path)(X)
+    np.testing.assert_allclose(answer["logits"], model(X), rtol=1e-5, atol=1e-6)
+    p = 1 / (1 + np.exp(-np.array(model(X))))
+    np.testing.assert_allclose(answer["probabilities"], np.hstack([1 - p, p]), rtol=1e-5)
+
+
+def test_several_inputs_keep_their_names(tmp_path):
+    left, right = keras.Input((1,), name="left"), keras.Input((1,), name="right")
+    z = tfnode.ODEBlock(keras.layers.Dense(2), RK4(1.0))(keras.layers.Concatenate()([left, right]))
+    model = keras.Model({"right": right, "left": left}, keras.layers.Dense(3)(z), name="two")
+    x = {"left": X[:, :1], "right": X[:, 1:]}
+    y = np.argmax(model(x), axis=-1)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (x, y), **CHECK)
+    function = tf.saved_model.load(str(path))
+    answer = function.signatures["serving_default"](left=x["left"], right=x["right"])
+    np.testing.assert_allclose(answer["logits"], model(x), rtol=1e-5, atol=1e-6)
+
+
+# === What is refused ===
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"solvers": []}, "Received: solvers=\\[\\]"),
+        ({"solvers": [Euler(0.5), "euler", Euler(0.5)]}, "'euler_h0p5' for Euler"),
+        ({"solvers": [Euler(2.0)]}, "step_size=2.0"),
+        ({"solvers": ["nonsense"]}, "solver='nonsense'"),
+        ({"version": 0}, "Received: version=0"),
+        ({"version": "1"}, "Received: version='1'"),
+        ({"repository": "elsewhere"}, "with repository='elsewhere'"),
+        ({"data": (X, X)}, "with targets of a regression"),
+        ({"data": (X[:0], np.zeros(0, int))}, "at least one sample"),
+        ({"model": keras.layers.Dense(1)}, "Received: model=<Dense"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arguments_that_are_refused(options, message, tmp_path):
+    model = classifier(RK4(1.0), outputs=2)
+    arguments = {"model": model, "solvers": [Euler(1.0)], "data": (X, labels(model))}
+    with pytest.raises(ValueError, match=message):
+        export_saved_models(base=tmp_path / "base", **{**arguments, **options, **CHECK})
+    assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16"])
+def test_only_single_precision_is_served(dtype, tmp_path):
+    model = classifier(RK4(1.0), dtype=dtype)
+    with pytest.raises(ValueError, match=f"has the dtype policy '{dtype}'. Build the model"):
+        export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.zeros(40, int)), **CHECK)
+
+
+@pytest.mark.parametrize(
+    "outputs, activation, loss, message",
+    [
+        (3, "softmax", None, "which is not compiled, and outputs in"),
+        (1, None, None, "which is not compiled, and outputs in"),
+        (3, None, ["sparse_categorical_crossentropy"], "whose loss 'sparse_.*' takes prob"),
+        (1, None, "binary_crossentropy", "whose loss 'binary_crossentropy' takes prob"),
+    ],
+)
+def test_outputs_that_may_be_either(outputs, activation, loss, message, tmp_path):
+    model = classifier(RK4(1.0), outputs=outputs, activation=activation, loss=loss)
+    with pytest.raises(ValueError, match=message):
+        export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.zeros(40, int)), **CHECK)
+
+
+def test_a_file_is_no_base(tmp_path):
+    (tmp_path / "file").touch()
+    model = classifier(RK4(1.0))
+    with pytest.raises(ValueError, match="which is a file"):
+        export_saved_models(model, tmp_path / "file", [Euler(1.0)], (X, labels(model)), **CHECK)
+
+
+def test_other_backends_have_no_saved_models(tmp_path, monkeypatch):
+    model = classifier(RK4(1.0))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match=r"KERAS_BACKEND='torch'\. Save weights instead"):
+        export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.zeros(40, int)), **CHECK)

@@ -1,0 +1,10 @@
+"""SavedModels for TensorFlow Serving: a model under each of its solver configurations.
+
+`export_saved_models` writes them, `write_models_config` tells TensorFlow Serving of all that are
+there.
+"""
+
+from tfnode.export.repositories import solver_slug, write_models_config
+from tfnode.export.saved_models import check_exportable, export_saved_models
+
+__all__ = ["check_exportable", "export_saved_models", "solver_slug", "write_models_config"]

@@ -1,0 +1,140 @@
+"""What is in a SavedModel: forward passes with names, checks, and no side effects."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfnode.measure import class_probabilities
+
+
+def write_graphs(path, models):
+    """Writes a SavedModel with a signature for each model; the first is `serving_default` too.
+
+    Args:
+        path: Path of a directory that does not exist.
+        models: Dictionary from names of signatures to Keras models, which may share weights.
+    """
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    for name, model in models.items():
+        archive.add_endpoint(name, _forward_pass(model), [_input_specs(model)])
+    # Nothing is differentiated here; a custom gradient in a loop could not even be saved.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    archive.write_out(path, options=options, verbose=False)
+
+
+def named_inputs(model, x):
+    """The inputs of a model as a dictionary from the names of its inputs to NumPy arrays."""
+    arrays = [np.asarray(array) for array in keras.tree.flatten(x)]
+    return {
+        spec.name: array.astype(spec.dtype)
+        for spec, array in zip(_input_specs(model).values(), arrays)
+    }
+
+
+def _input_specs(model):
+    return {
+        tensor.name: keras.InputSpec(
+            shape=(None, *tensor.shape[1:]),
+            dtype="float32" if "float" in tensor.dtype else tensor.dtype,
+            name=tensor.name,
+        )
+        for tensor in keras.tree.flatten(model.inputs)
+    }
+
+
+def _forward_pass(model):
+    """A function from a dictionary of inputs to one of `logits` and `probabilities`."""
+    names, are_logits = list(_input_specs(model)), has_logits(model)
+
+    def forward_pass(inputs):
+        tensors = [_finite(f"input {name!r}", inputs[name]) for name in names]
+        x = keras.tree.pack_sequence_as(model.input, tensors)
+        # Layers note nothing here (the statistics of adaptive steps): requests run at once.
+        with keras.StatelessScope():
+            outputs = _finite("output", model(x, training=False))
+        return {
+            "logits": outputs if are_logits else _logits(outputs),
+            "probabilities": class_probabilities(outputs, are_logits),
+        }
+
+    return forward_pass
+
+
+def _finite(name, tensor):
+    """The tensor, or an error when the graph runs: a NaN in an answer is no JSON."""
+    import tensorflow as tf
+
+    if not tensor.dtype.is_floating:
+        return tensor
+    message = f"A served model takes and gives finite numbers. Received: {name} that is not finite"
+    return tf.debugging.assert_all_finite(tensor, message)
+
+
+def _logits(probabilities):
+    p = ops.maximum(probabilities, np.finfo("float32").tiny)
+    return ops.log(p) - ops.log1p(-probabilities) if p.shape[-1] == 1 else ops.log(p)
+
+
+# === What can be served ===
+def has_logits(model):
+    """Whether a classifier ends in logits: by its loss, or because it was not compiled."""
+    loss = _loss(model)
+    return loss is None or bool(getattr(loss, "from_logits", False))
+
+
+def _loss(model):
+    losses = keras.tree.flatten(model.loss)
+    return losses[0] if losses else None
+
+
+def check_model(model):
+    """Raises if a model is none, or not every layer computes in single precision."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "What is served is a classifier, a Keras model. "
+            f"Received: model={model!r}. Put a block into a `keras.Sequential` with the layers "
+            "that make logits of its states."
+        )
+    for layer in _layers(model):
+        policy = layer.dtype_policy
+        if {policy.compute_dtype, policy.variable_dtype} != {"float32"}:
+            raise ValueError(
+                "A served model computes in single precision. "
+                f"Received: model={model.name!r} whose layer {layer.name!r} has the dtype policy "
+                f"{policy.name!r}. Build the model with dtype float32 and give it the weights: "
+                "`model.set_weights(trained.get_weights())`."
+            )
+
+
+def _layers(model):
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _layers(layer)
+
+
+def check_outputs(model, x):
+    """Raises if it cannot be told whether a model ends in logits or in probabilities.
+
+    Args:
+        model: Keras model.
+        x: A few of its inputs.
+    """
+    outputs = ops.convert_to_numpy(model(x, training=False))
+    is_single = outputs.shape[-1] == 1
+    are_probabilities = bool((outputs >= 0).all() and (outputs <= 1).all()) and (
+        is_single or np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
+    )
+    if _loss(model) is None:
+        found, is_clear = "which is not compiled", not (is_single or are_probabilities)
+    else:
+        found = f"whose loss {_loss(model)!r} takes probabilities"
+        is_clear = has_logits(model) or are_probabilities
+    if not is_clear:
+        raise ValueError(
+            "The loss of a model tells whether it ends in logits or in probabilities. "
+            f"Received: model={model.name!r}, {found}, and outputs in [{outputs.min():.3g}, "
+            f"{outputs.max():.3g}]. Compile it with its loss, for example `model.compile("
+            "loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))`."
+        )

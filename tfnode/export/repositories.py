@@ -1,0 +1,181 @@
+"""The model repository: names of configurations, versions, and what TensorFlow Serving reads."""
+
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from tfnode.solvers import AdaptiveSolver, DormandPrince
+
+CARD = pathlib.PurePath("assets.extra", "validity.json")
+MODELS_CONFIG = "models.config"
+
+# Read by `--enable_per_model_batching_parameters`. A request of more rows is split.
+BATCHING = pathlib.PurePath("batching_params.pbtxt")
+BATCHING_PARAMETERS = """\
+max_batch_size { value: 64 }
+batch_timeout_micros { value: 1000 }
+max_enqueued_batches { value: 1000 }
+enable_large_batch_splitting { value: true }
+max_execution_batch_size { value: 64 }
+"""
+
+
+def solver_slug(solver):
+    """Returns the name of a solver configuration, for a directory and a signature.
+
+    Examples:
+
+    >>> solver_slug(tfnode.solvers.Euler(step_size=1 / 8))
+    'euler_h0p125'
+    >>> solver_slug(tfnode.solvers.DormandPrince(rtol=1e-5, atol=1e-6, per_sample=True))
+    'dopri5_rtol1em5_atol1em6_per_sample'
+
+    Args:
+        solver: A solver of `tfnode.solvers`.
+    """
+    method = "dopri5" if isinstance(solver, DormandPrince) else solver.tableau.name
+    parts = [re.sub(r"[^a-z0-9]+", "_", method.lower())]
+    if not isinstance(solver, AdaptiveSolver):
+        # In single precision, as the block's weight holds it.
+        step_size = np.format_float_positional(np.float32(solver.step_size), trim="-")
+        return "_".join([*parts, f"h{_number(step_size)}"])
+    parts.append(f"rtol{_tolerance(solver.rtol)}")
+    if solver.atol != solver.rtol:
+        parts.append(f"atol{_tolerance(solver.atol)}")
+    if solver.max_num_steps != type(solver).max_num_steps:
+        parts.append(f"steps{solver.max_num_steps}")
+    return "_".join([*parts, "per_sample"] if solver.per_sample else parts)
+
+
+def _tolerance(value):
+    return _number(np.format_float_scientific(np.float32(value), trim="-", exp_digits=1))
+
+
+def _number(text):
+    return text.replace(".", "p").replace("e-", "em").replace("e+", "e")
+
+
+def can_be_batched(solver):
+    """Whether a sample's answer does not depend on the requests that share its batch."""
+    return not isinstance(solver, AdaptiveSolver) or solver.per_sample
+
+
+# === Versions ===
+def versions(folder):
+    """The versions of a configuration: the numbers that name directories, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def next_version(folders):
+    """The version after the latest of all the configurations, so that one number is one model."""
+    return 1 + max((number for folder in folders for number in versions(folder)), default=0)
+
+
+def is_valid(version):
+    """Whether the card of a version says that it may be called stable."""
+    card = version / CARD
+    return card.is_file() and json.loads(card.read_text())["is_valid"]
+
+
+# === TensorFlow Serving's configuration ===
+def write_models_config(repository, mount="/models"):
+    """Writes `models.config` for every SavedModel below a directory.
+
+    A model is named by its directories: `mnist/rk4_h0p0625/1` below `saved_models` is version 1
+    of `mnist_rk4_h0p0625`, and so is `rk4_h0p0625/1` below `saved_models/mnist`. Every version is
+    served. The label `canary` is at the latest, and `stable` at the latest whose validity card
+    calls it valid; a model without one has no such label.
+
+    Examples:
+
+    >>> write_models_config("empty_repository")
+    Traceback (most recent call last):
+        ...
+    ValueError: A model repository holds `<model>/<version>/saved_model.pb`. Received:
+    repository='empty_repository', without any. Export a model with `export_saved_models`.
+
+    Args:
+        repository: Path of the directory that TensorFlow Serving will see as `mount`.
+        mount: String, the absolute path of the repository on the server.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: If there is no SavedModel below the directory, if two would have one name, or
+            if `mount` is not absolute.
+    """
+    repository, mount = pathlib.Path(repository).resolve(), pathlib.PurePosixPath(mount)
+    if not mount.is_absolute():
+        raise ValueError(
+            "TensorFlow Serving finds models by absolute paths. "
+            f"Received: mount={str(mount)!r}. The default is '/models'."
+        )
+    folders = {}
+    for folder in _model_folders(repository):
+        parts = folder.relative_to(repository).parts
+        name = "_".join(parts if len(parts) > 1 else (repository.name, *parts))
+        if name in folders:
+            raise ValueError(
+                "A model is named by its directories, joined by underscores. "
+                f"Received: name={name!r} of {str(folder)!r} and of {str(folders[name])!r}. "
+                "Rename one of the directories."
+            )
+        folders[name] = folder
+    if not folders:
+        raise ValueError(
+            "A model repository holds `<model>/<version>/saved_model.pb`. "
+            f"Received: repository={repository.name!r}, without any. Export a model with "
+            "`export_saved_models`."
+        )
+    entries = [
+        _entry(name, mount / folder.relative_to(repository).as_posix(), folder)
+        for name, folder in folders.items()
+    ]
+    path = repository / MODELS_CONFIG
+    write_beside(path, "model_config_list {\n" + "".join(entries) + "}\n")
+    return path
+
+
+def _model_folders(repository):
+    """The directories with versions; what is still being written has a dot in front."""
+    paths = [path.relative_to(repository) for path in repository.rglob("saved_model.pb")]
+    # At least <model>/<version>/saved_model.pb.
+    folders = {path.parent.parent for path in paths if len(path.parts) > 2}
+    return [
+        repository / folder
+        for folder in sorted(folders)
+        if versions(repository / folder) and not any(p.startswith(".") for p in folder.parts)
+    ]
+
+
+def _entry(name, base_path, folder):
+    numbers = versions(folder)
+    valid = [number for number in numbers if is_valid(folder / str(number))]
+    labels = {"stable": valid[-1]} if valid else {}
+    labels["canary"] = numbers[-1]
+    lines = [
+        f"name: {_quoted(name)}",
+        f"base_path: {_quoted(str(base_path))}",
+        'model_platform: "tensorflow"',
+        "model_version_policy { all {} }",
+        *(f'version_labels {{ key: "{key}" value: {value} }}' for key, value in labels.items()),
+    ]
+    return "  config {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"
+
+
+def _quoted(text):
+    # The escapes of JSON are those of text protocol buffers.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def write_beside(path, text):
+    """Writes a file beside its place and renames it when it is complete."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(path)

@@ -1,0 +1,219 @@
+"""From a trained model to the SavedModels of its solver configurations, complete or not there."""
+
+import pathlib
+import tempfile
+
+import keras
+
+from tfnode import solvers as tfnode_solvers
+from tfnode import validity
+from tfnode.export import cards, graphs, repositories, warmup
+from tfnode.models import with_solver
+
+# The directory of a SavedModel that holds every configuration.
+ALL_SOLVERS = "all_solvers"
+
+
+def export_saved_models(
+    model,
+    base,
+    solvers,
+    data,
+    data_name=None,
+    require_valid=False,
+    threshold=0.02,
+    reference_steps=256,
+    as_signatures=False,
+    version=None,
+    repository=None,
+    verbose="auto",
+):
+    """Writes a SavedModel for each solver configuration of a trained classifier.
+
+    `<base>/<configuration>/<version>/` is what TensorFlow Serving takes: a graph that takes the
+    model's inputs by their names, any number of rows, and gives `logits` and `probabilities`,
+    without XLA, and an error where a number is not finite. Beside it lie the validity card
+    `assets.extra/validity.json`, warm-up requests (with the package `tensorflow-serving-api`),
+    and, if a sample's answer does not depend on its batch mates, the parameters of batching.
+    `models.config` lists all that is in the repository.
+
+    A configuration is valid if the model is an ODE by `tfnode.validity.check`, and its accuracy
+    under the configuration within `threshold` of that under the solver of its training. Only a
+    valid version gets the label `stable`.
+
+    Everything is written beside its place and renamed when it is complete. All configurations of
+    a call get one version, the next that is free in all of them.
+
+    Examples:
+
+    >>> model = zoo.get_model("energy_landscape", solver="rk4", step_size=1 / 8)
+    >>> x, y = np.zeros((16, 2)), np.zeros(16, int)
+    >>> solvers = [tfnode.solvers.Euler(1 / 8), tfnode.solvers.RK4(1 / 16)]
+    >>> with tempfile.TemporaryDirectory() as base:
+    ...     paths = export_saved_models(model, base, solvers, (x, y), reference_steps=32)
+    ...     print([str(path.relative_to(base)) for path in paths])
+    ['euler_h0p125/1', 'rk4_h0p0625/1']
+
+    Args:
+        model: Functional or Sequential Keras model with `ODEBlock`s of one method, in single
+            precision, with one output: logits, or probabilities if its loss says so.
+        base: Path of the directory to write to.
+        solvers: List of solvers of `tfnode.solvers`, their names, or serialized dictionaries.
+        data: `tf.data.Dataset` of `(inputs, labels)` batches, or a tuple of arrays `(x, y)`, to
+            judge the model on. It is read more than once.
+        data_name: Optional string for the card, what the data is.
+        require_valid: Boolean. If true, a model that is bound to its solver, or a configuration
+            that is not accurate enough, is refused, and the report printed.
+        threshold: Float, as for `tfnode.validity.check`.
+        reference_steps: Integer, likewise.
+        as_signatures: Boolean. If true, one SavedModel `<base>/all_solvers/<version>/` is written,
+            which holds the weights once and has a signature for each configuration; the first is
+            the default. It is valid, and batched, if every configuration is.
+        version: Optional integer in place of the next free version.
+        repository: Optional path of the directory that servers get to see, in which
+            `models.config` is written: a parent of `base`, or `base` itself, which is the default.
+        verbose: As for `tfnode.validity.check`.
+
+    Returns:
+        List of the paths of the versions.
+
+    Raises:
+        ValueError: If the backend is not TensorFlow's, if an argument is not valid, if two
+            solvers have one name, if a version exists already, if the model is no classifier or
+            not in single precision, or, with `require_valid`, if it is not valid.
+    """
+    base = pathlib.Path(base)
+    repository = base if repository is None else pathlib.Path(repository)
+    check_exportable(model, base)
+    _check_repository(base, repository)
+    models = _models(model, solvers)
+    targets = _targets(base, [ALL_SOLVERS] if as_signatures else models, version)
+    report = validity.check(
+        model, data, threshold, reference_steps=reference_steps, verbose=verbose
+    )
+    _check_task(model, report)
+    inputs = _first_inputs(model, data)
+    chosen = [solver for solver, _ in models.values()]
+    rows = validity.sweep(model, data, chosen, verbose=verbose)
+    configurations = cards.configurations(models, report, rows)
+    if require_valid:
+        cards.require_valid(model, report, configurations)
+    groups = [configurations] if as_signatures else [[c] for c in configurations]
+    with tempfile.TemporaryDirectory(prefix=".", dir=_made(base)) as beside:
+        staged = [pathlib.Path(beside) / target.parent.name for target in targets]
+        for path, served in zip(staged, groups):
+            names = [c.slug for c in served] if as_signatures else ["serving_default"]
+            _write(path, dict(zip(names, served)), inputs, f"{base.resolve().name}_{path.name}")
+            (path / repositories.CARD).write_text(cards.card(model, report, served, data_name))
+        for path, target in zip(staged, targets):
+            _made(target.parent)
+            path.rename(target)
+    repositories.write_models_config(repository)
+    return targets
+
+
+def check_exportable(model, base):
+    """Raises before a training if the model could not be exported when it ends.
+
+    Args:
+        model: Keras model, which need not be built.
+        base: Path of the directory to write to.
+
+    Raises:
+        ValueError: If the backend is not TensorFlow's, if `base` is a file, or if the model does
+            not compute in single precision.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "A SavedModel is TensorFlow's and needs its backend. "
+            f"Received: base={str(base)!r} with KERAS_BACKEND={keras.backend.backend()!r}. Save "
+            "weights instead, with `model.save_weights`."
+        )
+    if pathlib.Path(base).is_file():
+        raise ValueError(
+            "SavedModels are directories. "
+            f"Received: base={str(base)!r}, which is a file. Choose another directory."
+        )
+    graphs.check_model(model)
+
+
+def _check_repository(base, repository):
+    if not base.resolve().is_relative_to(repository.resolve()):
+        raise ValueError(
+            "Models are written below the repository that servers get to see. "
+            f"Received: base={str(base)!r} with repository={str(repository)!r}. Name a directory "
+            "above `base`, or leave `repository` out."
+        )
+
+
+def _models(model, solvers):
+    """A dictionary from slugs to pairs of a solver and a model with it that shares the weights."""
+    models = {}
+    for solver in map(tfnode_solvers.get, solvers):
+        slug = repositories.solver_slug(solver)
+        if slug in models:
+            raise ValueError(
+                "Every configuration must have a name of its own. "
+                f"Received: {slug!r} for {solver} and for {models[slug][0]}. Leave one out, or "
+                "give the tableau another name."
+            )
+        models[slug] = solver, with_solver(model, solver)
+    if not models:
+        raise ValueError(
+            "There must be a solver to serve the model with. Received: solvers=[]. Pass that of "
+            "the training, for example `[model.get_layer('ode_block').solver]`."
+        )
+    return models
+
+
+def _targets(base, slugs, version):
+    """The paths of the versions to write, none of which exists."""
+    folders = [base / slug for slug in slugs]
+    if version is None:
+        version = repositories.next_version(folders)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(
+            "A version is a positive integer. "
+            f"Received: version={version!r}. Leave it out for the next one that is free."
+        )
+    targets = [folder / str(version) for folder in folders]
+    for target in targets:
+        if target.exists():
+            raise ValueError(
+                "A version is never overwritten: servers may have loaded it. "
+                f"Received: version={version}, and {str(target)!r} exists. Leave `version` out "
+                "for the next one that is free."
+            )
+    return targets
+
+
+def _first_inputs(model, data):
+    """The first rows of the data, as a dictionary from names of inputs to arrays."""
+    x = data[0] if isinstance(data, tuple) else next(iter(data))[0]
+    size = max(warmup.BATCH_SIZES)
+    x = keras.tree.map_structure(lambda array: keras.ops.convert_to_numpy(array[:size]), x)
+    graphs.check_outputs(model, x)
+    return graphs.named_inputs(model, x)
+
+
+def _check_task(model, report):
+    if report.task != "classification":
+        raise ValueError(
+            "A served model gives logits and probabilities of classes. "
+            f"Received: model={model.name!r} with targets of a {report.task}. Export it with "
+            "`model.export`."
+        )
+
+
+def _write(path, served, inputs, model_name):
+    """Writes a version without its card: `served` has the configurations by their signatures."""
+    graphs.write_graphs(path, {name: c.model for name, c in served.items()})
+    (path / "assets.extra").mkdir(exist_ok=True)
+    warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
+    if all(repositories.can_be_batched(c.solver) for c in served.values()):
+        (path / repositories.BATCHING).write_text(repositories.BATCHING_PARAMETERS)
+
+
+def _made(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
