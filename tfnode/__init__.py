@@ -1,6 +1,6 @@
 """Neural ODEs in Keras that are proper ODEs."""
 
-from tfnode import datasets, solvers, tableaus, validity
+from tfnode import datasets, export, solvers, tableaus, validity
 from tfnode.augment import Augment
 from tfnode.blocks import ODEBlock
 from tfnode.callbacks import StepAdaption, ToleranceAdaption
@@ -14,6 +14,7 @@ __all__ = [
     "StepAdaption",
     "ToleranceAdaption",
     "datasets",
+    "export",
     "solvers",
     "tableaus",
     "validity",
