@@ -1,5 +1,6 @@
 """What step adaption measures of a model, without touching it: outputs and Hairer's step."""
 
+import functools
 import math
 
 import keras
@@ -129,6 +130,9 @@ def compiled(function, jit_compile):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        # Traces are counted by code: without `partial`, the first ones of many models would look
+        # like needless ones of one, and be warned of.
+        function = functools.partial(function)
         return tf.function(function, jit_compile=jit_compile, reduce_retracing=True)
     if keras.backend.backend() == "torch":
         import torch
