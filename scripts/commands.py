@@ -23,7 +23,7 @@ NAMES = {
 
 # The quick setting: enough to see every part work, in minutes.
 _QUICK_ITERATIONS = {"concentric_spheres_900d": 200, "mnist": 200, "cifar10": 200}
-_QUICK_IMAGES = {"batch_size": 16, "test_samples": 200}
+_QUICK_IMAGES = {"batch_size": 16, "test_samples": 100, "rk4_steps": 16}
 
 
 def parser(description, out):

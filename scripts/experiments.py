@@ -15,9 +15,6 @@ import tfnode.adaption
 import tfnode.callbacks
 import zoo
 
-# The fine solver that stands for the exact flow.
-FINE = tfnode.solvers.RK4(1 / 256)
-
 # The trajectories of a figure.
 _NUM_PATHS = 30
 
@@ -42,6 +39,7 @@ class Run:
         policy: String, the rule of step adaption.
         batch_size: Integer in place of the recipe's, or None.
         test_samples: Integer, the first test samples to measure accuracies on; None for all.
+        rk4_steps: Integer, the steps of the RK4 that stands for the exact flow.
         paths: Boolean, whether some trajectories are kept.
     """
 
@@ -54,6 +52,7 @@ class Run:
     policy: str = "paper"
     batch_size: int | None = None
     test_samples: int | None = None
+    rk4_steps: int = 256
     paths: bool = False
 
     @property
@@ -69,6 +68,7 @@ class Run:
         parts = [self.solver, method, str(self.iterations)]
         parts += [f"batch{self.batch_size}"] * (self.batch_size is not None)
         parts += [f"test{self.test_samples}"] * (self.test_samples is not None)
+        parts += [f"rk4{self.rk4_steps:03d}"] * (self.rk4_steps != Run.rk4_steps)
         parts += [f"seed{self.seed}"] + ["paths"] * self.paths
         return f"{self.model}/{'_'.join(parts)}.json"
 
@@ -119,7 +119,7 @@ def fit(run, report):
         return model, {**result, "error": str(error)}
     # Keras's mean over the whole training.
     result["loss"] = history.history["loss"][-1]
-    result |= final_accuracies(model, test)
+    result |= final_accuracies(model, test, run.rk4_steps)
     result["sweep"] = sweep(model, test)
     result["test_curve"] = _columns(curve.records)
     if run.paths:
@@ -201,14 +201,15 @@ class TestCurve(keras.callbacks.Callback):
         return _accuracy(twin, self._test)
 
 
-def final_accuracies(model, test):
+def final_accuracies(model, test, rk4_steps):
     """The test accuracies of a trained model under its own solver and under better ones."""
+    fine = tfnode.solvers.RK4(1 / rk4_steps)
     block = model.get_layer("ode_block")
     if isinstance(block.solver, tfnode.solvers.FixedStepSolver):
         reference, num_steps = tfnode.adaption.reference_solver(block.solver), block.num_steps
     else:
         reference, num_steps = tfnode.adaption.tighter_solver(block.solver), None
-    solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": FINE}
+    solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": fine}
     return {
         "accuracy": {name: _accuracy(_evaluator(model, s), test) for name, s in solvers.items()},
         "solvers": {name: tfnode.solvers.serialize(s) for name, s in solvers.items()},

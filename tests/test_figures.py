@@ -134,7 +134,7 @@ def test_the_runs_of_the_papers_figures():
 
 def test_the_runs_of_the_quick_setting():
     run = runs_of(5, "--quick", "--seeds", "1")["MNIST"][0]
-    assert run.path == "mnist/euler_adaption_200_batch16_test200_seed0.json"
+    assert run.path == "mnist/euler_adaption_200_batch16_test100_rk4016_seed0.json"
     panels = runs_of(21, "--quick", "--seeds", "1")
     assert [run.path for (run,) in panels.values()] == [
         f"concentric_spheres_2d/dormandprince_tol{tolerance}_3000_seed0.json"
