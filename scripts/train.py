@@ -116,7 +116,12 @@ def entry_of(path, model, run, result, note):
         "bytes": len(content),
         "dataset": recipe.dataset,
         "seed": run.seed,
-        "recipe": {**dataclasses.asdict(recipe), **dataclasses.asdict(run)},
+        "recipe": {
+            **dataclasses.asdict(run),
+            **dataclasses.asdict(recipe),
+            "iterations": run.iterations,
+            "batch_size": run.batch_size or recipe.batch_size,
+        },
         "machine": versions.pop("machine"),
         "versions": versions,
         "licence": manifest.LICENCE,

@@ -6,7 +6,8 @@ import re
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
-def test_the_readme_runs(capsys):
+def test_the_readme_runs(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
         exec(code, names)

@@ -30,6 +30,7 @@ def test_a_weight_is_published_once_and_repeated(places, capsys):
     entry = manifest.read().weights[NAME]
     assert (entry.solver.step_size, entry.seed, entry.recipe["iterations"]) == (0.5, 0, 50)
     assert (entry.recipe["optimizer"], entry.recipe["num_steps"]) == ("adam", 2)
+    assert entry.recipe["batch_size"] == 128
     result = json.loads((places / "results" / f"{NAME}.json").read_text())
     assert entry.accuracy["train_solver"] == pytest.approx(result["accuracy"]["train_solver"])
     golden = json.loads((places / "golden" / f"{NAME}.json").read_text())

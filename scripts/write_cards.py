@@ -1,0 +1,197 @@
+"""Writes the cards of pretrained weights: a page and a validity figure for each, in docs/zoo.
+
+    python scripts/write_cards.py
+    python scripts/write_cards.py energy_landscape_rk4_damped_v1
+
+A card says what the manifest and the run of the training say, and judges the model again under
+every solver, on its whole test set.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import sys
+
+import commands
+import runner
+import table1
+import verify_zoo
+
+import tfnode
+import zoo
+from zoo import manifest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CARDS = ROOT / "docs" / "zoo"
+RESULTS = ROOT / "docs" / "results" / "zoo"
+HEADER = ("solver", "steps", "evaluations", "accuracy", "loses", "classes changed", "counts")
+
+
+def main(arguments):
+    entries = manifest.read().weights
+    for name in parse(arguments).names or entries:
+        write(entries[name])
+        print(f"Written: {CARDS / f'{name}.md'}")
+    runner.write_text(CARDS / "README.md", index(manifest.read()))
+    return 0
+
+
+def write(entry):
+    """Writes the card of a `WeightsEntry` and its figure."""
+    test = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
+    model = zoo.get_model(entry.model, weights=entry.name)
+    report = tfnode.validity.check(model, test, reference_steps=entry.rk4_steps)
+    result = json.loads((RESULTS / f"{entry.name}.json").read_text())
+    CARDS.mkdir(parents=True, exist_ok=True)
+    report.plot(entry.name).savefig(CARDS / f"{entry.name}.png", dpi=100)
+    runner.write_text(CARDS / f"{entry.name}.md", card(entry, result, report))
+
+
+def card(entry, result, report):
+    """Returns the page of a weight.
+
+    Args:
+        entry: Its `zoo.manifest.WeightsEntry`.
+        result: Dictionary, what `experiments.fit` returned of its training.
+        report: Its `tfnode.validity.ValidityReport`.
+    """
+    parts = [
+        f"# {entry.name}",
+        f"{commands.NAMES[entry.model]}. {entry.note}",
+        f"**{verdict(report)}**",
+        "## Load and serve",
+        f"```python\n{code(entry)}\n```",
+        "## Under every solver",
+        f"On the {report.num_samples} samples of the test set. *Loses*: against the solver of the "
+        "training, the first row. The verdict looks at the rows that count: solvers with an error "
+        "that is equal or smaller.",
+        table1.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
+        f"![Test accuracy over the number of steps]({entry.name}.png)",
+        "## Training",
+        "\n".join(f"- {line}" for line in training_lines(entry, result)),
+        "## Limits",
+        limits(entry, report),
+        f"`{entry.file}`, {entry.bytes} bytes, {entry.parameters} parameters, {entry.licence}, "
+        f"SHA-256 `{entry.sha256}`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict(report):
+    rows = report.rows
+    found = "An ODE" if report.is_ode else "No ODE"
+    return (
+        f"{found}: {100 * rows[0].accuracy:.1f} % under the solver of its training, "
+        f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps, at most "
+        f"{100 * report.gap:.1f} points between it and any better solver."
+    )
+
+
+def code(entry):
+    lines = [
+        "import tfnode",
+        "import zoo",
+        "",
+        f'model = zoo.get_model("{entry.model}", weights="{entry.name}")',
+        f'test = tfnode.datasets.load("{entry.dataset}", "test", as_numpy=True)',
+        "tfnode.export.export_saved_models(",
+        f'    model, "served/{entry.model}", [model.get_layer("ode_block").solver], test',
+        ")",
+    ]
+    return "\n".join(lines)
+
+
+def row_cells(row, report):
+    return (
+        row.solver,
+        "adaptive" if row.num_steps is None else str(row.num_steps),
+        "" if row.nfe is None else str(row.nfe),
+        f"{100 * row.accuracy:.1f} %",
+        f"{100 * (report.rows[0].accuracy - row.accuracy):.1f}",
+        f"{100 * row.changed:.1f} %",
+        "yes" if row.is_better else "",
+    )
+
+
+def training_lines(entry, result):
+    recipe, run = entry.recipe, result["run"]
+    yield f"`python scripts/train.py --model {entry.model} --recipe {recipe_name(entry)}`"
+    yield (
+        f"{recipe['iterations']} iterations of {recipe['batch_size']} samples with "
+        f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}, seed {entry.seed}"
+    )
+    if run["num_steps"] is None:
+        yield (
+            f"{result['nfe_per_iteration']:.1f} evaluations of the field an iteration, "
+            f"{result['nfe_per_iteration_with_checks']:.1f} with the checks of step adaption; "
+            f"{result['history']['num_steps'][0]} steps at the first check, "
+            f"{result['num_steps']} at the end"
+        )
+    else:
+        yield f"{run['num_steps']} steps of {type(entry.solver).__name__} throughout"
+    versions = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
+    yield f"{result['seconds']:.0f} s on {entry.machine}, {versions}"
+
+
+def recipe_name(entry):
+    """The `--recipe` in the name of a weight, which is `<model>_<recipe>_v<N>`."""
+    return entry.name.removeprefix(f"{entry.model}_").rsplit("_v", 1)[0]
+
+
+def limits(entry, report):
+    of_data = (
+        f"The model knows the distribution of `{entry.dataset}` alone, and is one seed of one "
+        "recipe."
+    )
+    if report.is_ode:
+        return (
+            f"{of_data} With steps that are longer than those of the training it is tried above, "
+            "but nothing is promised."
+        )
+    return (
+        f"{of_data} **Use it under {entry.solver} only**: it is here to show what a better solver "
+        "does to a model that is no ODE."
+    )
+
+
+def index(content):
+    """Returns the page that lists the cards of a `zoo.manifest.Manifest`."""
+    header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
+    cells = [
+        (
+            f"[{name}]({name}.md)",
+            type(entry.solver).__name__,
+            str(math.ceil(1 / entry.solver.step_size * (1 - 1e-6))),
+            f"{100 * entry.accuracy['train_solver']:.1f} %",
+            f"{100 * entry.accuracy['rk4_fine']:.1f} %",
+            "an ODE" if entry.is_ode else "no ODE",
+            "`DEFAULT`" if name in content.default.values() else "",
+        )
+        for name, entry in content.weights.items()
+    ]
+    intro = (
+        "The pretrained weights, accuracies on the whole test set. `scripts/train.py` made each, "
+        "`scripts/verify_zoo.py` measures them again, and `scripts/write_cards.py` wrote this."
+    )
+    return "\n\n".join(["# The zoo", intro, table1.markdown(header, cells)]) + "\n"
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="name",
+        type=verify_zoo.published,
+        help="weights; all without one",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

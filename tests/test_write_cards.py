@@ -1,0 +1,62 @@
+"""The cards of pretrained weights: what they say, and that every weight has one."""
+
+import json
+
+import numpy as np
+import pytest
+import write_cards
+from stand_ins import StandInZoo
+
+import tfnode
+import zoo
+
+RECIPE = {"optimizer": "adam", "learning_rate": 5e-4, "batch_size": 128, "iterations": 10}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setattr(write_cards, "CARDS", tmp_path / "cards")
+    monkeypatch.setattr(write_cards, "RESULTS", tmp_path)
+    return StandInZoo(tmp_path, monkeypatch)
+
+
+def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path):
+    name, model = places.add(rk4_steps=16, recipe=RECIPE)
+    result = {"run": {"num_steps": 8}, "seconds": 12.4}
+    (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    assert write_cards.main([name]) == 0
+
+    page = (tmp_path / "cards" / f"{name}.md").read_text()
+    data = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
+    report = tfnode.validity.check(model, data, reference_steps=16, verbose=0)
+    verdict = "An ODE" if report.is_ode else "No ODE"
+    trained, fine = report.rows[0], report.rows[-1]
+    assert f"**{verdict}: {100 * trained.accuracy:.1f} % under the solver of its" in page
+    assert f"{100 * fine.accuracy:.1f} % under RK4 with 16 steps" in page
+    assert page.count("\n| Euler ") + page.count("\n| Midpoint ") + page.count("\n| RK4 ") == len(
+        report.rows
+    )
+    assert "--model energy_landscape --recipe euler_fresh`" in page
+    assert "- 10 iterations of 128 samples with adam, learning rate 0.0005, seed 0" in page
+    assert "- 8 steps of Euler throughout" in page
+    assert places.content["weights"][name]["sha256"] in page
+    assert (tmp_path / "cards" / f"{name}.png").stat().st_size > 5000
+
+    names = {}
+    code = page.split("```python\n")[1].split("tfnode.export")[0]
+    exec(code, names)
+    np.testing.assert_array_equal(names["model"](data[0][:8]), model(data[0][:8]))
+    (line,) = [
+        line for line in (tmp_path / "cards" / "README.md").read_text().splitlines() if name in line
+    ]
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert cells == ["Euler", "8", "98.5 %", "75.0 %", "no ODE", ""]
+
+
+def test_every_weight_has_its_card():
+    for name, entry in zoo.manifest.read().weights.items():
+        page = (write_cards.CARDS / f"{name}.md").read_text()
+        assert entry.sha256 in page
+        assert f"**{'An' if entry.is_ode else 'No'} ODE: " in page
+        assert f"{100 * entry.accuracy['rk4_fine']:.1f} % under RK4" in page
+        assert (write_cards.CARDS / f"{name}.png").exists()
