@@ -1,37 +1,24 @@
 """Reproduces Table 1 of "When are Neural ODE Solutions Proper ODEs?", with ours beside it.
 
     python scripts/reproduce_table1.py --quick
-    python scripts/reproduce_table1.py --paper --out docs/results/table1
+    python scripts/reproduce_table1.py --paper --runs docs/results/runs --out docs/results/table1
 
 Each row is trained with StepAdaption and over a grid of fixed step sizes, several seeds each.
-Every finished run is one JSON file below --out and is never run again: interrupt at will, and go
+Every finished run is one JSON file below --runs and is never run again: interrupt at will, and go
 on with the same command. Beside the paper's columns stands the test accuracy of the same models
 under RK4 with 256 steps, which shows whether they are ODEs.
 """
 
-import argparse
-import pathlib
 import shlex
 import sys
 
-import experiments
-import joblib
+import commands
 import runner
 import table1
 
-import tfnode
 from tfnode import plots
-from zoo import get_recipe
 
-SYNTHETIC = ("concentric_spheres_2d", "energy_landscape")
-IMAGES = ("mnist", "cifar10")
-
-QUICK_ITERATIONS = {
-    "concentric_spheres_2d": 3000,
-    "energy_landscape": 3000,
-    "mnist": 100,
-    "cifar10": 100,
-}
+ROWS = ("concentric_spheres_2d", "energy_landscape", "mnist", "cifar10")
 QUICK_GRID = (1, 8, 64)
 PAPER_GRID = tuple(2**i for i in range(9))
 
@@ -39,39 +26,26 @@ PAPER_GRID = tuple(2**i for i in range(9))
 def main(arguments):
     args = parse(arguments)
     runs = {model: runs_of(model, args) for model in args.rows}
-    try:
-        for model, runs_of_model in runs.items():
-            # Once, here: the workers would race to prepare the same data.
-            tfnode.datasets.load(get_recipe(model).dataset, "test", as_numpy=True)
-            environment = experiments.ENVIRONMENT if model in SYNTHETIC else None
-            title = table1.NAMES[model]
-            runner.run_all(
-                experiments.train, runs_of_model, args.out, args.jobs, title, environment
-            )
-    except KeyboardInterrupt:
-        return stopped("Interrupted.", runs, args, code=130)
-    except OSError as error:
-        return stopped(f"A result could not be written: {error}.", runs, args, code=1)
+    stopped = commands.train_all([run for of_model in runs.values() for run in of_model], args)
+    if stopped:
+        return stopped
     report(runs, args, arguments)
     return 0
 
 
 def runs_of(model, args):
     """Returns the runs of a row: with adaption and with each number of steps, for each seed."""
-    iterations = args.iterations or get_recipe(model).iterations
-    if args.quick and not args.iterations:
-        iterations = QUICK_ITERATIONS[model]
     grid = args.grid or (QUICK_GRID if args.quick else PAPER_GRID)
     return [
-        experiments.Run(model, num_steps, seed, iterations)
+        commands.run_of(args, model, num_steps, seed)
         for num_steps in (None, *grid)
-        for seed in range(args.seeds)
+        for seed in commands.seeds(args)
     ]
 
 
 def report(runs, args, arguments):
     """Writes table and figures below --out, and prints the table and where the figures are."""
-    results = {model: runner.read_results(r, args.out) for model, r in runs.items()}
+    results = {model: runner.read_results(r, args.runs) for model, r in runs.items()}
     rows = [table1.row(model, r) for model, r in results.items()]
     header, cells = table1.HEADER, table1.lines(rows)
     grid_header, grid_cells = table1.GRID_HEADER, table1.grid_lines(rows)
@@ -96,7 +70,7 @@ def draw(results, out):
         curves = {r["run"]["seed"]: r["test_curve"] for r in adapted if r["test_curve"]}
         if not curves:
             continue
-        title, seed = table1.NAMES[model], min(curves)
+        title, seed = commands.NAMES[model], min(curves)
         figures = {
             f"figure5_{model}.png": plots.adaption_over_training(curves, title),
             f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),
@@ -132,43 +106,11 @@ def failures(rows):
     return [f"Failed and left out: {run}" for row in rows for run in row["failed"]]
 
 
-def stopped(reason, runs, args, code):
-    finished = sum(len(runner.read_results(r, args.out)) for r in runs.values())
-    total = sum(map(len, runs.values()))
-    print(
-        f"\n{reason} {finished} of {total} runs are finished and kept in {args.out}. "
-        "Run the same command again to go on.",
-        file=sys.stderr,
-    )
-    return code
-
-
 def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    setting = parser.add_mutually_exclusive_group(required=True)
-    setting.add_argument("--quick", action="store_true", help="minutes: few iterations and seeds")
-    setting.add_argument("--paper", action="store_true", help="hours: the paper's setting")
-    parser.add_argument("--rows", nargs="+", choices=(*SYNTHETIC, *IMAGES), default=SYNTHETIC)
-    parser.add_argument("--seeds", type=positive, help="seeds of each run; 2 or 5")
-    parser.add_argument("--iterations", type=positive, help="in place of the setting's")
-    parser.add_argument("--grid", nargs="+", type=positive, help="numbers of Euler steps")
-    parser.add_argument("--jobs", type=positive, default=joblib.cpu_count(), help="processes")
-    parser.add_argument("--out", type=pathlib.Path, help="directory of the results")
-    args = parser.parse_args(arguments)
-    args.seeds = args.seeds or (2 if args.quick else 5)
-    args.out = args.out or pathlib.Path("results") / ("table1_quick" if args.quick else "table1")
-    return args
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
-    return value
+    parser = commands.parser(__doc__, out="results/table1")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS[:2])
+    parser.add_argument("--grid", nargs="+", type=commands.positive, help="numbers of Euler steps")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

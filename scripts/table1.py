@@ -5,6 +5,8 @@ import io
 import math
 import statistics
 
+import commands
+
 from tfnode.validity import critical_step
 
 # Table 1 of the paper: NFE and accuracy (mean and standard deviation, in percent).
@@ -13,12 +15,6 @@ PAPER = {
     "energy_landscape": ("33-65", (79.0, 2.6), 43.3, (76.5, 1.6)),
     "mnist": ("9-16", (96.5, 0.2), 9.8, (95.6, 0.5)),
     "cifar10": ("17-33", (54.7, 0.3), 21.9, (55.0, 0.8)),
-}
-NAMES = {
-    "concentric_spheres_2d": "Concentric spheres 2d",
-    "energy_landscape": "Three Minima",
-    "mnist": "MNIST",
-    "cifar10": "Cifar10",
 }
 SOLVERS = ("train_solver", "reference", "rk4_fine")
 
@@ -87,7 +83,7 @@ def lines(rows):
     table = []
     for r in rows:
         grid_nfe, grid_accuracy, nfe, accuracy = PAPER[r["model"]]
-        name = NAMES[r["model"]]
+        name = commands.NAMES[r["model"]]
         paper = (grid_nfe, percent(grid_accuracy), "", f"{nfe}", "", percent(accuracy), "")
         table.append((name, "paper", *paper))
         table.append((name, "ours", *_grid_cells(r), *_adaption_cells(r["adaption"])))
@@ -136,7 +132,7 @@ def grid_lines(rows):
     """Returns the cells of the whole grid: a line for each model and number of steps."""
     return [
         (
-            NAMES[r["model"]],
+            commands.NAMES[r["model"]],
             str(entry["num_steps"]),
             str(entry["seeds"]),
             *(percent(entry[name]) for name in SOLVERS),

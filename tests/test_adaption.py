@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 
 from tfnode import solvers, tableaus
-from tfnode.adaption import StepRule, initial_step_size, next_step, reference_solver
+from tfnode.adaption import (
+    StepRule,
+    ToleranceRule,
+    initial_step_size,
+    next_step,
+    reference_solver,
+)
 
 RULE = StepRule()
 # Binary fractions, so that products are exact and a boundary is a boundary.
 EXACT = StepRule(threshold=0.25, shrink=0.5, growth=1.5, min_step_size=1 / 64, max_step_size=0.75)
+# Less than a sample of any batch below 3/4, and more than the rounding of an accuracy.
+BELOW = 0.75 - 1e-6
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +50,8 @@ def test_the_defaults_are_the_constants_of_the_paper():
         (0.25, 1.0, 1.0, 0.375),  # no gap
         (0.25, 1.0, 0.75, 0.375),  # a gap of exactly the threshold is accepted
         (0.25, 0.75, 1.0, 0.375),  # so it is with the signs exchanged
-        (0.25, 1.0, math.nextafter(0.75, 0), 0.125),  # one ulp more is not
-        (0.25, math.nextafter(0.75, 0), 1.0, 0.125),  # a better reference is a gap, too
+        (0.25, 1.0, BELOW, 0.125),  # anything more is not
+        (0.25, BELOW, 1.0, 0.125),  # a better reference is a gap, too
         (0.25, 1.0, 0.0, 0.125),
         (0.5, 1.0, 1.0, 0.75),  # lands on the cap
         (0.625, 1.0, 1.0, 0.75),  # is cut at the cap
@@ -65,7 +73,7 @@ def test_propose(step_size, train, reference, expected):
     [
         (0.25, 1.0, 1.0, 1.0, (0.375, "grow"), [0.375]),
         (0.25, 1.0, 1.0, 0.75, (0.375, "grow"), [0.375]),  # the boundary agrees
-        (0.25, 1.0, 1.0, math.nextafter(0.75, 0), (0.25, "keep"), [0.375]),
+        (0.25, 1.0, 1.0, BELOW, (0.25, "keep"), [0.375]),
         # Measured against the reference, not against the present step.
         (0.25, 1.0, 0.75, 0.5, (0.375, "grow"), [0.375]),
         (0.25, 1.0, 0.75, 0.25, (0.25, "keep"), [0.375]),
@@ -83,6 +91,23 @@ def test_next_step(step_size, train, reference, at_proposed, expected, asked):
     accuracy_at = Probe(at_proposed)
     assert next_step(EXACT, step_size, train, reference, accuracy_at) == expected
     assert accuracy_at.asked == asked
+
+
+@pytest.mark.parametrize("batch_size", [10, 100, 250])
+@pytest.mark.parametrize("number", [float, lambda value: float(np.float32(value))])
+def test_the_rounding_of_accuracies_makes_no_gap(batch_size, number):
+    # A tenth of the batch is accepted wherever it lies; one sample more is not.
+    tenth = batch_size // 10
+    for right in range(batch_size - tenth):
+        found = [number((right + more) / batch_size) for more in (0, tenth, tenth + 1)]
+        for rule in (StepRule(), ToleranceRule()):
+            assert not rule.exceeded(found[0], found[1])
+            assert rule.exceeded(found[0], found[2]) and rule.exceeded(found[2], found[0])
+
+
+def test_an_accuracy_that_is_not_a_number_is_a_gap():
+    assert next_step(EXACT, 0.25, math.nan, 1.0, Probe(1.0)) == (0.125, "shrink")
+    assert next_step(EXACT, 0.25, 1.0, 1.0, Probe(math.nan)) == (0.25, "keep")
 
 
 def test_halving_never_goes_below_the_floor_and_growth_never_above_the_cap():

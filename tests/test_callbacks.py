@@ -1,8 +1,4 @@
-"""`StepAdaption` through `fit`, on frozen linear models whose every decision is known by hand.
-
-The field is `rate * z`, the state 1, and class 1 is predicted where the solution exceeds `level`.
-The learning rate is 0, so what a check sees depends on the solver alone.
-"""
+"""`StepAdaption` through `fit`, on frozen linear models whose every decision is known by hand."""
 
 import csv
 import itertools
@@ -12,11 +8,25 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from frozen_models import (
+    ONES,
+    ZEROS,
+    Linear,
+    Notes,
+    X,
+    columns,
+    fit,
+    frozen,
+    num_steps,
+    ode_blocks,
+    rounded,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tfnode
 from tfnode.adaption import StepRule, initial_step_size, next_step, reference_solver
 from tfnode.batches import endless_batches
+from tfnode.measure import decision_threshold, gives_logits
 
 KEYS = (
     "iteration",
@@ -29,63 +39,6 @@ KEYS = (
     "change",
     "action",
 )
-X = np.ones((8, 1), "float32")
-ZEROS, ONES = np.zeros(8, "int64"), np.ones(8, "int64")
-
-
-@keras.saving.register_keras_serializable("tfnode_tests")
-class Linear(keras.layers.Layer):
-    """The field `rate * z`, which notes each of its calls in training: these are traces."""
-
-    def __init__(self, rate, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.traces = 0
-
-    def call(self, z, training=None):
-        self.traces += bool(training)
-        return self.rate * z
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate}
-
-
-def frozen(rate=-0.5, level=0.0, t1=(1.0,), solver="euler", **options):
-    """A frozen model with a block for each `t1`, which predicts class 1 above `level`."""
-    z = inputs = keras.Input((1,))
-    for i, end in enumerate(t1):
-        z = tfnode.ODEBlock(Linear(rate), solver, t1=end, name=f"ode_{i}")(z)
-    logits = keras.layers.Dense(2, name="logits")
-    model = keras.Model(inputs, logits(z))
-    logits.set_weights([np.array([[-1.0, 1.0]]), np.array([level, -level])])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"], **options)
-    return model
-
-
-def fit(model, callback, y=ONES, iterations=4, epochs=1, more=()):
-    """Trains for `epochs` epochs of `iterations` iterations, each on the whole of `X`."""
-    batches = tf.data.Dataset.from_tensors((X, y)).repeat(iterations)
-    callbacks = [callback, *more]
-    return model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
-
-
-def ode_blocks(model):
-    return [layer for layer in model.layers if isinstance(layer, tfnode.ODEBlock)]
-
-
-def rounded(step_size):
-    """What the weight's single precision makes of a step size."""
-    return float(np.float32(step_size))
-
-
-def num_steps(step_size, length=1.0):
-    # A step size is single precision, so that 1/10 is not quite 1/10.
-    return math.ceil(length / step_size - 1e-4)
-
-
-def columns(callback, *names):
-    return [tuple(record[name] for name in names) for record in callback.history]
 
 
 def recomputed_nfe(callback, model, iterations, first_iteration=0):
@@ -284,17 +237,6 @@ def test_a_second_fit_sees_a_step_size_that_was_assigned_in_between():
     assert columns(callback, "step_size", "num_steps") == [(0.25, 4), (1 / 64, 64)]
 
 
-class _Columns(keras.callbacks.Callback):
-    """Notes the logs of every batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.logs = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.logs.append(dict(logs))
-
-
 def _scalars(directory):
     events = EventAccumulator(str(directory)).Reload()
     return {
@@ -305,7 +247,7 @@ def _scalars(directory):
 
 # Keras's TensorBoard reads the learning rate in a way that NumPy 2 deprecates.
 def test_logs_reach_the_callbacks_behind(tmp_path):
-    model, batches = frozen(**FLIP), _Columns()
+    model, batches = frozen(**FLIP), Notes()
     callback = tfnode.StepAdaption((X, ZEROS), every=2, initial_step_size=1.0)
     after = [
         batches,
@@ -380,7 +322,7 @@ def test_one_trace_serves_every_step_size():
 
 def test_a_step_size_reaches_the_compiled_training_step():
     # The loss is that of the step size in force: cross-entropy of logits -z and z.
-    model, batches = frozen(**FLIP), _Columns()
+    model, batches = frozen(**FLIP), Notes()
     callback = tfnode.StepAdaption((X, ZEROS), every=1, initial_step_size=1.0)
     fit(model, callback, ZEROS, iterations=1, epochs=3, more=[batches])
     z = np.array([1 - 3.0, (1 - 1.5) ** 2, (1 - 3 * 0.55) * (1 - 3 * 0.45)])
@@ -593,6 +535,25 @@ def test_accuracies_are_those_of_keras(units, activation, loss, labels, metric):
         expected = twin.evaluate(x, labels, batch_size=96, verbose=0, return_dict=True)
         assert record[name] == pytest.approx(expected["accuracy"], abs=1e-6)
     assert 0 < record["train_accuracy"] < 1
+
+
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (SPARSE(from_logits=True), True),
+        ([SPARSE(from_logits=True)], True),
+        ({"logits": SPARSE(from_logits=True)}, True),
+        (SPARSE(), False),
+        ([SPARSE()], False),
+        ("sparse_categorical_crossentropy", False),
+        (None, False),
+    ],
+)
+def test_the_loss_tells_logits_from_probabilities(loss, expected):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, name="logits")])
+    model.compile("sgd", loss)
+    assert gives_logits(model) is expected
+    assert decision_threshold(model) == (0.0 if expected else 0.5)
 
 
 def test_every_check_takes_the_next_batch():

@@ -83,6 +83,30 @@ def test_the_training_solver_is_dark_among_light_ones():
     assert marks["Euler"].get_alpha() < 1
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "limits"),
+    [
+        ((0.77, 0.775), (0.6725, 0.8725)),
+        ((0.995, 1.0), (0.81, 1.01)),
+        ((0.0, 0.004), (-0.01, 0.19)),
+        ((0.2, 0.8), (0.17, 0.83)),
+    ],
+)
+def test_a_small_difference_of_accuracies_looks_small(accuracies, limits):
+    rows = tuple(
+        validity.CheckRow(
+            *("Euler", factor, factor / 4, None, 4, 4, factor == 1, accuracy, None, None),
+            *(0.0, 0.0, 0.0, True),
+        )
+        for factor, accuracy in zip((1, 0.5), accuracies)
+    )
+    report = validity.ValidityReport(
+        True, 0.0, 0.02, "accuracy", "classification", 10, 0.1, {0: 0.1}, None, 0.0, rows
+    )
+    (axes,) = report.plot().axes
+    assert axes.get_ylim() == pytest.approx(limits, abs=1e-3)
+
+
 def test_the_title_says_the_verdict_and_regression_shows_the_change():
     report = validity.check(decay(tfnode.solvers.RK4(1 / 4), loss="mse"), (X, X))
     (axes,) = report.plot().axes

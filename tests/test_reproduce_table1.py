@@ -30,7 +30,8 @@ def start(*arguments, data_dir):
 def small(tmp_path):
     """A setting of seconds: two runs of 50 iterations in one process."""
     out = tmp_path / "out"
-    options = ("--quick", "--rows", "energy_landscape", "--seeds", 1, "--jobs", 1, "--out", out)
+    options = ("--quick", "--rows", "energy_landscape", "--seeds", 1, "--jobs", 1)
+    options += ("--runs", out, "--out", out)
     return out, lambda *more: start(*options, *more, data_dir=tmp_path / "data")
 
 

@@ -52,6 +52,25 @@ IN_FUNCTIONS = {
     "callbacks": {"tensorflow"},
     "datasets": {"tensorflow", "tensorflow_datasets"},
 }
+# The zoo's files: those that each imports, and the packages beside keras and tfnode.
+ZOO = {
+    "weights": set(),
+    "manifest": set(),
+    "loading": set(),
+    "listing": set(),
+    "recipes": set(),
+    "layers": set(),
+    **{
+        name: {"layers", "recipes"}
+        for name in ("concentric_spheres", "energy_landscape", "mnist", "cifar10")
+    },
+    "registry": {
+        *("concentric_spheres", "energy_landscape", "mnist", "cifar10"),
+        *("listing", "loading", "manifest", "weights"),
+    },
+    "__init__": {"manifest", "recipes", "registry"},
+}
+ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
 BUILDERS = ("concentric_spheres.py", "energy_landscape.py")
 
 
@@ -150,8 +169,19 @@ def test_packages_of_the_rooms(path):
 
 
 @pytest.mark.parametrize("path", files("zoo"), ids=lambda path: path.name)
-def test_the_zoo_stands_on_tfnode_and_keras(path):
-    assert {package for package, _ in outside(path.read_text())} <= {"keras"}
+def test_arrows_of_the_zoo(path):
+    source, room = path.read_text(), path.stem
+    imported = [name.split(".") for name, _ in imports(source)]
+    assert {name[1] for name in imported if name[0] == "zoo"} == ZOO[room]
+    packages = {package for package, _ in outside(source)}
+    assert packages <= {"keras"} | ZOO_PACKAGES.get(room, set())
+
+
+def test_what_fetches_weights_stands_alone():
+    # So that processes that only fetch are light.
+    imported = {name.split(".")[0] for name, _ in imports((ROOT / "zoo/weights.py").read_text())}
+    assert not imported & {"keras", "numpy", "tfnode", "zoo"}
+    assert {"filelock", "pooch"} <= imported
 
 
 def private_names(source):
@@ -187,7 +217,7 @@ def test_nothing_imports_the_scripts():
             "Augment ODEBlock StepAdaption ToleranceAdaption datasets solvers tableaus validity "
             "with_solver",
         ),
-        (zoo, "Recipe get_model get_recipe list_models"),
+        (zoo, "Recipe WeightsEntry get_model get_recipe list_models"),
     ],
 )
 def test_exported_names(package, exported):

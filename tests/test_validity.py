@@ -16,8 +16,9 @@ import tensorflow as tf
 import tfnode
 import zoo
 from tfnode import validity
+from tfnode.models import ode_blocks
 from tfnode.solvers import RK4, DormandPrince, Euler, Heun, Midpoint
-from tfnode.validity.trials import Trial, fine_trial, sweep_trials
+from tfnode.validity.trials import Trial, fine_trial, sweep_trials, training_trial
 
 X = np.arange(0.05, 2, 0.1)[:, None]  # 20 states
 ORDERS = {"Euler": 1, "Midpoint": 2, "Heun": 2, "RK4": 4}
@@ -271,8 +272,8 @@ def test_several_blocks_inputs_and_an_unrolled_one():
 
 
 def test_adaptive_solvers_are_tried_at_tolerances_and_against_fine_rk4():
-    model = linear(Euler(1 / 2))
-    training = Trial((DormandPrince(rtol=1e-3, atol=1e-4),), 1.0)
+    model = linear(DormandPrince(rtol=1e-3, atol=1e-4))
+    training = training_trial(model)
     trials = sweep_trials(model, training, None, None)
     assert [(t.factor, t.solvers[0].rtol, t.solvers[0].atol) for t in trials] == [
         (f, pytest.approx(f * 1e-3), pytest.approx(f * 1e-4)) for f in (0.1, 1.0, 10.0)
@@ -281,6 +282,22 @@ def test_adaptive_solvers_are_tried_at_tolerances_and_against_fine_rk4():
     assert fine_trial(model, training, 0.5, 256).solvers == (RK4(1 / 256),)
     with pytest.raises(ValueError, match="chooses its own steps"):
         sweep_trials(model, training, ["rk4"], None)
+
+
+def test_no_tolerance_is_tried_below_what_the_dtype_can_meet():
+    model = linear(DormandPrince(rtol=1e-3, atol=5e-6))
+    floor = ode_blocks(model)[0].min_tolerance
+    trials = sweep_trials(model, training_trial(model), None, None)
+    assert [(t.solvers[0].rtol, t.solvers[0].atol) for t in trials] == [
+        (pytest.approx(1e-4), floor),
+        (pytest.approx(1e-3), pytest.approx(5e-6)),
+        (pytest.approx(1e-2), pytest.approx(5e-5)),
+    ]
+    assert all(tfnode.with_solver(model, t.solvers[0]) for t in trials)
+    at_floor = linear(DormandPrince(rtol=floor, atol=floor))
+    trials = sweep_trials(at_floor, training_trial(at_floor), None, None)
+    assert [t.factor for t in trials] == [1.0, 10.0]
+    assert validity.check(at_floor, (X, Y), verbose=0).is_ode
 
 
 @pytest.mark.parametrize(
@@ -387,6 +404,7 @@ def test_the_certificate_by_hand(outputs):
     scale = outputs  # the lead is the difference of the two logits
     at_h, half, quarter = (growth(1, h) * X[:, 0] for h in (1 / 2, 1 / 4, 1 / 8))
     errors = np.maximum(2 * (half - at_h), half - at_h + 2 * (quarter - half))
+    errors = np.maximum(errors, FLOW * X[:, 0] - at_h)
     margins = np.abs(at_h - 0.25)
     np.testing.assert_allclose(certificate.margins, scale * margins, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(certificate.errors, scale * errors, rtol=1e-4, atol=1e-6)
@@ -413,6 +431,26 @@ def test_solutions_that_blow_up_are_not_certified():
         z = tfnode.ODEBlock(Square(), Euler(1 / 8), t1=4.0)(z)
     model = keras.Model(inputs, keras.layers.Concatenate()([keras.layers.Rescaling(-1.0)(z), z]))
     certificate = validity.certify(model, (np.array([[1.0], [-0.1]]), [1, 0]))
+    assert certificate.certified == (False, True)
+
+
+class Hidden(keras.layers.Layer):
+    """A field that is 0 at every multiple of 1/8, and 1 on average."""
+
+    def call(self, t, z):
+        return keras.ops.zeros_like(z) + 2 * keras.ops.sin(8 * math.pi * t) ** 2
+
+
+def test_a_field_between_the_steps_is_not_missed():
+    inputs = keras.Input((1,))
+    z = tfnode.ODEBlock(Hidden(), Euler(1 / 2), time_dependent=True)(inputs)
+    outputs = keras.layers.Rescaling(1.0, offset=0.5)(z)
+    certificate = validity.certify(
+        keras.Model(inputs, outputs), (np.array([[-0.75], [3.0]]), [0, 1])
+    )
+    # Euler changes nothing at 1/2, 1/4 and 1/8; the flow takes both states up by 1.
+    np.testing.assert_allclose(certificate.margins, [0.75, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(certificate.errors, [1.0, 1.0], rtol=1e-5)
     assert certificate.certified == (False, True)
 
 
@@ -482,7 +520,8 @@ def test_a_large_step_is_none(trained, landscape):
 def test_no_certified_sample_changes_its_class(trained, landscape, num_steps):
     model, (x, _) = trained[num_steps], landscape
     certified = np.array(validity.certify(model, landscape).certified)
-    fine = tfnode.with_solver(model, RK4(1 / 256))
-    own, better = (np.argmax(m.predict(x, 1000, verbose=0), -1) for m in (model, fine))
-    assert not (certified & (own != better)).any()
+    own = np.argmax(model.predict(x, 1000, verbose=0), -1)
+    for solver in (RK4(1 / 100), RK4(1 / 1024), Midpoint(1 / 512)):
+        better = tfnode.with_solver(model, solver).predict(x, 1000, verbose=0)
+        assert not (certified & (own != np.argmax(better, -1))).any()
     assert certified.mean() > 0.9 if num_steps == 256 else certified.mean() < 0.5

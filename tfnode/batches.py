@@ -13,14 +13,14 @@ def endless_batches(data, batch_size):
             empty = False
             if not isinstance(batch, (tuple, list)) or len(batch) < 2:
                 raise ValueError(
-                    "`StepAdaption` measures accuracies and needs batches `(inputs, labels)`. "
+                    "Step adaption measures accuracies and needs batches `(inputs, labels)`. "
                     f"Received: data with a batch of type {type(batch).__name__}. Pass the "
                     "dataset that the model is trained on."
                 )
             yield batch[0], batch[1]
         if empty:
             raise ValueError(
-                "`StepAdaption` needs at least one batch of data. "
+                "Step adaption needs at least one batch of data. "
                 f"Received: data={data!r}, which is empty. Is it a generator that was used up, "
                 "or smaller than one batch with drop_remainder=True?"
             )

@@ -17,11 +17,10 @@ class _Twin:
         """`choose_solver(block)` gives the twin's solver for a block of the model."""
         self.model = replace_blocks(model, lambda block: block.with_solver(choose_solver(block)))
         self._blocks = ode_blocks(self.model)
-        from_logits = getattr(model.loss, "from_logits", False)
 
         def measure(x, y):
             outputs = self.model(x, training=False)
-            probabilities = class_probabilities(outputs, from_logits)
+            probabilities = class_probabilities(outputs, gives_logits(model))
             return accuracy(y, outputs, decision_threshold(model)), probabilities
 
         self._measure = compiled(measure, model.jit_compile)
@@ -117,7 +116,12 @@ def total_variation(p, q):
 
 def decision_threshold(model):
     """The decision threshold of a single output: 0 for logits, 1/2 for probabilities."""
-    return 0.0 if getattr(model.loss, "from_logits", False) else 0.5
+    return 0.0 if gives_logits(model) else 0.5
+
+
+def gives_logits(model):
+    """Whether the outputs are logits; the loss tells, which `compile` may be given in a list."""
+    return any(getattr(loss, "from_logits", False) for loss in keras.tree.flatten(model.loss))
 
 
 def compiled(function, jit_compile):

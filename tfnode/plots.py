@@ -9,18 +9,19 @@ _COLORS = {"train_solver": "tab:blue", "midpoint": "tab:orange", "rk4": "tab:gre
 _LABELS = {"train_solver": "training solver", "midpoint": "midpoint", "rk4": "RK4"}
 
 
-def adaption_over_training(curves, title=None):
+def adaption_over_training(curves, title=None, figure=None):
     """Test accuracy and number of steps over training, a line a seed (the paper's figure 5).
 
     Args:
         curves: Dictionary from seeds to dictionaries of equally long lists: `iteration`,
             `train_solver` (test accuracies in [0, 1]) and `num_steps`.
         title: Optional string.
+        figure: Optional matplotlib figure or subfigure to draw in; a new one if None.
 
     Returns:
-        A `matplotlib.figure.Figure` with two panels.
+        The figure, with two panels.
     """
-    figure, (accuracy, steps) = _two_panels(title)
+    figure, (accuracy, steps) = _two_panels(title, figure)
     for seed, curve in sorted(curves.items()):
         accuracy.plot(curve["iteration"], curve["train_solver"], label=f"seed {seed}")
         steps.step(curve["iteration"], curve["num_steps"], where="post", label=f"seed {seed}")
@@ -40,7 +41,7 @@ def adaption_behaviour(curve, title=None):
     Returns:
         A `matplotlib.figure.Figure` with two panels.
     """
-    figure, (accuracy, steps) = _two_panels(title)
+    figure, (accuracy, steps) = _two_panels(title, None)
     accuracy.plot(curve["iteration"], curve["train_solver"], color="tab:blue", linewidth=1)
     steps.step(curve["iteration"], curve["num_steps"], where="post", linewidth=1)
     marked = [i for i, value in enumerate(curve["rk4"]) if value is not None]
@@ -71,8 +72,8 @@ def validity(report, title=None):
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     adaptive = report.rows[0].tolerance is not None
-    # Finer to the right, as with steps.
-    axes.set(xscale="log", xlabel="tolerance" if adaptive else "number of steps")
+    axes.set_xscale("log", base=10 if adaptive else 2)
+    axes.set_xlabel("tolerance" if adaptive else "number of steps")
     training = report.rows[0]
     shown = [row for row in report.rows if adaptive == (row.tolerance is not None)]
     for solver in dict.fromkeys(row.solver for row in shown):
@@ -82,7 +83,10 @@ def validity(report, title=None):
         axes.scatter([_position(row) for row in rows], [_height(report, r) for r in rows], **style)
     own = {"color": "midnightblue", "marker": "o", "label": "training solver", "zorder": 3}
     axes.scatter([_position(training)], [_height(report, training)], **own)
+    if report.measure == "accuracy":
+        _widen(axes)
     if adaptive:
+        # Finer to the right, as with steps.
         axes.invert_xaxis()
         axes.axhline(_height(report, report.rows[-1]), linestyle=":", label="RK4, fine")
     axes.set_ylabel(
@@ -91,6 +95,14 @@ def validity(report, title=None):
     axes.set_title(title or f"{_verdict(report)} (gap {report.gap:.3g})")
     axes.legend(fontsize="small")
     return figure
+
+
+def _widen(axes, least=0.2):
+    """Shows accuracies on at least 20 points, so that a difference looks as large as it is."""
+    low, high = axes.get_ylim()
+    if high - low < least:
+        low = min(max((low + high - least) / 2, -0.01), 1.01 - least)
+        axes.set_ylim(low, low + least)
 
 
 def _position(row):
@@ -151,20 +163,32 @@ def crossings(found, classes=None, title=None):
     """
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
-    num_samples = found.states.shape[1]
-    classes = np.zeros(num_samples, int) if classes is None else np.asarray(classes)
-    for path, label in zip(found.states.transpose(1, 0, 2), classes):
-        axes.plot(path[:, 0], path[:, 1], color=f"C{label}", linewidth=0.8)
-    axes.scatter(*found.states[0].T, c=[f"C{label}" for label in classes], s=8, label="start")
-    if found.count:
-        axes.scatter(*found.points.T, color="black", marker="x", s=20, zorder=3, label="crossing")
+    classes = np.zeros(found.states.shape[1], int) if classes is None else classes
+    trajectories(axes, found.states, classes, found.points)
     axes.set(xlabel="z1", ylabel="z2", title=title or f"{found.count} crossings")
     axes.legend(fontsize="small")
     return figure
 
 
-def _two_panels(title):
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+def trajectories(axes, states, classes, points=()):
+    """Draws paths in the plane, each in the colour of its class.
+
+    Args:
+        axes: Matplotlib axes.
+        states: Array `(num_steps + 1, num_samples, 2)`.
+        classes: Integers, one for each path.
+        points: Array `(count, 2)` of crossings to mark.
+    """
+    states, points = np.asarray(states), np.asarray(points)
+    for path, label in zip(states.transpose(1, 0, 2), classes):
+        axes.plot(path[:, 0], path[:, 1], color=f"C{label}", linewidth=0.8)
+    axes.scatter(*states[0].T, c=[f"C{label}" for label in classes], s=8, label="start")
+    if len(points):
+        axes.scatter(*points.T, color="black", marker="x", s=20, zorder=3, label="crossing")
+
+
+def _two_panels(title, figure):
+    figure = figure or Figure(figsize=(9, 3.5), layout="constrained")
     accuracy, steps = figure.subplots(1, 2)
     accuracy.set(xlabel="iteration", ylabel="test accuracy", title="(a)")
     steps.set(xlabel="iteration", ylabel="number of steps", title="(b)")

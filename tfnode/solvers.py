@@ -187,7 +187,10 @@ class AdaptiveSolver:
 
 @dataclasses.dataclass(frozen=True)
 class Fehlberg21(AdaptiveSolver):
-    """Fehlberg's pair 2(1): order 2, three stages, the last one the first of the next step."""
+    """Fehlberg's pair 2(1): order 2, three stages.
+
+    The last stage is that of the solution with order 1, so it is not reused.
+    """
 
     tableau: ClassVar[ButcherTableau] = tableaus.FEHLBERG21
 

@@ -1,6 +1,7 @@
 """The four architectures of "When are Neural ODE Solutions Proper ODEs?" as Keras models."""
 
+from zoo.manifest import WeightsEntry
 from zoo.recipes import Recipe
 from zoo.registry import get_model, get_recipe, list_models
 
-__all__ = ["Recipe", "get_model", "get_recipe", "list_models"]
+__all__ = ["Recipe", "WeightsEntry", "get_model", "get_recipe", "list_models"]

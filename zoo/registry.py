@@ -3,7 +3,8 @@
 import functools
 
 import tfnode
-from zoo import cifar10, concentric_spheres, energy_landscape, mnist
+from zoo import cifar10, concentric_spheres, energy_landscape, listing, loading, manifest, mnist
+from zoo.weights import find
 
 # name -> (builder of the model for a solver, recipe)
 _MODELS = {
@@ -20,12 +21,26 @@ _MODELS = {
 }
 
 
-def list_models():
-    """Returns the names of the zoo's models."""
-    return list(_MODELS)
+def list_models(pretrained=False):
+    """Returns the names of the zoo's models, or of its pretrained weights.
+
+    Examples:
+
+    >>> list_models()[-2:]
+    ['mnist', 'cifar10']
+
+    Args:
+        pretrained: Boolean. If true, prints a table of the pretrained weights, with their solver,
+            test accuracy, verdict and size, and returns their names.
+    """
+    if not pretrained:
+        return list(_MODELS)
+    entries = manifest.read().weights
+    print(listing.pretrained(entries.values()) if entries else "There are no pretrained weights.")
+    return list(entries)
 
 
-def get_model(name, weights=None, solver="euler", step_size=None):
+def get_model(name, weights=None, solver=None, step_size=None):
     """Returns a functional model of the paper, ending in logits.
 
     Examples:
@@ -36,21 +51,34 @@ def get_model(name, weights=None, solver="euler", step_size=None):
 
     Args:
         name: String, one of `list_models()`.
-        weights: Path of a `.weights.h5` file of this architecture, or None for fresh weights.
-            The file also holds the step size, which replaces the solver's.
-        solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
+        weights: None for fresh weights; the name of pretrained weights of this model, one of
+            `list_models(pretrained=True)`, or `"DEFAULT"` for its default; or the path of a
+            `.weights.h5` file of this architecture.
+        solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary. If None, a
+            pretrained model has the solver of its training with its step size, others Euler's
+            method. Given with a pretrained model's name, it replaces that solver; given with a
+            path, it is the solver of the file, which also holds the step size.
         step_size: Optional float that replaces the step size of the solver and of the file.
 
     Raises:
-        ValueError: If the name, the solver or the step size is not valid.
+        ValueError: If the name, the weights, the solver or the step size is not valid, or if a
+            file is not the one of the manifest, is damaged, or of another architecture.
+        OSError: If a file is not there, or cannot be fetched.
     """
     build, _ = _entry(name)
-    model = build(tfnode.solvers.get(solver, step_size))
-    if weights is not None:
-        model.load_weights(weights)
-        if step_size is not None:
-            model.get_layer("ode_block").step_size = step_size
-    return model
+    if weights is None or loading.is_path(weights):
+        model = build(tfnode.solvers.get("euler" if solver is None else solver, step_size))
+        if weights is not None:
+            loading.load(model, weights)
+            if step_size is not None:
+                model.get_layer("ode_block").step_size = step_size
+        return model
+    entry = manifest.read().find(name, weights)
+    wanted = tfnode.solvers.get(entry.solver if solver is None else solver, step_size)
+    model = build(entry.solver)
+    loading.load(model, find(entry.file, entry.sha256, entry.bytes))
+    # Only then exchanged: the file holds the step size of the solver that it was trained with.
+    return model if wanted == entry.solver else tfnode.with_solver(model, wanted)
 
 
 def get_recipe(name):

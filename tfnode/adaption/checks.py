@@ -1,6 +1,9 @@
-"""The ranges of the constants of a rule."""
+"""What the rules share: the ranges of their constants, and when accuracies differ."""
 
 import math
+
+# Accuracies are means in single precision: their rounding makes no gap, nor does a decimal's.
+_ROUNDING = 1e-7
 
 
 def check(rule, name, bound, holds):
@@ -25,3 +28,8 @@ def check_factors(rule, quantity):
 def is_count(value):
     """Whether a value is an integer from 1 up."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_gap(accuracy, reference_accuracy, threshold):
+    """Whether two accuracies are further apart than the threshold; one that is NaN always is."""
+    return not abs(accuracy - reference_accuracy) <= threshold + _ROUNDING

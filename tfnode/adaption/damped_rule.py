@@ -6,6 +6,9 @@ import math
 from tfnode.adaption.checks import check, check_factors, is_count
 from tfnode.solvers import RK4, FixedStepSolver, Midpoint
 
+# A step size may be single precision: its rounding must not add a step, nor take one.
+_ROUNDING = 1e-6
+
 
 @dataclasses.dataclass(frozen=True)
 class DampedRule:
@@ -61,21 +64,30 @@ class DampedRule:
         """The change that a new step size aims at."""
         return math.sqrt(self.low * self.high)
 
+    @property
+    def finest(self):
+        """Integer, the most steps: those of the floor."""
+        return math.floor(self.max_step_size / self.min_step_size * (1 + _ROUNDING))
+
     def num_steps(self, step_size):
-        """Integer, the steps that a step size stands for."""
-        return max(1, round(self.max_step_size / step_size))
+        """Integer, the steps that a step size takes, the last of them maybe shorter."""
+        return max(1, math.ceil(self.max_step_size / step_size * (1 - _ROUNDING)))
 
     def snapped(self, step_size):
-        """The largest step size up to the given one that is the interval over an integer."""
-        # Protected against rounding: a third of the interval is 3 steps, not 4.
-        return self.max_step_size / max(1, math.ceil(self.max_step_size / step_size - 1e-6))
+        """The largest step size up to the given one that is the interval over an integer.
+
+        At the floor, where that may lie below, it is the smallest one above.
+        """
+        num_steps = self.num_steps(step_size)
+        if step_size >= self.min_step_size:
+            num_steps = min(num_steps, self.finest)
+        return self.max_step_size / num_steps
 
     def finer(self, solver, change):
         """Returns the number of steps to take after a failure."""
         factor = max(self.shrink, (self.target / change) ** (1 / solver.order))
         num_steps = self.num_steps(solver.step_size)
-        finest = math.floor(self.max_step_size / self.min_step_size * (1 + 1e-6))
-        return max(num_steps, min(math.ceil(num_steps / factor), finest))
+        return max(num_steps, min(math.ceil(num_steps / factor), self.finest))
 
     def coarser(self, solver, change):
         """Returns the number of steps to try after a calm time."""

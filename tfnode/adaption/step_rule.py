@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfnode.adaption.checks import check, check_factors
+from tfnode.adaption.checks import check, check_factors, is_gap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StepRule:
 
     def exceeded(self, accuracy, reference_accuracy):
         """Whether the two accuracies are further apart than the threshold."""
-        return abs(accuracy - reference_accuracy) > self.threshold
+        return is_gap(accuracy, reference_accuracy, self.threshold)
 
     def propose(self, step_size, train_accuracy, reference_accuracy):
         """Returns the step size to try next: smaller after a gap, else larger; within the caps."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfnode.adaption.checks import check, check_factors
+from tfnode.adaption.checks import check, check_factors, is_gap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ToleranceRule:
 
     def exceeded(self, accuracy, reference_accuracy):
         """Whether the two accuracies are further apart than the threshold."""
-        return not abs(accuracy - reference_accuracy) <= self.threshold
+        return is_gap(accuracy, reference_accuracy, self.threshold)
 
 
 def next_tolerance(rule, tolerance, train_accuracy, reference_accuracy, accuracy_at, recent_nfe):

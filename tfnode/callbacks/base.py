@@ -80,13 +80,11 @@ class SolverAdaption(keras.callbacks.Callback):
 
     def _some_samples(self):
         """The next batches of the checks, about 1000 samples, as arrays."""
-        x, y = next(self._batches)
-        xs, ys = [x], [y]
-        while len(ys) * len(y) < _FIGURE_SAMPLES:
-            x, y = next(self._batches)
-            xs.append(x)
-            ys.append(y)
-        return np.concatenate(xs), np.concatenate(ys)
+        batches = [next(self._batches)]
+        while sum(len(y) for _, y in batches) < _FIGURE_SAMPLES:
+            batches.append(next(self._batches))
+        # Inputs may be nested.
+        return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
     def _log(self, logs):
         if logs is not None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfnode import adaption, export, solvers
 from tfnode.callbacks.base import SolverAdaption
+from tfnode.callbacks.policies import rule_of
 from tfnode.measure import StepTwin, initial_step_sizes, total_variation
 from tfnode.models import ode_blocks
 
@@ -52,7 +53,8 @@ class StepAdaption(SolverAdaption):
             rows, or 0/1 for a single output.
         every: Integer, the iterations (optimizer steps) between checks. With
             `steps_per_execution` above 1, a check waits for the end of the execution.
-        policy: `"paper"`, `"damped"`, or a `tfnode.adaption.DampedRule` with other constants.
+        policy: `"paper"`, `"damped"`, or a `tfnode.adaption.DampedRule` with other constants; its
+            floor and its cap are those of the blocks.
         threshold: Float, the largest accepted gap between the accuracies. This and the next two
             are the paper's rule's; a `DampedRule` has constants of its own.
         shrink: Float in (0, 1), the factor after a larger gap.
@@ -101,7 +103,7 @@ class StepAdaption(SolverAdaption):
         super().__init__(data, every, batch_size, log_dir, verbose)
         if initial_step_size != "auto":
             initial_step_size = solvers.check_step_size(initial_step_size)
-        self._rule = _rule(policy, adaption.StepRule(threshold, shrink, growth))
+        self._rule = rule_of(policy, adaption.StepRule(threshold, shrink, growth))
         self._initial_step_size = initial_step_size
         self._export_dir = None if export_dir is None else pathlib.Path(export_dir)
 
@@ -247,25 +249,6 @@ class StepAdaption(SolverAdaption):
             f"\nIteration {iteration}: StepAdaption {action}s {what} "
             f"(accuracy gap {self._gap:.3f})."
         )
-
-
-def _rule(policy, step_rule):
-    if policy == "paper":
-        return step_rule
-    if step_rule != adaption.StepRule():
-        raise ValueError(
-            "`threshold`, `shrink` and `growth` belong to the paper's rule. "
-            f"Received: policy={policy!r} with {step_rule}. Leave them out, and give other "
-            "constants as `policy=tfnode.adaption.DampedRule(...)`."
-        )
-    if policy == "damped":
-        return adaption.DampedRule()
-    if isinstance(policy, adaption.DampedRule):
-        return policy
-    raise ValueError(
-        '`policy` must be "paper", "damped" or a `tfnode.adaption.DampedRule`. '
-        f"Received: policy={policy!r}. Pick one of these."
-    )
 
 
 def _adaptable_blocks(model, damped):

@@ -106,7 +106,7 @@ class ToleranceAdaption(SolverAdaption):
     def _prepare(self):
         self._tolerance = self._blocks[0].solver.rtol
         self._train_twin = ToleranceTwin(self.model, lambda solver: solver)
-        self._reference_twin = ToleranceTwin(self.model, adaption.tighter_solver)
+        self._reference_twin = ToleranceTwin(self.model, self._tighter_solver)
         self._seen_evaluations = self._evaluations()
 
     # === The solver ===
@@ -151,14 +151,19 @@ class ToleranceAdaption(SolverAdaption):
 
     def _measure_reference(self, train_nfe, x, y):
         """Measures with the tighter solver, which must see more of the field than training."""
-        tolerance = adaption.tighter_solver(self._blocks[0].solver).rtol
+        solver, floor = self._blocks[0].solver, self._rule.min_tolerance
+        same_method = isinstance(solver, solvers.DormandPrince)
+        tolerance = self._tighter_solver(solver).rtol
         while True:
-            tolerance = max(tolerance, self._rule.min_tolerance)
             accuracy, probabilities, nfe = self._measure(self._reference_twin, tolerance, x, y)
-            same_method = isinstance(self._blocks[0].solver, solvers.DormandPrince)
-            if nfe > train_nfe or not same_method or tolerance == self._rule.min_tolerance:
+            if nfe > train_nfe or not same_method or tolerance == floor:
                 return accuracy, probabilities
-            tolerance /= 10
+            tolerance = max(tolerance / 10, floor)
+
+    def _tighter_solver(self, solver):
+        """The better solver, with a tolerance that the blocks' dtype can meet."""
+        tighter = adaption.tighter_solver(solver)
+        return tighter.with_tolerance(max(tighter.rtol, self._rule.min_tolerance))
 
     def _measure(self, twin, tolerance, x, y):
         twin.assign(tolerance)

@@ -86,7 +86,7 @@ def sweep_trials(model, training, methods, factors):
         factors = TOLERANCE_FACTORS if training.is_adaptive else STEP_FACTORS
     factors = [solvers.check_step_size(factor) for factor in factors]
     if methods is None and training.is_adaptive:
-        return [Trial(tuple(s.scaled(f) for s in training.solvers), f) for f in factors]
+        return _tolerance_trials(model, training, factors)
     trials = []
     for method in _methods(training) if methods is None else methods:
         if isinstance(method, str):
@@ -94,6 +94,22 @@ def sweep_trials(model, training, methods, factors):
         else:
             trials.append(Trial((solvers.get(method),) * len(training.solvers)))
     return [trial for trial in trials if fits(model, trial)]
+
+
+def _tolerance_trials(model, training, factors):
+    """The training solvers at multiples of their tolerances, none below what a dtype can meet."""
+    floors = [block.min_tolerance for block in ode_blocks(model)]
+    trials = []
+    for factor in factors:
+        scaled = (s.scaled(factor) for s in training.solvers)
+        trials.append(Trial(tuple(map(_at_least, scaled, floors)), factor))
+    # Of equal ones the last stands, which is nearer to the training's own factor of 1.
+    return list({trial: trial for trial in trials}.values())
+
+
+def _at_least(solver, tolerance):
+    rtol, atol = max(solver.rtol, tolerance), max(solver.atol, tolerance)
+    return dataclasses.replace(solver, rtol=rtol, atol=atol)
 
 
 def _methods(training):

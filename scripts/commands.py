@@ -1,0 +1,115 @@
+"""What the reproducing commands share: their settings, their options, and training with resume."""
+
+import argparse
+import pathlib
+import sys
+
+import experiments
+import joblib
+import runner
+
+import tfnode
+from zoo import get_recipe
+
+SPHERES = tuple(f"concentric_spheres_{dim}d" for dim in (2, 3, 10, 900))
+SYNTHETIC = (*SPHERES, "energy_landscape")
+IMAGES = ("mnist", "cifar10")
+NAMES = {
+    **{f"concentric_spheres_{dim}d": f"Concentric spheres {dim}d" for dim in (2, 3, 10, 900)},
+    "energy_landscape": "Three Minima",
+    "mnist": "MNIST",
+    "cifar10": "Cifar10",
+}
+
+# The quick setting: enough to see every part work, in minutes.
+_QUICK_ITERATIONS = {"concentric_spheres_900d": 200, "mnist": 200, "cifar10": 200}
+_QUICK_IMAGES = {"batch_size": 16, "test_samples": 200}
+
+
+def parser(description, out):
+    """Returns a parser with the options that the commands share.
+
+    Args:
+        description: String.
+        out: String, the default of `--out`.
+    """
+    options = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    setting = options.add_mutually_exclusive_group(required=True)
+    setting.add_argument("--quick", action="store_true", help="minutes: few iterations and seeds")
+    setting.add_argument("--paper", action="store_true", help="hours: the paper's setting")
+    options.add_argument("--seeds", type=positive, help="seeds of each run; 2 or 5")
+    options.add_argument("--iterations", type=positive, help="in place of the setting's")
+    options.add_argument(
+        "--finished", action="store_true", help="train nothing: report on the finished runs"
+    )
+    options.add_argument("--jobs", type=positive, default=joblib.cpu_count(), help="processes")
+    options.add_argument(
+        "--runs", type=pathlib.Path, default="results/runs", help="directory of the finished runs"
+    )
+    options.add_argument(
+        "--out", type=pathlib.Path, default=out, help="directory of tables and figures"
+    )
+    return options
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
+    return value
+
+
+def seeds(args):
+    """The seeds of each run in the setting of the arguments."""
+    return range(args.seeds or (2 if args.quick else 5))
+
+
+def run_of(args, model, num_steps, seed, **options):
+    """Returns the `experiments.Run` of a model in the setting of the arguments."""
+    iterations = get_recipe(model).iterations
+    if args.quick:
+        iterations = _QUICK_ITERATIONS.get(model, 3000)
+        options |= _QUICK_IMAGES if model in IMAGES else {}
+    return experiments.Run(model, num_steps, seed, args.iterations or iterations, **options)
+
+
+def train_all(runs, args):
+    """Trains what is not finished yet, unless the arguments say otherwise.
+
+    Args:
+        runs: List of `experiments.Run`s.
+        args: The parsed arguments.
+
+    Returns:
+        0, or the exit status of a command that was stopped before the end.
+    """
+    if args.finished:
+        return 0
+    try:
+        for model in dict.fromkeys(run.model for run in runs):
+            # Once, here: the workers would race to prepare the same data.
+            tfnode.datasets.load(get_recipe(model).dataset, "test", as_numpy=True)
+            environment = experiments.ENVIRONMENT if model in SYNTHETIC else None
+            of_model = [run for run in runs if run.model == model]
+            runner.run_all(
+                experiments.train, of_model, args.runs, args.jobs, NAMES[model], environment
+            )
+    except KeyboardInterrupt:
+        return _stopped("Interrupted.", runs, args, code=130)
+    except OSError as error:
+        return _stopped(f"A result could not be written: {error}.", runs, args, code=1)
+    return 0
+
+
+def _stopped(reason, runs, args, code):
+    finished = len(runner.read_results(runs, args.runs))
+    print(
+        f"\n{reason} {finished} of {len(runs)} runs are finished and kept in {args.runs}. "
+        "Run the same command again to go on.",
+        file=sys.stderr,
+    )
+    return code

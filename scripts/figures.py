@@ -1,0 +1,229 @@
+"""The figures of the paper, drawn from finished runs: results in, a matplotlib `Figure` out.
+
+Colours, markers and axes are the paper's: a colour for each number of steps in training; the
+training solver a dark disc, light discs for its method with other steps, crosses for the midpoint
+method, triangles for RK4.
+"""
+
+import statistics
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+import tfnode
+from tfnode import plots
+from tfnode.datasets import energy_landscape
+
+_MARKERS = {"Midpoint": "x", "RK4": "^"}
+
+# A seed has trained if it comes this close to the best one; the paper names no criterion.
+_TRAINED_WITHIN = 0.1
+
+
+def solver_dependence(panels):
+    """Test accuracy over the number of steps of the test solver, a colour for each training.
+
+    The paper's figures 3, 4, 17, 18 and 19: means over the seeds that have trained.
+
+    Args:
+        panels: Dictionary from titles to the lists of results of the trainings of one panel.
+    """
+    figure, axes = _panels(len(panels))
+    for ax, (title, results) in zip(axes, panels.items()):
+        for num_steps, runs in _by_num_steps(results).items():
+            trained, _ = trained_seeds(runs)
+            _scatter(ax, _mean_sweep(trained), _color(num_steps), f"{num_steps}")
+        _finish(ax, title, "number of steps")
+    return _lettered(figure)
+
+
+def seeds_of_steps(panels):
+    """Test accuracies of every seed, a panel for each training step (figures 7 to 16).
+
+    Args:
+        panels: As for `solver_dependence`; the seeds that have not trained are grey.
+    """
+    figure, axes = _panels(len(panels))
+    for ax, (title, results) in zip(axes, panels.items()):
+        trained, excluded = trained_seeds(results)
+        for result in trained:
+            _scatter(ax, _points(result), f"C{result['run']['seed']}", f"seed {_seed(result)}")
+        for result in excluded:
+            _scatter(ax, _points(result), "lightgrey", f"seed {_seed(result)}, excluded")
+        adaptive = bool(results) and results[0]["run"].get("tolerance") is not None
+        _finish(ax, title, "tolerance" if adaptive else "number of steps")
+        if adaptive:
+            ax.invert_xaxis()
+    return _lettered(figure)
+
+
+def trajectories_and_accuracies(small, large):
+    """Figure 1: paths and accuracies of a model with small steps, and of one with large steps."""
+    figure, axes = _panels(4)
+    for path_axes, axes_of_sweep, result in zip(axes[:2], axes[2:], (small, large)):
+        count = result["run"]["num_steps"]
+        found = result["paths"]
+        plots.trajectories(path_axes, found["states"], found["classes"], found["points"])
+        path_axes.set(
+            xlabel="z1", ylabel="z2", title=f"h = 1/{count}: {found['crossings']} crossings"
+        )
+        _scatter(axes_of_sweep, _points(result), "tab:blue", "training solver")
+        _finish(axes_of_sweep, f"trained with h = 1/{count}", "number of steps")
+    return _lettered(figure)
+
+
+def datasets():
+    """Figure 2: the energy landscape with its classes, and the concentric spheres."""
+    figure, axes = _panels(3, columns=3)
+    potential = energy_landscape.THREE_MINIMA
+    x = np.linspace(-1.15, 2.15, 400)
+    values = np.polyval(np.polyint(potential.slope), x)
+    axes[0].plot(x, values, color="grey")
+    for label, minimum in enumerate(potential.minima):
+        height = np.polyval(np.polyint(potential.slope), minimum)
+        axes[0].scatter(minimum, height, color=f"C{label}", zorder=3)
+    axes[0].set(xlabel="x", ylabel="V(x)", title="energy landscape")
+    for ax, name, labels in (
+        (axes[1], "energy_landscape/three_minima", ("x", "v")),
+        (axes[2], "concentric_spheres/2d", ("x1", "x2")),
+    ):
+        points, classes = tfnode.datasets.load(name, "train", as_numpy=True)
+        ax.scatter(*points.T, c=[f"C{label}" for label in classes], s=4)
+        ax.set(xlabel=labels[0], ylabel=labels[1], title=name.replace("_", " "))
+    axes[2].set_aspect("equal")
+    return _lettered(figure)
+
+
+def adaption(curves):
+    """Figure 5: accuracy and number of steps over training, two panels for each data set.
+
+    Args:
+        curves: Dictionary from titles to results of trainings with step adaption.
+    """
+    figure = Figure(figsize=(9, 3.2 * len(curves)), layout="constrained")
+    rows = np.atleast_1d(figure.subfigures(len(curves), 1))
+    for row, (title, results) in zip(rows, curves.items()):
+        of_seed = {_seed(result): result["test_curve"] for result in results}
+        plots.adaption_over_training(of_seed, title, row)
+    return _lettered(figure)
+
+
+def behaviour(results):
+    """Figure 6: the first of some trainings with step adaption, and better solvers beside it."""
+    figure = plots.adaption_behaviour(results[0]["test_curve"], f"seed {_seed(results[0])}")
+    return _lettered(figure)
+
+
+def true_and_learned_paths(results):
+    """Figure 22: the dynamics of the energy landscape, and what models of five seeds make of it."""
+    figure, axes = _panels(1 + len(results), columns=3)
+    states, classes = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
+    states, classes = states[:30], classes[:30]
+    plots.trajectories(axes[0], _true_paths(states), classes)
+    axes[0].set(xlabel="x", ylabel="v", title="true dynamics, t = 0 .. 20")
+    for ax, result in zip(axes[1:], results):
+        found = result["paths"]
+        plots.trajectories(ax, found["states"], found["classes"], found["points"])
+        ax.set(xlabel="z1", ylabel="z2", title=f"Neural ODE, seed {_seed(result)}")
+    return _lettered(figure)
+
+
+def _true_paths(states, t1=20.0, step_size=0.02):
+    config = energy_landscape.EnergyLandscape.BUILDER_CONFIGS[0]
+    field = energy_landscape.vector_field(config.potential, config.friction)
+    paths = [states.astype("float64")]
+    for k in range(round(t1 / step_size)):
+        paths.append(
+            tfnode.integrate.runge_kutta_step(
+                field, k * step_size, paths[-1], step_size, tfnode.tableaus.RK4
+            )
+        )
+    return np.stack(paths[::5])
+
+
+def trained_seeds(results):
+    """Splits the trainings of one setting into those that have trained and the others."""
+    best = max((r["accuracy"]["train_solver"] for r in results), default=0.0)
+    bound = best - _TRAINED_WITHIN
+    trained = [r for r in results if r["accuracy"]["train_solver"] >= bound]
+    return trained, [r for r in results if r["accuracy"]["train_solver"] < bound]
+
+
+def _seed(result):
+    return result["run"]["seed"]
+
+
+def _by_num_steps(results):
+    found = {}
+    for result in results:
+        found.setdefault(result["run"]["num_steps"], []).append(result)
+    return dict(sorted(found.items()))
+
+
+def _color(num_steps):
+    """The same colour for a number of steps in every panel, dark for 1 to light for 256."""
+    return colormaps["viridis"](0.9 * np.log2(num_steps) / 8)
+
+
+def _points(result):
+    """The sweep of a result as tuples of solver, x, accuracy, and whether it is the training's."""
+    sweep, own = result["sweep"], result["solvers"]["train_solver"]["class_name"]
+    tolerances = sweep.get("tolerance") or [None] * len(sweep["solver"])
+    rows = zip(sweep["solver"], sweep["factor"], sweep["step_size"], tolerances, sweep["accuracy"])
+    return [
+        (
+            solver,
+            round(1 / step) if tolerance is None else tolerance,
+            accuracy,
+            own == solver and factor == 1,
+        )
+        for solver, factor, step, tolerance, accuracy in rows
+    ]
+
+
+def _mean_sweep(results):
+    """As `_points`, with the mean accuracy of several trainings of one setting."""
+    rows = zip(*map(_points, results))
+    return [(*row[0][:2], statistics.mean(p[2] for p in row), row[0][3]) for row in rows]
+
+
+def _scatter(ax, points, color, label):
+    own = next(solver for solver, *_, is_training in points if is_training)
+    for solver in dict.fromkeys(point[0] for point in points):
+        marker = "o" if solver == own else _MARKERS.get(solver, "s")
+        light = [point[1:3] for point in points if point[0] == solver and not point[3]]
+        style = {"marker": marker, "s": 22, "alpha": 0.35, "color": color}
+        ax.scatter(*zip(*light), **style)
+    dark = [point[1:3] for point in points if point[3]]
+    ax.scatter(*zip(*dark), color=color, marker="o", s=36, zorder=3, label=label)
+
+
+def _finish(ax, title, xlabel):
+    ax.set(xlabel=xlabel, ylabel="test accuracy", title=title)
+    if xlabel == "tolerance":
+        ax.set_xscale("log")
+    else:
+        ax.set_xscale("log", base=2)
+    ax.set_ylim(0, 1.02)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="x-small", ncols=2)
+    else:
+        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="grey")
+
+
+def _panels(count, columns=2):
+    rows = -(-count // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def _lettered(figure):
+    """Names the panels (a), (b), ... as the paper does."""
+    for letter, ax in zip("abcdefgh", figure.axes):
+        title = f"({letter})"
+        ax.set_title(title if ax.get_title() in ("", title) else f"{title} {ax.get_title()}")
+    return figure

@@ -1,0 +1,219 @@
+"""The figures of the paper by number: what each shows, and which trainings it needs."""
+
+import dataclasses
+from collections.abc import Callable
+
+import commands
+import figures
+
+_POWERS = tuple(2**i for i in range(9))
+
+# The numbers of steps in training, up to the last of the paper's figures, for Euler and for RK4.
+_PAPER_STEPS = {
+    "concentric_spheres_2d": (256, 128),
+    "concentric_spheres_3d": (64, 16),
+    "concentric_spheres_10d": (64, 16),
+    "concentric_spheres_900d": (64, 16),
+    "energy_landscape": (256, 64),
+    "mnist": (64, 32),
+    "cifar10": (64, 16),
+}
+_QUICK_STEPS = {
+    "concentric_spheres_900d": (2, 1),
+    "mnist": (8, 1),
+    "cifar10": (8, 1),
+}
+_TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)
+_QUICK_TOLERANCES = (1e-1, 1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One figure of the paper.
+
+    Args:
+        caption: String.
+        runs: Callable `runs(args)`, which returns a dictionary from the titles of the panels to
+            the lists of their runs.
+        draw: Callable from the same dictionary with results in the place of the runs to a
+            matplotlib figure.
+    """
+
+    caption: str
+    runs: Callable
+    draw: Callable
+
+
+# === The runs of a figure ===
+def grid(args, model, solver, counts):
+    """The runs of a model with several numbers of steps, for each seed."""
+    return [
+        commands.run_of(args, model, count, seed, solver=solver)
+        for count in counts
+        for seed in commands.seeds(args)
+    ]
+
+
+def counts_of(args, model, solver):
+    """The numbers of steps that a model is trained with, in the setting of the arguments."""
+    last = (_QUICK_STEPS.get(model, (64, 8)) if args.quick else _PAPER_STEPS[model])[
+        solver != "euler"
+    ]
+    return [count for count in _POWERS if count <= last][:: 3 if args.quick and last > 8 else 1]
+
+
+def dependence(*models):
+    """The panels of figures 3, 4 and 17 to 19: each model, trained with Euler and with RK4."""
+
+    def runs(args):
+        return {
+            f"{commands.NAMES[model]}, trained with {name}": grid(
+                args, model, solver, counts_of(args, model, solver)
+            )
+            for model in models
+            for solver, name in (("euler", "Euler"), ("rk4", "RK4"))
+        }
+
+    return runs
+
+
+def steps_of(model, counts):
+    """The panels of figures 7 to 16: each number of steps, trained with Euler and with RK4."""
+
+    def runs(args):
+        return {
+            f"{count} steps of {name}": grid(args, model, solver, [count])
+            for count in counts
+            for solver, name in (("euler", "Euler"), ("rk4", "RK4"))
+            if count in counts_of(args, model, solver)
+        }
+
+    return runs
+
+
+def tolerances(solver):
+    """The panels of figures 20 and 21: each tolerance."""
+
+    def runs(args):
+        return {
+            f"trained with tolerance {tolerance:g}": [
+                commands.run_of(
+                    args, "concentric_spheres_2d", None, seed, solver=solver, tolerance=tolerance
+                )
+                for seed in commands.seeds(args)
+            ]
+            for tolerance in (_QUICK_TOLERANCES if args.quick else _TOLERANCES)
+        }
+
+    return runs
+
+
+def adapted(*models):
+    """The panels of figures 5 and 6: each model, trained with step adaption."""
+
+    def runs(args):
+        return {
+            commands.NAMES[model]: [
+                commands.run_of(args, model, None, seed) for seed in commands.seeds(args)
+            ]
+            for model in models
+        }
+
+    return runs
+
+
+def with_paths(*counts, seeds=None):
+    """The panels of figures 1 and 22: the energy landscape, with some trajectories kept."""
+
+    def runs(args):
+        return {
+            count: [
+                commands.run_of(args, "energy_landscape", count, seed, paths=True)
+                for seed in seeds or commands.seeds(args)
+            ]
+            for count in counts
+        }
+
+    return runs
+
+
+# === The figures ===
+_DEPENDENCE = (
+    "Neural ODEs trained with different step sizes (colours) on {}. Dark discs: test solver and "
+    "step of the training. Light: other solvers and steps; discs Euler, crosses midpoint, "
+    "triangles RK4."
+)
+_SEEDS = "The same by seed for {}. Grey: seeds more than 10 points below the best."
+_TWO_SPHERES = "the concentric spheres in 2 dimensions"
+
+
+def _dependence(names, *models):
+    return Figure(_DEPENDENCE.format(names), dependence(*models), figures.solver_dependence)
+
+
+def _by_seed(model, name, counts):
+    described = f"{name}, {', '.join(map(str, counts))} steps"
+    return Figure(_SEEDS.format(described), steps_of(model, counts), figures.seeds_of_steps)
+
+
+def _by_tolerance(solver, name):
+    return Figure(
+        f"{name} on {_TWO_SPHERES}: trained with different tolerances, tested with a tenth, the "
+        "same and ten times the tolerance of the training (dark).",
+        tolerances(solver),
+        figures.seeds_of_steps,
+    )
+
+
+FIGURES = {
+    1: Figure(
+        "A Neural ODE trained on the energy landscape with small (a) and with large steps (b): "
+        "its paths, with crossings marked. (c), (d): test accuracy over the number of steps.",
+        with_paths(256, 8, seeds=[0]),
+        lambda results: figures.trajectories_and_accuracies(*(r[0] for r in results.values())),
+    ),
+    2: Figure(
+        "Synthetic data: (a) the potential with its minima, (b) the class of each initial "
+        "position and velocity, (c) the concentric spheres.",
+        lambda args: {},
+        lambda results: figures.datasets(),
+    ),
+    3: _dependence(
+        f"{_TWO_SPHERES} (a, b) and the energy landscape (c, d)",
+        "concentric_spheres_2d",
+        "energy_landscape",
+    ),
+    4: _dependence("MNIST (a, b) and CIFAR-10 (c, d)", "mnist", "cifar10"),
+    5: Figure(
+        "Step adaption on MNIST (a, b) and CIFAR-10 (c, d): test accuracy and number of steps.",
+        adapted("mnist", "cifar10"),
+        figures.adaption,
+    ),
+    6: Figure(
+        "Step adaption on the energy landscape: (a) test accuracy, at some times also under "
+        "better solvers, (b) number of steps.",
+        adapted("energy_landscape"),
+        lambda results: figures.behaviour(*results.values()),
+    ),
+    7: _by_seed("concentric_spheres_2d", _TWO_SPHERES, (1, 2, 4)),
+    8: _by_seed("concentric_spheres_2d", _TWO_SPHERES, (8, 16, 32)),
+    9: _by_seed("concentric_spheres_2d", _TWO_SPHERES, (64, 128, 256)),
+    10: _by_seed("energy_landscape", "the energy landscape", (1, 2, 4)),
+    11: _by_seed("energy_landscape", "the energy landscape", (8, 16, 32)),
+    12: _by_seed("energy_landscape", "the energy landscape", (64, 128, 256)),
+    13: _by_seed("mnist", "MNIST", (1, 2, 4)),
+    14: _by_seed("mnist", "MNIST", (8, 16, 32, 64)),
+    15: _by_seed("cifar10", "CIFAR-10", (1, 2, 4)),
+    16: _by_seed("cifar10", "CIFAR-10", (8, 16, 32, 64)),
+    17: _dependence("the concentric spheres in 3 dimensions", "concentric_spheres_3d"),
+    18: _dependence("the concentric spheres in 10 dimensions", "concentric_spheres_10d"),
+    19: _dependence("the concentric spheres in 900 dimensions", "concentric_spheres_900d"),
+    20: _by_tolerance("fehlberg21", "Fehlberg's method 2(1)"),
+    21: _by_tolerance("dormandprince", "Dormand and Prince's method 5(4)"),
+    22: Figure(
+        "(a) The true dynamics of the energy landscape, in position and velocity; the rest: "
+        "paths of Neural ODEs from different seeds, 256 steps.",
+        with_paths(256),
+        lambda results: figures.true_and_learned_paths(*results.values()),
+    ),
+}

@@ -1,0 +1,104 @@
+"""Measures the pretrained weights again, and compares with what the manifest says of them.
+
+    python scripts/verify_zoo.py --quick
+    python scripts/verify_zoo.py mnist_rk4_damped_v1
+
+Every number comes from the whole test set. It exits with 1 if one differs. Without names all
+weights are measured, and with --quick only those of the synthetic data sets: those of images take
+hours on a few cores.
+"""
+
+import argparse
+import sys
+
+import tfnode
+import zoo
+from zoo import listing, manifest
+
+IMAGES = ("mnist", "cifar10")
+# Of the fractions: two of a thousand samples, which another processor may round to another class.
+TOLERANCE = 0.002
+HEADER = ("weights", "quantity", "expected", "found", "")
+
+
+def main(arguments):
+    entries = manifest.read().weights
+    args = parse(arguments)
+    entries = [entries[name] for name in args.names or entries]
+    if args.quick:
+        entries = [entry for entry in entries if entry.dataset not in IMAGES]
+    rows = [row for entry in entries for row in compare(entry)]
+    if not rows:
+        print("There are no weights to verify.")
+        return 0
+    print(listing.aligned(HEADER, [[*row[:-1], "" if row[-1] else "differs"] for row in rows]))
+    return 0 if all(row[-1] for row in rows) else 1
+
+
+def compare(entry):
+    """Yields a row for each quantity: name, quantity, expected, found, and whether they agree."""
+    model = zoo.get_model(entry.model, weights=entry.name)
+    found = measure(model, entry.dataset, entry.rk4_steps)
+    accuracy = found["accuracy"]
+    exact = {
+        "parameters": (entry.parameters, found["parameters"]),
+        "solver": (entry.solver, tfnode.solvers.deserialize(found["solver"])),
+        "is_ode": (entry.is_ode, found["is_ode"]),
+    }
+    fractions = {
+        **{name: (entry.accuracy[name], accuracy[name]) for name in accuracy},
+        "gap": (entry.gap, found["gap"]),
+    }
+    for quantity, (expected, value) in exact.items():
+        yield entry.name, quantity, expected, value, expected == value
+    for quantity, (expected, value) in fractions.items():
+        agree = abs(expected - value) < TOLERANCE + 1e-9
+        yield entry.name, quantity, f"{expected:.4f}", f"{value:.4f}", agree
+
+
+def measure(model, dataset, rk4_steps):
+    """Returns what a manifest says of a trained model, as plain values of its keys.
+
+    Args:
+        model: Model of the zoo, trained.
+        dataset: String, a name for `tfnode.datasets.load`.
+        rk4_steps: Integer, the steps of the fine RK4.
+    """
+    test = tfnode.datasets.load(dataset, "test", as_numpy=True)
+    solver = model.get_layer("ode_block").solver
+    both = {"train_solver": solver, "rk4_fine": tfnode.solvers.RK4(1 / rk4_steps)}
+    rows = tfnode.validity.sweep(model, test, solvers=both.values())
+    report = tfnode.validity.check(model, test, reference_steps=rk4_steps)
+    return {
+        "parameters": sum(weight.numpy().size for weight in model.trainable_weights),
+        "solver": tfnode.solvers.serialize(solver),
+        "accuracy": {name: row.accuracy for name, row in zip(both, rows)},
+        "rk4_steps": rk4_steps,
+        "is_ode": report.is_ode,
+        "gap": report.gap,
+    }
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="name", type=published, help="weights; all without one"
+    )
+    parser.add_argument("--quick", action="store_true", help="the synthetic data sets only")
+    return parser.parse_args(arguments)
+
+
+def published(name):
+    """Returns the name of a weight of the manifest, as the type of an argument."""
+    names = list(manifest.read().weights)
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"must be one of the weights {names}. Received: {name!r}")
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

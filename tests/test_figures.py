@@ -1,0 +1,143 @@
+"""The paper's figures from finished runs: which runs, which points, which colours; no training."""
+
+import commands
+import experiments
+import figures
+import numpy as np
+import paper_figures
+import pytest
+from matplotlib.colors import to_rgba
+
+import tfnode
+
+
+def result(num_steps, seed, accuracies, tolerance=None, solver="Euler"):
+    """Accuracies of the training solver, of half its step, and under RK4."""
+    step = None if tolerance else 1 / num_steps
+    return {
+        "run": {"num_steps": num_steps, "seed": seed, "tolerance": tolerance},
+        "accuracy": {"train_solver": accuracies[0]},
+        "solvers": {"train_solver": {"class_name": solver}},
+        "sweep": {
+            "solver": [solver, solver, solver if tolerance else "RK4"],
+            "factor": [1.0, 0.5, 1.0],
+            "step_size": [step, step and step / 2, step],
+            "tolerance": [tolerance, tolerance and tolerance / 2, tolerance],
+            "accuracy": list(accuracies),
+        },
+    }
+
+
+def marks(ax):
+    """Offsets, colour and transparency of each collection."""
+    return [
+        (c.get_offsets().tolist(), tuple(c.get_facecolor()[0][:3]), c.get_alpha())
+        for c in ax.collections
+    ]
+
+
+def test_a_colour_for_each_number_of_steps_and_means_of_the_seeds_that_trained():
+    results = [
+        result(1, 0, (0.9, 0.5, 0.4)),
+        result(1, 1, (0.8, 0.7, 0.2)),
+        result(1, 2, (0.79, 0.0, 0.0)),  # more than 10 points below the best: left out
+        result(256, 0, (0.9, 0.9, 0.9)),
+    ]
+    figure = figures.solver_dependence({"left": results, "right": results[-1:]})
+    left, right = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["(a) left", "(b) right"]
+    assert (left.get_xlabel(), left.get_ylabel()) == ("number of steps", "test accuracy")
+    first, last = (tuple(figures.colormaps["viridis"](x)[:3]) for x in (0.0, 0.9))
+    light, triangle, dark = marks(left)[:3]
+    assert light == ([[2, pytest.approx(0.6)]], first, 0.35)
+    assert triangle == ([[1, pytest.approx(0.3)]], first, 0.35)
+    assert dark == ([[1, pytest.approx(0.85)]], first, None)
+    # The same number of steps has the same colour in every panel.
+    assert marks(left)[3:] == marks(right)
+    assert marks(right)[-1] == ([[256, 0.9]], last, None)
+    assert [t.get_text() for t in left.get_legend().get_texts()] == ["1", "256"]
+
+
+def test_seeds_that_have_not_trained_are_grey():
+    results = [result(4, 0, (0.9, 0.5, 0.4)), result(4, 3, (0.5, 0.5, 0.5))]
+    (ax,) = figures.seeds_of_steps({"4 steps of Euler": results}).axes
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels == ["seed 0", "seed 3, excluded"]
+    colors = [color for *_, color, _ in marks(ax)]
+    assert colors == [to_rgba("C0")[:3]] * 3 + [to_rgba("lightgrey")[:3]] * 3
+
+
+def test_a_panel_without_runs_says_so():
+    results = [result(4, 0, (0.9, 0.5, 0.4))]
+    for draw in (figures.solver_dependence, figures.seeds_of_steps):
+        left, right = draw({"Euler": results, "RK4": []}).axes
+        assert not left.texts
+        assert [text.get_text() for text in right.texts] == ["not run"]
+
+
+def test_tolerances_run_to_the_finer_ones():
+    results = [result(None, 0, (0.9, 0.8, 0.9), tolerance=1e-2, solver="Fehlberg21")]
+    (ax,) = figures.seeds_of_steps({"tolerance 0.01": results}).axes
+    assert ax.get_xlabel() == "tolerance"
+    assert ax.get_xlim()[0] > ax.get_xlim()[1]
+    assert marks(ax)[-1][0] == [[0.01, 0.9], [0.01, 0.9]]
+    assert marks(ax)[0][0] == [[0.005, 0.8]]
+
+
+def test_paths_of_the_landscape_start_at_the_data_and_fall_towards_their_minimum():
+    found = {"states": np.zeros((3, 2, 2)), "classes": [0, 2], "points": [[0.0, 0.0]]}
+    figure = figures.true_and_learned_paths([{"run": {"seed": 4}, "paths": found}])
+    truth, learned = figure.axes
+    assert (truth.get_title(), learned.get_title()) == (
+        "(a) true dynamics, t = 0 .. 20",
+        "(b) Neural ODE, seed 4",
+    )
+    x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
+    minima = np.array(tfnode.datasets.energy_landscape.THREE_MINIMA.minima)
+    assert len(truth.lines) == 30
+    for line, start, label in zip(truth.lines, x, y):
+        path = line.get_xydata()
+        np.testing.assert_array_equal(path[0], start)
+        assert line.get_color() == f"C{label}"
+        # After 20 units of time every particle moves about the minimum of its class.
+        assert np.abs(path[-1, 0] - minima).argmin() == label
+
+
+def test_every_figure_of_the_paper_is_there():
+    assert list(paper_figures.FIGURES) == list(range(1, 23))
+
+
+def runs_of(number, *arguments):
+    args = commands.parser("", out="out").parse_args(arguments)
+    return paper_figures.FIGURES[number].runs(args)
+
+
+def test_the_runs_of_the_papers_figures():
+    titles = list(runs_of(9, "--paper"))
+    assert titles == [
+        *("64 steps of Euler", "64 steps of RK4", "128 steps of Euler", "128 steps of RK4"),
+        "256 steps of Euler",
+    ]
+    panels = runs_of(3, "--paper")
+    counts = {t: [r.num_steps for r in runs][::5] for t, runs in panels.items()}
+    powers = [2**i for i in range(9)]
+    assert counts == {
+        "Concentric spheres 2d, trained with Euler": powers,
+        "Concentric spheres 2d, trained with RK4": powers[:8],
+        "Three Minima, trained with Euler": powers,
+        "Three Minima, trained with RK4": powers[:7],
+    }
+    run = panels["Three Minima, trained with RK4"][-1]
+    assert run == experiments.Run("energy_landscape", 64, 4, 30_000, solver="rk4")
+    assert run.path == "energy_landscape/rk4_k064_30000_seed4.json"
+
+
+def test_the_runs_of_the_quick_setting():
+    run = runs_of(5, "--quick", "--seeds", "1")["MNIST"][0]
+    assert run.path == "mnist/euler_adaption_200_batch16_test200_seed0.json"
+    panels = runs_of(21, "--quick", "--seeds", "1")
+    assert [run.path for (run,) in panels.values()] == [
+        f"concentric_spheres_2d/dormandprince_tol{tolerance}_3000_seed0.json"
+        for tolerance in ("0.1", "0.001")
+    ]
+    assert [run.start_solver().rtol for (run,) in panels.values()] == [0.1, 0.001]

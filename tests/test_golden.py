@@ -1,0 +1,136 @@
+"""Goldens: every pretrained weight still answers what it did when it was published."""
+
+import json
+
+import numpy as np
+import pytest
+import write_golden
+from stand_ins import StandInZoo
+
+import tfnode
+from zoo import manifest
+
+# Of the largest logit: single precision, summed in another order on another processor.
+TOLERANCE = 1e-4
+
+
+def differences(entries, directory):
+    """The weights that differ from their goldens, with the largest difference under each solver."""
+    found = {}
+    for entry in entries:
+        golden = json.loads((directory / f"{entry.name}.json").read_text())
+        x = write_golden.inputs(golden["inputs"])
+        for output in golden["outputs"]:
+            solver = tfnode.solvers.deserialize(output["solver"])
+            expected = np.array(output["logits"])
+            error = np.abs(write_golden.logits(entry, solver, x) - expected).max()
+            if not error <= TOLERANCE * np.abs(expected).max():
+                found.setdefault(entry.name, {})[solver] = float(error)
+    return found
+
+
+# === The package's weights ===
+def test_every_weight_has_a_golden_and_every_golden_a_weight():
+    entries = manifest.read().weights
+    goldens = {path.stem: path for path in write_golden.GOLDEN.glob("*.json")}
+    assert set(goldens) == set(entries)
+    for name, path in goldens.items():
+        assert json.loads(path.read_text())["sha256"] == entries[name].sha256, name
+
+
+def test_every_weight_answers_as_its_golden():
+    assert differences(manifest.read().weights.values(), write_golden.GOLDEN) == {}
+
+
+# === Stand-ins ===
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(write_golden, "GOLDEN", tmp_path / "golden")
+    return StandInZoo(tmp_path, monkeypatch)
+
+
+def read(name):
+    return json.loads((write_golden.GOLDEN / f"{name}.json").read_text())
+
+
+def differing():
+    return differences(manifest.read().weights.values(), write_golden.GOLDEN)
+
+
+def test_a_golden_is_written_and_holds(stand_in, capsys):
+    name, saved = stand_in.add()
+    other, _ = stand_in.add("concentric_spheres_3d", tfnode.solvers.Heun(1 / 3))
+    assert write_golden.main([]) == 0
+    paths = [write_golden.GOLDEN / f"{n}.json" for n in (name, other)]
+    assert capsys.readouterr().out.splitlines() == [f"Written: {path}" for path in paths]
+    assert differing() == {}
+
+    golden = read(name)
+    assert golden["sha256"] == stand_in.content["weights"][name]["sha256"]
+    solvers = [
+        tfnode.solvers.Euler(1 / 8),
+        tfnode.solvers.RK4(1 / 32),
+        tfnode.solvers.Midpoint(1 / 16),
+    ]
+    assert [tfnode.solvers.deserialize(o["solver"]) for o in golden["outputs"]] == solvers
+    x = np.random.RandomState(0).uniform(-2, 2, (8, 2)).astype("float32")
+    for solver, output in zip(solvers, golden["outputs"]):
+        expected = np.array(tfnode.with_solver(saved, solver)(x))
+        np.testing.assert_allclose(output["logits"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model, low, high, shape",
+    [
+        ("concentric_spheres_10d", -0.5, 0.5, (8, 10)),
+        ("energy_landscape", -2, 2, (8, 2)),
+        ("mnist", 0, 1, (8, 28, 28, 1)),
+    ],
+)
+def test_inputs_lie_where_the_data_does(stand_in, model, low, high, shape):
+    name, _ = stand_in.add(model)
+    x = write_golden.inputs(write_golden.input_recipe(manifest.read().weights[name]))
+    assert (x.shape, x.dtype) == (shape, np.float32)
+    assert low <= x.min() < low + 0.2 * (high - low)
+    assert high - 0.2 * (high - low) < x.max() <= high
+
+
+def test_other_weights_differ_by_name(stand_in):
+    stand_in.add("concentric_spheres_2d")
+    name, _ = stand_in.add()
+    write_golden.main([])
+    # The file and its hash in the manifest, too.
+    stand_in.add()
+    assert list(differing()) == [name]
+    assert len(differing()[name]) == 3
+
+
+def test_a_changed_file_is_refused_by_name(stand_in):
+    name, _ = stand_in.add()
+    write_golden.main([name])
+    path = stand_in.shipped / f"{name}.weights.h5"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ValueError, match=f"hash of the manifest.*{name}"):
+        differing()
+
+
+@pytest.mark.parametrize("relative, differs", [(0.5e-4, False), (2e-4, True), (np.nan, True)])
+def test_the_tolerance_is_relative_to_the_largest_logit(stand_in, relative, differs):
+    name, _ = stand_in.add()
+    write_golden.main([])
+    golden = read(name)
+    logits = np.array(golden["outputs"][1]["logits"])
+    logits[3, 1] += relative * np.abs(logits).max()
+    golden["outputs"][1]["logits"] = logits.tolist()
+    (write_golden.GOLDEN / f"{name}.json").write_text(json.dumps(golden))
+    expected = {name: [tfnode.solvers.RK4(1 / 32)]} if differs else {}
+    assert {n: list(errors) for n, errors in differing().items()} == expected
+
+
+def test_an_unknown_name_is_refused(stand_in, capsys):
+    stand_in.add()
+    with pytest.raises(SystemExit) as error:
+        write_golden.main(["mnist_euler_fresh_v1"])
+    assert error.value.code == 2
+    assert "Received: 'mnist_euler_fresh_v1'" in capsys.readouterr().err
+    assert not write_golden.GOLDEN.exists()

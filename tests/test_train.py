@@ -1,0 +1,56 @@
+"""The command that makes weights of the zoo: published once, trained again to the same."""
+
+import json
+
+import numpy as np
+import pytest
+import train
+
+import zoo
+from zoo import manifest, weights
+
+NAME = "energy_landscape_euler_coarse_v1"
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """An empty zoo."""
+    empty = tmp_path / "weights.json"
+    empty.write_text(json.dumps({"weights": {}, "default": {}}))
+    monkeypatch.setattr(manifest, "PATH", empty)
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "pretrained")
+    monkeypatch.setattr(train, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(train.write_golden, "GOLDEN", tmp_path / "golden")
+    return tmp_path
+
+
+def test_a_weight_is_published_once_and_repeated(places, capsys):
+    arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
+    assert train.main([*arguments, "--default"]) == 0
+    entry = manifest.read().weights[NAME]
+    assert (entry.solver.step_size, entry.seed, entry.recipe["iterations"]) == (0.5, 0, 50)
+    assert (entry.recipe["optimizer"], entry.recipe["num_steps"]) == ("adam", 2)
+    result = json.loads((places / "results" / f"{NAME}.json").read_text())
+    assert entry.accuracy["train_solver"] == pytest.approx(result["accuracy"]["train_solver"])
+    golden = json.loads((places / "golden" / f"{NAME}.json").read_text())
+    model = zoo.get_model("energy_landscape", weights="DEFAULT")
+    x = train.write_golden.inputs(golden["inputs"])
+    np.testing.assert_allclose(model(x), golden["outputs"][0]["logits"], rtol=1e-5, atol=1e-6)
+
+    before = manifest.PATH.read_text()
+    assert train.main(arguments) == 0
+    assert f"{NAME} is published, and this training gives the same." in capsys.readouterr().out
+    assert train.main([*arguments, "--seed", "1"]) == 1
+    assert "gives another." in capsys.readouterr().out
+    assert manifest.PATH.read_text() == before
+
+
+def test_misuse_is_refused(capsys):
+    for arguments, message in (
+        (["--model", "imagenet", "--recipe", "euler_coarse"], "invalid choice: 'imagenet'"),
+        (["--model", "mnist", "--recipe", "fast"], "invalid choice: 'fast'"),
+        (["--model", "mnist"], "the following arguments are required: --recipe"),
+    ):
+        with pytest.raises(SystemExit):
+            train.parse(arguments)
+        assert message in capsys.readouterr().err

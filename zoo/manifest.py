@@ -1,0 +1,206 @@
+"""The manifest: which pretrained weights there are, and what was measured of each."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+from tfnode import solvers
+
+PATH = pathlib.Path(__file__).parent / "weights.json"
+LICENCE = "Apache-2.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsEntry:
+    """One pretrained weight, as the manifest has it.
+
+    Args:
+        name: String, `<model>_<solver>_<how>_v<N>`, such as
+            `"energy_landscape_euler_adapted_v1"`.
+        model: String, a name for `zoo.get_model`.
+        file: String, `<name>.weights.h5`.
+        sha256: String, the file's hash as 64 hexadecimal digits.
+        bytes: Integer, the file's length.
+        parameters: Integer, the trainable parameters.
+        dataset: String, a name for `tfnode.datasets.load`.
+        accuracy: Dictionary of the accuracies on the whole test set, as fractions: with the
+            solver of the training (`train_solver`) and with RK4 at `rk4_steps` (`rk4_fine`).
+        rk4_steps: Integer, the steps of the fine RK4, also that of the verdict.
+        is_ode: Boolean, the verdict of `tfnode.validity.check` on the whole test set.
+        gap: Float, the verdict's gap.
+        solver: The solver of the training with its last step size or tolerances, in the manifest
+            a serialized one.
+        seed: Integer.
+        recipe: Dictionary of plain values, how it was trained, with the `iterations`.
+        versions: Dictionary from packages to versions.
+        machine: String.
+        licence: `"Apache-2.0"`.
+        note: String.
+
+    Raises:
+        ValueError: If a value is not as described.
+    """
+
+    name: str
+    model: str
+    file: str
+    sha256: str
+    bytes: int
+    parameters: int
+    dataset: str
+    accuracy: dict
+    rk4_steps: int
+    is_ode: bool
+    gap: float
+    solver: solvers.FixedStepSolver | solvers.AdaptiveSolver
+    seed: int
+    recipe: dict
+    versions: dict
+    machine: str
+    licence: str
+    note: str
+
+    def __post_init__(self):
+        for field, (rule, is_valid) in _RULES.items():
+            if not is_valid(getattr(self, field), self):
+                raise ValueError(
+                    f"`{field}` of a weight must be {rule}. Received: "
+                    f"{field}={getattr(self, field)!r} of {self.name!r}. Correct the manifest."
+                )
+
+    @classmethod
+    def from_config(cls, name, config):
+        """Returns the entry of a name and its dictionary in the manifest."""
+        fields = {field.name for field in dataclasses.fields(cls)} - {"name"}
+        _check_keys(f"entry {name!r}", config, fields)
+        return cls(name, **{**config, "solver": _solver(name, config["solver"])})
+
+    def get_config(self):
+        """Dictionary of plain values from which `from_config` makes an equal entry."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del values["name"]
+        return {**values, "solver": solvers.serialize(self.solver)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The pretrained weights.
+
+    Args:
+        weights: Dictionary from names to `WeightsEntry`s.
+        default: Dictionary from models to the names of their default weights.
+    """
+
+    weights: dict
+    default: dict
+
+    def find(self, model, weights):
+        """Returns the entry of a name, or of `"DEFAULT"`, for a model.
+
+        Raises:
+            ValueError: If there is no such weight of this model.
+        """
+        names = [name for name, entry in self.weights.items() if entry.model == model]
+        name = self.default.get(model) if weights == "DEFAULT" else weights
+        if name not in names:
+            raise ValueError(
+                f'`weights` must be None, "DEFAULT" if {model!r} has one, one of the names {names} '
+                f"of its pretrained weights, or the path of a `.weights.h5` file. "
+                f"Received: weights={weights!r} for the model {model!r}. "
+                "`zoo.list_models(pretrained=True)` shows the weights of all models."
+            )
+        return self.weights[name]
+
+
+def read(path=None):
+    """Returns the `Manifest` of a file, by default that of the package.
+
+    Raises:
+        ValueError: If a key is missing or unknown, or a value is not valid.
+    """
+    content = json.loads(pathlib.Path(path or PATH).read_text(encoding="utf-8"))
+    _check_keys("manifest", content, {"weights", "default"})
+    weights = {n: WeightsEntry.from_config(n, config) for n, config in content["weights"].items()}
+    for model, name in content["default"].items():
+        if name not in weights or weights[name].model != model:
+            raise ValueError(
+                "The default of a model must be one of its weights. "
+                f"Received: default={name!r} of {model!r}. Correct the manifest."
+            )
+    return Manifest(weights, content["default"])
+
+
+def _check_keys(what, config, expected):
+    found = set(config) if isinstance(config, dict) else set()
+    if found != expected:
+        raise ValueError(
+            f"The {what} must be a dictionary with the keys {sorted(expected)}. Received: missing "
+            f"keys {sorted(expected - found)}, unknown keys {sorted(found - expected)}. Correct "
+            "the manifest."
+        )
+
+
+def _solver(name, config):
+    try:
+        return solvers.deserialize(config)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            "`solver` of a weight must be a serialized solver. "
+            f"Received: solver={config!r} of {name!r}. Make it with `tfnode.solvers.serialize`."
+        ) from error
+
+
+def _is_name(name, entry):
+    solver = type(entry.solver).__name__.lower()
+    return bool(re.fullmatch(rf"{re.escape(entry.model)}_{solver}_[a-z0-9_]+_v[1-9][0-9]*", name))
+
+
+def _is_hash(value):
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_fraction(value):
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _is_accuracy(value):
+    names = {"train_solver", "rk4_fine"}
+    return (
+        isinstance(value, dict) and set(value) == names and all(map(_is_fraction, value.values()))
+    )
+
+
+def _is_recipe(value):
+    return isinstance(value, dict) and _is_integer(value.get("iterations"), 1)
+
+
+def _is_integer(value, least):
+    return type(value) is int and value >= least
+
+
+_TEXT = ("a string", lambda value, _: isinstance(value, str))
+_COUNT = ("a positive integer", lambda value, _: _is_integer(value, 1))
+# field: the rule in words, and as a function of the value and the entry
+_RULES = {
+    "model": _TEXT,
+    "name": ("`<model>_<solver>_<how>_v<N>` in lower case", _is_name),
+    "file": ("`<name>.weights.h5`", lambda value, entry: value == f"{entry.name}.weights.h5"),
+    "sha256": ("64 hexadecimal digits in lower case", lambda value, _: _is_hash(value)),
+    "bytes": _COUNT,
+    "parameters": _COUNT,
+    "dataset": _TEXT,
+    "accuracy": (
+        "a dictionary of `train_solver` and `rk4_fine`, fractions in [0, 1]",
+        lambda value, _: _is_accuracy(value),
+    ),
+    "rk4_steps": ("an integer from 2 up", lambda value, _: _is_integer(value, 2)),
+    "is_ode": ("a boolean", lambda value, _: isinstance(value, bool)),
+    "gap": ("a fraction in [0, 1]", lambda value, _: _is_fraction(value)),
+    "seed": ("an integer from 0 up", lambda value, _: _is_integer(value, 0)),
+    "recipe": ("a dictionary with the `iterations`", lambda value, _: _is_recipe(value)),
+    "versions": ("a dictionary", lambda value, _: isinstance(value, dict)),
+    "machine": _TEXT,
+    "licence": (repr(LICENCE), lambda value, _: value == LICENCE),
+    "note": _TEXT,
+}
