@@ -159,7 +159,7 @@ def first_step(problem, z0):
 
 
 def check(solution, problem, equation=""):
-    """Returns whether the integration failed, and raises if so.
+    """Returns whether the integration failed, or its solution is not finite; raises if so.
 
     In a TensorFlow graph the error comes when it runs, as an `InvalidArgumentError`. Where
     assertions are dropped (XLA) there is only the return value.
@@ -187,18 +187,22 @@ def check(solution, problem, equation=""):
         "atol": problem.atol,
         "evaluations": solution.statistics[0],
     }
+    failed = solution.failed
+    if solution.z1 is not None:
+        # The accepted steps, taken once more, may touch where the field is not finite.
+        failed = ops.logical_or(failed, ops.logical_not(ops.all(ops.isfinite(solution.z1))))
     if _in_tensorflow_graph():
         import tensorflow as tf
 
         data = [rule, f"Received: {static},"]
         for name, value in values.items():
             data += [f"{name}=", value]
-        with tf.control_dependencies([tf.debugging.Assert(~solution.failed, [*data, advice])]):
-            return tf.identity(solution.failed)
-    if bool(solution.failed):
+        with tf.control_dependencies([tf.debugging.Assert(~failed, [*data, advice])]):
+            return tf.identity(failed)
+    if bool(failed):
         numbers = ", ".join(f"{name}={float(value):.6g}" for name, value in values.items())
         raise FloatingPointError(f"{rule} Received: {static}, {numbers}. {advice}")
-    return solution.failed
+    return failed
 
 
 def _in_tensorflow_graph():

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend import in_stateless_scope
 
 from tfnode import adaptive, dormand_prince, embedded, integrate, solvers
 from tfnode.adaptive import Problem, Statistics
@@ -112,16 +113,27 @@ class AdaptiveSteps:
         return (z1 if training else ops.stop_gradient(z1))[:rows]
 
     def _solve(self, z0, training):
-        block, problem = self._block, self._problem(self._block.field_function(training))
+        problem = self._problem(self._field(training))
         solution = self._integrate(problem, ops.stop_gradient(z0), lands=not training)
-        failed = adaptive.check(solution, problem)
-        z1, statistics = solution.z1, solution.statistics
         if training:
-            tableau = self._solver.tableau
-            z1 = block.solve_on(solution.grid, z0, tableau, training)
-            evaluations = solution.grid.num_steps * tableau.num_stages
-            statistics = statistics + ops.stack([evaluations, 0, 0])
-        return ops.where(failed, float("nan"), z1), statistics
+            grid, tableau = solution.grid, self._solver.tableau
+            replay = ops.stack([grid.num_steps * tableau.num_stages, 0, 0])
+            solution = dataclasses.replace(
+                solution,
+                z1=self._block.solve_on(grid, z0, tableau, training),
+                statistics=solution.statistics + replay,
+            )
+        failed = adaptive.check(solution, problem)
+        return ops.where(failed, float("nan"), solution.z1), solution.statistics
+
+    def _field(self, training):
+        block = self._block
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if not (training and on_tensorflow and block.gradient == "discrete_adjoint"):
+            return block.field_function(training)
+        # It refuses random and updating state, for which no step would ever be accurate enough.
+        field, values = block.pure_field(), [v.value for v in block.field_values()]
+        return lambda t, z: field(values, t, z)
 
     def _solve_with_adjoint(self, z0):
         block, problem = self._block, self._problem(None)
@@ -134,7 +146,9 @@ class AdaptiveSteps:
 
     def _integrate(self, problem, z0, lands=True):
         if self._is_tfp:
-            return dormand_prince.solve(problem, z0, self._watch, lands)
+            # In a stateless scope, such as that of an export, nothing may be assigned.
+            watch = None if in_stateless_scope() else self._watch
+            return dormand_prince.solve(problem, z0, watch, lands)
         return embedded.solve(problem, z0)
 
     def _problem(self, field):
@@ -154,9 +168,9 @@ class AdaptiveSteps:
         problem = self._problem(self._block.field_function(False))
         rows, z = z.shape[0], _with_some_row(z)
         solution = self._integrate(problem, z, lands=False)
-        adaptive.check(solution, problem)
         tableau, t1 = self._solver.tableau, self._block.t1
         times, path = integrate.trajectory(problem.field, z, solution.grid, t1, tableau)
+        adaptive.check(dataclasses.replace(solution, z1=path[-1]), problem)
         return times, path[:, :rows]
 
     def describe(self):

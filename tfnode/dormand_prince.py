@@ -17,7 +17,9 @@ What is done here about its ways, read from the source of TFP 0.25:
 - It counts neither the first nor the last evaluation, reports no rejected steps, and cannot leave
   its loop: see `tfnode.guard`.
 
-What a guard has seen lies in a variable, so calls of one block must not overlap in time.
+What a guard has seen lies in a variable, so calls of one block must not overlap in time. Where no
+variable may be assigned (an exported graph serves many requests at once) there is no guard: TFP
+keeps the budget, and its own error ends what cannot end.
 """
 
 import dataclasses
@@ -41,7 +43,8 @@ def solve(problem, z0, watch, lands=True):
     Args:
         problem: `tfnode.adaptive.Problem`.
         z0: TensorFlow tensor, the state at `t0`.
-        watch: Keras variable of shape `(WATCHED,)` and the dtype of times, scratch for this call.
+        watch: Keras variable of shape `(WATCHED,)` and the dtype of times, scratch for this call,
+            or None: then no variable is assigned, and a failed integration is TFP's own error.
         lands: Boolean. If false, the steps are found, and the solution at `t1` is left out.
     """
     import tensorflow as tf
@@ -109,12 +112,25 @@ def _integrate(problem, z0, times, watch, constants):
     def field(t, z, **constants):
         return problem.sign * problem.field(problem.t0 + problem.sign * t, z, **constants)
 
-    guarded = Guard(field, problem, watch, z0, 0.0)
     solver = _solver(problem, watch, tf.cast(h, z0.dtype))
+    if watch is None:
+        results = solver.solve(field, 0.0, z0, times, constants=constants)
+        return results, _unwatched(problem, results)
+    guarded = Guard(field, problem, watch, z0, 0.0)
     results = solver.solve(guarded, 0.0, finite(z0), times, constants=constants)
     # The adjoint equation calls the field too, but later.
     guarded.is_on = False
     return results, guarded.seen()
+
+
+def _unwatched(problem, results):
+    """What TFP's results tell of an integration without a guard, which has not failed."""
+    import tensorflow as tf
+
+    # The first and the last evaluation are not among them.
+    calls = tf.cast(2 + results.diagnostics.num_ode_fn_evaluations, problem.rtol.dtype)
+    zero = tf.zeros_like(calls)
+    return Watch(calls, zero, zero, zero + problem.length, zero, zero, zero)
 
 
 def _solver(problem, watch, first_step_size):
@@ -127,6 +143,8 @@ def _solver(problem, watch, first_step_size):
         "atol": _TOLERANCE * problem.atol,
         "first_step_size": first_step_size,
         "safety_factor": _SAFETY,
+        # A guard ends the integration, with an error that tells more.
+        "max_num_steps": problem.solver.max_num_steps if watch is None else None,
     }
 
     class AdjointSolver(tfp.math.ode.DormandPrince):
