@@ -1,11 +1,12 @@
 """TFP's Dormand-Prince solver: its guard, call by call, and its adjoint equation."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from test_adaptive import CountedField, Network, given, states
 
 import tfnode
-from tfnode import guard
+from tfnode import dormand_prince, guard
 from tfnode.adaptive import Statistics
 from tfnode.solvers import DormandPrince
 
@@ -106,8 +107,6 @@ def test_a_gradient_that_is_not_finite_is_an_error():
     named = "in the adjoint equation, max_num_steps=1000.*time=1, .*evaluations="
     with pytest.raises(FloatingPointError, match=named):
         gradient_of(block, lambda z: tf.reduce_sum(z * float("nan")))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="in the adjoint equation"):
-        tf.function(gradient_of)(block, lambda z: tf.reduce_sum(z * float("nan")))
 
 
 def test_an_adjoint_equation_that_spends_its_budget_is_an_error():
@@ -119,6 +118,42 @@ def test_an_adjoint_equation_that_spends_its_budget_is_an_error():
     assert block.statistics.accepted <= 12
     with pytest.raises(FloatingPointError, match="in the adjoint equation, max_num_steps=12,"):
         gradient_of(block, lambda z: 1e9 * tf.reduce_sum(z))
+
+
+def test_in_a_graph_that_is_an_error_too():
+    block = adjoint_block(TFP.with_tolerance(1e-2))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="in the adjoint equation"):
+        tf.function(gradient_of)(block, lambda z: tf.reduce_sum(z * float("nan")))
+
+
+def test_without_a_variable_nothing_is_assigned_and_counted_alike():
+    """In a stateless scope, such as that of an export."""
+    block = tfnode.ODEBlock(Network(dtype="float64"), TFP.with_tolerance(1e-4), dtype="float64")
+    x = tf.constant(states(3))
+    z1, statistics = block(x), block.statistics
+    variables = block.non_trainable_variables
+    for variable in variables:
+        if "float" in variable.dtype and variable.shape == (dormand_prince.WATCHED,):
+            variable.assign(tf.fill(variable.shape, tf.constant(7.0, tf.float64)))
+    before = [np.array(v) for v in variables]
+    found, state = block.stateless_call(block.trainable_variables, variables, x)
+    np.testing.assert_array_equal(found, z1)
+    for variable, value in zip(variables, before):
+        np.testing.assert_array_equal(variable, value)
+    (noted,) = (v for variable, v in zip(variables, state) if variable.name == "statistics")
+    assert Statistics(*map(int, noted)) == statistics
+
+
+@pytest.mark.parametrize("bad", [2.0, float("nan")], ids=["pole", "nan"])
+def test_without_a_variable_the_end_is_tfps(bad):
+    # z = 1 / (1/2 - t) has its pole within the interval.
+    field = CountedField(lambda t, z: z * z, dtype="float64")
+    solver = DormandPrince(1e-3, 1e-3, max_num_steps=20)
+    block = tfnode.ODEBlock(field, solver, time_dependent=True, dtype="float64")
+    x = tf.constant([[bad]], tf.float64)
+    block.build(x.shape)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="max_num_steps exceeded"):
+        block.stateless_call([], block.non_trainable_variables, x)
 
 
 def test_what_was_not_finite_is_0_for_the_solver():
