@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend import in_stateless_scope
 
-from tfnode import adaptive, dormand_prince, integrate, solvers
+from tfnode import adaptive, dormand_prince, embedded, integrate, solvers
 from tfnode.adaptive import Problem, Statistics
 
 
@@ -29,6 +29,7 @@ class AdaptiveSteps:
         self._rtol = self._atol = None
         for name in ("rtol", "atol"):
             self._check_tolerance(name, getattr(solver, name))
+        self._check_precision()
         self._check_backend()
 
     def build(self):
@@ -101,44 +102,60 @@ class AdaptiveSteps:
         return int(self._training_evaluations)
 
     def solve(self, z0, training):
-        block = self._block
-        if training and block.gradient == "adjoint":
-            problem = self._problem(None)
-            values = [ops.convert_to_tensor(v.value) for v in block.field_values()]
-            solution = dormand_prince.solve_with_adjoint(
-                problem, block.pure_field(), values, z0, self._watch
-            )
-            self._note(solution.statistics, training)
-            return adaptive.check(solution, problem, block.name)
-        problem = self._problem(block.field_function(training))
-        solution = self._integrate(problem, ops.stop_gradient(z0))
-        statistics, z1 = solution.statistics, adaptive.check(solution, problem, block.name)
+        rows, z0 = ops.shape(z0)[0], _with_some_row(z0)
+        if training and self._block.gradient == "adjoint":
+            z1, statistics = self._solve_with_adjoint(z0)
+        else:
+            z1, statistics = self._solve(z0, training)
+        self._statistics.assign(statistics)
         if training:
-            tableau = self._solver.tableau
-            replayed = block.solve_on(solution.grid, z0, tableau, training)
-            z1 = ops.where(solution.failed, float("nan"), replayed)
-            evaluations = solution.grid.num_steps * tableau.num_stages
-            statistics = statistics + ops.stack([evaluations, 0, 0])
-        self._note(statistics, training)
-        return z1 if training else ops.stop_gradient(z1)
+            self._training_evaluations.assign_add(ops.cast(statistics[0], "int64"))
+        return (z1 if training else ops.stop_gradient(z1))[:rows]
 
-    def _integrate(self, problem, z0):
+    def _solve(self, z0, training):
+        problem = self._problem(self._field(training))
+        solution = self._integrate(problem, ops.stop_gradient(z0), lands=not training)
+        if training:
+            grid, tableau = solution.grid, self._solver.tableau
+            replay = ops.stack([grid.num_steps * tableau.num_stages, 0, 0])
+            solution = dataclasses.replace(
+                solution,
+                z1=self._block.solve_on(grid, z0, tableau, training),
+                statistics=solution.statistics + replay,
+            )
+        failed = adaptive.check(solution, problem)
+        return ops.where(failed, float("nan"), solution.z1), solution.statistics
+
+    def _field(self, training):
+        block = self._block
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if not (training and on_tensorflow and block.gradient == "discrete_adjoint"):
+            return block.field_function(training)
+        # It refuses random and updating state, for which no step would ever be accurate enough.
+        field, values = block.pure_field(), [v.value for v in block.field_values()]
+        return lambda t, z: field(values, t, z)
+
+    def _solve_with_adjoint(self, z0):
+        block, problem = self._block, self._problem(None)
+        values = [ops.convert_to_tensor(v.value) for v in block.field_values()]
+        solution = dormand_prince.solve_with_adjoint(
+            problem, block.pure_field(), values, z0, self._watch
+        )
+        failed = adaptive.check(solution, problem)
+        return ops.where(failed, float("nan"), solution.z1), solution.statistics
+
+    def _integrate(self, problem, z0, lands=True):
         if self._is_tfp:
             # In a stateless scope, such as that of an export, nothing may be assigned.
             watch = None if in_stateless_scope() else self._watch
-            return dormand_prince.solve(problem, z0, watch)
-        return adaptive.solve(problem, z0)
+            return dormand_prince.solve(problem, z0, watch, lands)
+        return embedded.solve(problem, z0)
 
     def _problem(self, field):
         block = self._block
         # Copies: in eager mode TensorFlow would hand out the variables themselves.
         rtol, atol = ops.copy(self._rtol.value), ops.copy(self._atol.value)
-        return Problem(field, block.t0, block.t1, rtol, atol, self._solver)
-
-    def _note(self, statistics, training):
-        self._statistics.assign(statistics)
-        if training:
-            self._training_evaluations.assign_add(ops.cast(statistics[0], "int64"))
+        return Problem(field, block.t0, block.t1, rtol, atol, self._solver, block.name)
 
     def trajectory(self, z):
         if self._solver.per_sample:
@@ -149,10 +166,12 @@ class AdaptiveSteps:
                 "per_sample=False."
             )
         problem = self._problem(self._block.field_function(False))
-        solution = self._integrate(problem, z)
-        adaptive.check(solution, problem, self._block.name)
-        tableau = self._solver.tableau
-        return integrate.trajectory(problem.field, z, solution.grid, self._block.t1, tableau)
+        rows, z = z.shape[0], _with_some_row(z)
+        solution = self._integrate(problem, z, lands=False)
+        tableau, t1 = self._solver.tableau, self._block.t1
+        times, path = integrate.trajectory(problem.field, z, solution.grid, t1, tableau)
+        adaptive.check(dataclasses.replace(solution, z1=path[-1]), problem)
+        return times, path[:, :rows]
 
     def describe(self):
         return f"{self.solver}, in the latest call {self.statistics}"
@@ -176,6 +195,24 @@ class AdaptiveSteps:
             )
         return value
 
+    def _check_precision(self):
+        block = self._block
+        if block.variable_dtype not in ("float32", "float64"):
+            raise ValueError(
+                "Adaptive steps need a state in single or double precision, or their error "
+                f"estimates are rounding. Received: dtype={block.variable_dtype!r} for "
+                f'{block.name!r} with {self._solver}. Build the block with dtype="mixed_bfloat16", '
+                "where only the field computes in half precision."
+            )
+        least = adaptive.smallest_step(block.t0, block.t1, block.time_dtype)
+        if block.length < least:
+            raise ValueError(
+                "An interval must be longer than the smallest step that moves its times. "
+                f"Received: t0={block.t0}, t1={block.t1} for {block.name!r} with dtype "
+                f"{block.time_dtype}, where the smallest step is {least:.3g}. Shift the interval "
+                'towards 0, or build the block with dtype="float64".'
+            )
+
     def _check_backend(self):
         if self._is_tfp and keras.backend.backend() != "tensorflow":
             raise ValueError(
@@ -189,3 +226,12 @@ class AdaptiveSteps:
                 f'step for the batch. Received: gradient="adjoint" with {self._solver}. Keep the '
                 'default gradient="discrete_adjoint", which is exact.'
             )
+
+
+def _with_some_row(z):
+    """The batch, with a row of zeros if it has none: the mean of no errors is not a number."""
+    rows = ops.shape(z)[0]
+    if isinstance(rows, int) and rows > 0:
+        return z
+    row = ops.zeros((ops.cast(ops.equal(rows, 0), "int32"), *ops.shape(z)[1:]), dtype=z.dtype)
+    return ops.concatenate([z, row])
