@@ -225,5 +225,7 @@ def _lettered(figure):
     """Names the panels (a), (b), ... as the paper does."""
     for letter, ax in zip("abcdefgh", figure.axes):
         title = f"({letter})"
-        ax.set_title(title if ax.get_title() in ("", title) else f"{title} {ax.get_title()}")
+        title = title if ax.get_title() in ("", title) else f"{title} {ax.get_title()}"
+        # Smaller than the default: the longest is as wide as its panel.
+        ax.set_title(title, fontsize="medium")
     return figure

@@ -80,16 +80,22 @@ def measure(model, dataset, rk4_steps):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
+    options = parser(__doc__)
+    options.add_argument("--quick", action="store_true", help="the synthetic data sets only")
+    return options.parse_args(arguments)
+
+
+def parser(description):
+    """Returns a parser that takes the names of published weights."""
+    options = argparse.ArgumentParser(
+        description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    options.add_argument(
         "names", nargs="*", metavar="name", type=published, help="weights; all without one"
     )
-    parser.add_argument("--quick", action="store_true", help="the synthetic data sets only")
-    return parser.parse_args(arguments)
+    return options
 
 
 def published(name):

@@ -7,7 +7,6 @@ A card says what the manifest and the run of the training say, and judges the mo
 every solver, on its whole test set.
 """
 
-import argparse
 import json
 import math
 import pathlib
@@ -30,7 +29,7 @@ HEADER = ("solver", "steps", "evaluations", "accuracy", "loses", "classes change
 
 def main(arguments):
     entries = manifest.read().weights
-    for name in parse(arguments).names or entries:
+    for name in verify_zoo.parser(__doc__).parse_args(arguments).names or entries:
         write(entries[name])
         print(f"Written: {CARDS / f'{name}.md'}")
     runner.write_text(CARDS / "README.md", index(manifest.read()))
@@ -175,22 +174,6 @@ def index(content):
         "`scripts/verify_zoo.py` measures them again, and `scripts/write_cards.py` wrote this."
     )
     return "\n\n".join(["# The zoo", intro, table1.markdown(header, cells)]) + "\n"
-
-
-def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="name",
-        type=verify_zoo.published,
-        help="weights; all without one",
-    )
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ One JSON file a weight, below tests/golden; without names, for every weight of t
 golden is written once, when its weight is published; the tests compare with it ever after.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -26,7 +25,7 @@ RANGES = {"concentric_spheres": (-0.5, 0.5), "energy_landscape": (-2.0, 2.0)}
 
 def main(arguments):
     entries = manifest.read().weights
-    for name in parse(arguments).names or entries:
+    for name in verify_zoo.parser(__doc__).parse_args(arguments).names or entries:
         path = GOLDEN / f"{name}.json"
         runner.write_json(path, golden(entries[name]))
         print(f"Written: {path}")
@@ -70,22 +69,6 @@ def logits(entry, solver, x):
     """Returns what a pretrained model answers under a solver, as a NumPy array."""
     model = zoo.get_model(entry.model, weights=entry.name, solver=solver)
     return model.predict(x, verbose=0)
-
-
-def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="name",
-        type=verify_zoo.published,
-        help="weights; all without one",
-    )
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
