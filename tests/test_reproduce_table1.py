@@ -32,7 +32,10 @@ def small(tmp_path):
     out = tmp_path / "out"
     options = ("--quick", "--rows", "energy_landscape", "--seeds", 1, "--jobs", 1)
     options += ("--runs", out, "--out", out)
-    return out, lambda *more: start(*options, *more, data_dir=tmp_path / "data")
+    # The jobs that a shell runs in the background ignore Ctrl-C, and so would their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield out, lambda *more: start(*options, *more, data_dir=tmp_path / "data")
+    signal.signal(signal.SIGINT, before)
 
 
 def test_end_to_end_and_again(small):
