@@ -105,7 +105,14 @@ def adaption(curves):
     rows = np.atleast_1d(figure.subfigures(len(curves), 1))
     for row, (title, results) in zip(rows, curves.items()):
         of_seed = {_seed(result): result["test_curve"] for result in results}
-        plots.adaption_over_training(of_seed, title, row)
+        if of_seed:
+            plots.adaption_over_training(of_seed, title, row)
+        else:
+            row.suptitle(title)
+            for ax in row.subplots(1, 2):
+                _not_run(ax)
+        for ax in row.axes:
+            ax.set_title("")  # its letter counts on through all the rows
     return _lettered(figure)
 
 
@@ -209,7 +216,11 @@ def _finish(ax, title, xlabel):
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="x-small", ncols=2)
     else:
-        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="grey")
+        _not_run(ax)
+
+
+def _not_run(ax):
+    ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="grey")
 
 
 def _panels(count, columns=2):

@@ -75,6 +75,16 @@ def test_a_panel_without_runs_says_so():
         assert [text.get_text() for text in right.texts] == ["not run"]
 
 
+def test_step_adaption_has_two_lettered_panels_for_each_data_set():
+    curve = {"iteration": [50, 100], "train_solver": [0.2, 0.6], "num_steps": [22, 20]}
+    figure = figures.adaption({"MNIST": [{"run": {"seed": 3}, "test_curve": curve}], "Cifar10": []})
+    accuracy, steps, *empty = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["(a)", "(b)", "(c)", "(d)"]
+    assert accuracy.get_lines()[0].get_label() == "seed 3"
+    np.testing.assert_allclose(steps.get_ylim(), (0, 1.1 * 22))
+    assert [ax.texts[0].get_text() for ax in empty] == ["not run", "not run"]
+
+
 def test_tolerances_run_to_the_finer_ones():
     results = [result(None, 0, (0.9, 0.8, 0.9), tolerance=1e-2, solver="Fehlberg21")]
     (ax,) = figures.seeds_of_steps({"tolerance 0.01": results}).axes

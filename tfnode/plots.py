@@ -26,7 +26,7 @@ def adaption_over_training(curves, title=None, figure=None):
         accuracy.plot(curve["iteration"], curve["train_solver"], label=f"seed {seed}")
         steps.step(curve["iteration"], curve["num_steps"], where="post", label=f"seed {seed}")
     accuracy.legend(fontsize="small")
-    steps.set_ylim(bottom=0)
+    steps.set_ylim(0, 1.1 * steps.dataLim.y1)
     return figure
 
 
@@ -51,7 +51,7 @@ def adaption_behaviour(curve, title=None):
         accuracy.scatter(times, [curve[name][i] for i in marked], zorder=3, **style)
     steps.scatter(times, [curve["num_steps"][i] for i in marked], color="tab:blue", zorder=3)
     accuracy.legend(fontsize="small")
-    steps.set_ylim(bottom=0)
+    steps.set_ylim(0, 1.1 * steps.dataLim.y1)
     return figure
 
 
