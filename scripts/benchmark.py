@@ -25,6 +25,7 @@ import sys
 
 import benchmark_tables as tables
 import benchmark_worker
+import command_line
 import runner
 from benchmark_peers import PEERS, Job
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -201,11 +202,7 @@ def processor():
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without", nargs="+", choices=PEERS, default=[])

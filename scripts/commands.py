@@ -1,9 +1,9 @@
 """What the reproducing commands share: their settings, their options, and training with resume."""
 
-import argparse
 import pathlib
 import sys
 
+import command_line
 import experiments
 import joblib
 import runner
@@ -33,20 +33,20 @@ def parser(description, out):
         description: String.
         out: String, the default of `--out`.
     """
-    options = argparse.ArgumentParser(
-        description=description,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    options = command_line.parser(description)
     setting = options.add_mutually_exclusive_group(required=True)
     setting.add_argument("--quick", action="store_true", help="minutes: few iterations and seeds")
     setting.add_argument("--paper", action="store_true", help="hours: the paper's setting")
-    options.add_argument("--seeds", type=positive, help="seeds of each run; 2 or 5")
-    options.add_argument("--iterations", type=positive, help="in place of the setting's")
+    options.add_argument("--seeds", type=command_line.positive, help="seeds of each run; 2 or 5")
+    options.add_argument(
+        "--iterations", type=command_line.positive, help="in place of the setting's"
+    )
     options.add_argument(
         "--finished", action="store_true", help="train nothing: report on the finished runs"
     )
-    options.add_argument("--jobs", type=positive, default=joblib.cpu_count(), help="processes")
+    options.add_argument(
+        "--jobs", type=command_line.positive, default=joblib.cpu_count(), help="processes"
+    )
     options.add_argument(
         "--runs", type=pathlib.Path, default="results/runs", help="directory of the finished runs"
     )
@@ -54,13 +54,6 @@ def parser(description, out):
         "--out", type=pathlib.Path, default=out, help="directory of tables and figures"
     )
     return options
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
-    return value
 
 
 def seeds(args):

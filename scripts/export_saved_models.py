@@ -9,10 +9,11 @@ report is printed and it is left out. The last line of the output names the file
 Serving is started with.
 """
 
-import argparse
 import pathlib
 import sys
 import time
+
+import command_line
 
 import tfnode
 import zoo
@@ -66,20 +67,21 @@ def finer(block):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser(__doc__)
     names = zoo.list_models()
     parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="MODEL")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("saved_models"))
     parser.add_argument(
         "--weights", default="DEFAULT", help="as for zoo.get_model; none for fresh weights"
     )
-    parser.add_argument("--samples", type=positive, help="the first of the test set; all")
     parser.add_argument(
-        "--reference-steps", type=positive, default=256, help="of RK4 in the verdict; 256"
+        "--samples", type=command_line.positive, help="the first of the test set; all"
+    )
+    parser.add_argument(
+        "--reference-steps",
+        type=command_line.positive,
+        default=256,
+        help="of RK4 in the verdict; 256",
     )
     parser.add_argument(
         "--include-invalid", action="store_true", help="export models that are no ODEs, as canaries"
@@ -87,13 +89,6 @@ def parse(arguments):
     args = parser.parse_args(arguments)
     args.weights = None if args.weights == "none" else args.weights
     return args
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@
 Both are pretrained models of the zoo, for the energy landscape.
 """
 
-import argparse
 import pathlib
 import shlex
 import sys
 
+import command_line
 import experiments
 import runner
 import table1
@@ -90,11 +90,7 @@ def examine(model, data, name, out):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("--out", type=pathlib.Path, default="results/is_it_an_ode")
     return parser.parse_args(arguments)
 

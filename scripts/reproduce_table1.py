@@ -12,6 +12,7 @@ under RK4 with 256 steps (16 for images in the quick setting), which shows wheth
 import shlex
 import sys
 
+import command_line
 import commands
 import runner
 import table1
@@ -110,7 +111,9 @@ def failures(rows):
 def parse(arguments):
     parser = commands.parser(__doc__, out="results/table1")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS[:2])
-    parser.add_argument("--grid", nargs="+", type=commands.positive, help="numbers of Euler steps")
+    parser.add_argument(
+        "--grid", nargs="+", type=command_line.positive, help="numbers of Euler steps"
+    )
     return parser.parse_args(arguments)
 
 

@@ -7,7 +7,6 @@ The served model's name begins with that of a model of the zoo, which tells the 
 one is named by --dataset. gRPC needs the package `tensorflow-serving-api` (extra `serving`).
 """
 
-import argparse
 import concurrent.futures
 import contextlib
 import itertools
@@ -15,6 +14,7 @@ import sys
 import threading
 import time
 
+import command_line
 import numpy as np
 from serving_transports import OUTPUT, GrpcClient, RestClient, ServingError, Target
 
@@ -86,25 +86,27 @@ def main(arguments):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("model", help="the name in models.config, such as mnist_rk4_h0p125")
     parser.add_argument("--dataset", help="of tfnode.datasets; that of the zoo's model")
     parser.add_argument("--grpc", action="store_true", help="in place of REST")
     parser.add_argument("--host", default="localhost")
-    parser.add_argument("--rest-port", type=positive, default=8501)
-    parser.add_argument("--grpc-port", type=positive, default=8500)
+    parser.add_argument("--rest-port", type=command_line.positive, default=8501)
+    parser.add_argument("--grpc-port", type=command_line.positive, default=8500)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--label", help="stable or canary")
-    which.add_argument("--version", type=positive, help="default: the latest version")
+    which.add_argument("--version", type=command_line.positive, help="default: the latest version")
     parser.add_argument("--signature", default="serving_default")
-    parser.add_argument("--batch-size", type=positive, default=32, help="samples of a request")
-    parser.add_argument("--requests", type=positive, help="default: the test set once")
-    parser.add_argument("--threads", type=positive, default=1, help="requests at a time")
-    parser.add_argument("--timeout", type=positive, default=30, help="seconds of a request")
+    parser.add_argument(
+        "--batch-size", type=command_line.positive, default=32, help="samples of a request"
+    )
+    parser.add_argument("--requests", type=command_line.positive, help="default: the test set once")
+    parser.add_argument(
+        "--threads", type=command_line.positive, default=1, help="requests at a time"
+    )
+    parser.add_argument(
+        "--timeout", type=command_line.positive, default=30, help="seconds of a request"
+    )
     args = parser.parse_args(arguments)
     args.dataset = args.dataset or dataset_of(args.model)
     if args.dataset is None:
@@ -118,13 +120,6 @@ def dataset_of(served):
         if served == name or served.startswith(f"{name}_"):
             return zoo.get_recipe(name).dataset
     return None
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ This is the one way that any weight of the zoo was made. Called again for a weig
 it trains it again and compares: a published weight never changes.
 """
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -14,7 +13,7 @@ import pathlib
 import sys
 import tempfile
 
-import commands
+import command_line
 import experiments
 import numpy as np
 import runner
@@ -131,16 +130,12 @@ def entry_of(path, model, run, result, note):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("--model", choices=zoo.list_models(), required=True)
     parser.add_argument("--recipe", choices=RECIPES, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--version", type=commands.positive, default=1, help="the N of _vN")
-    parser.add_argument("--iterations", type=commands.positive, help="in place of the paper's")
+    parser.add_argument("--version", type=command_line.positive, default=1, help="the N of _vN")
+    parser.add_argument("--iterations", type=command_line.positive, help="in place of the paper's")
     parser.add_argument("--default", action="store_true", help="make it the model's DEFAULT")
     return parser.parse_args(arguments)
 

@@ -11,6 +11,8 @@ hours on a few cores.
 import argparse
 import sys
 
+import command_line
+
 import tfnode
 import zoo
 from zoo import listing, manifest
@@ -87,11 +89,7 @@ def parse(arguments):
 
 def parser(description):
     """Returns a parser that takes the names of published weights."""
-    options = argparse.ArgumentParser(
-        description=description,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    options = command_line.parser(description)
     options.add_argument(
         "names", nargs="*", metavar="name", type=published, help="weights; all without one"
     )

@@ -484,7 +484,7 @@ def check_gradients(found, expected, rtol):
 
 def accepted_grid(block, x):
     """The steps that a block accepts, found without the block."""
-    solver, field = block.solver, block.field_function(False)
+    solver, field = block.solver, block.vector_field.function(False)
     tolerance = tf.constant(solver.rtol, tf.float64)
     problem = adaptive.Problem(field, block.t0, block.t1, tolerance, tolerance, solver, "ode")
     if solver == TFP.with_tolerance(solver.rtol):

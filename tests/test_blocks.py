@@ -345,7 +345,7 @@ def test_numpy_field_is_the_field():
     block = named_block()
     z = normal(2, 3)
     block.build(z.shape)
-    found = block.numpy_field()(0.0, z)
+    found = block.vector_field.numpy(block.variable_dtype)(0.0, z)
     assert type(found) is np.ndarray
     np.testing.assert_allclose(found, block.field(z), rtol=1e-6)
 
@@ -398,7 +398,7 @@ def test_integer_inputs_raise():
 
 
 def test_a_field_of_many_units_is_trained_for_more_than_one_batch():
-    # So many that TensorFlow's graph optimizer saves memory; see `integrate._not_inlined`.
+    # So many that TensorFlow's graph optimizer saves memory; see `integrate._pull_back_of`.
     field = keras.Sequential([layers.Dense(65_536, "relu"), layers.Dense(1)])
     inputs = keras.Input((1,), batch_size=256)
     model = keras.Model(inputs, tfnode.ODEBlock(field, solvers.RK4(1.0))(inputs))

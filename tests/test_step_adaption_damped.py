@@ -259,16 +259,17 @@ def climbing_fit(model, **arguments):
         ("euler", 2, "shrink"),
         ("euler", 4, "climb"),
     ]
+    return snapshots, history
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_a_climb_reaches_the_training_step(jit_compile):
+    snapshots, history = climbing_fit(trainable(solvers.Euler(1 / 2), jit_compile=jit_compile))
     # The fifth iteration is the first after the climb: what does a fresh model make of it?
     found = [*snapshots[4], np.array(history["loss"][4])]
     assert distance(found, after_a_step(solvers.Midpoint(1 / 2), snapshots[3])) < 2e-6
     # Not what the old method would with the new step size.
     assert distance(found, after_a_step(solvers.Euler(1 / 2), snapshots[3])) > 1e-3
-    return snapshots, history
-
-
-def test_a_climb_reaches_the_compiled_training_step():
-    climbing_fit(trainable(solvers.Euler(1 / 2), jit_compile=True))
 
 
 def test_a_climb_reaches_validation_and_prediction():

@@ -130,16 +130,16 @@ class AdaptiveSteps:
         block = self._block
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if not (training and on_tensorflow and block.gradient == "discrete_adjoint"):
-            return block.field_function(training)
+            return block.vector_field.function(training)
         # It refuses random and updating state, for which no step would ever be accurate enough.
-        field, values = block.pure_field(), [v.value for v in block.field_values()]
+        field, values = block.vector_field.pure(), [v.value for v in block.vector_field.values]
         return lambda t, z: field(values, t, z)
 
     def _solve_with_adjoint(self, z0):
         block, problem = self._block, self._problem(None)
-        values = [ops.convert_to_tensor(v.value) for v in block.field_values()]
+        values = [ops.convert_to_tensor(v.value) for v in block.vector_field.values]
         solution = dormand_prince.solve_with_adjoint(
-            problem, block.pure_field(), values, z0, self._watch
+            problem, block.vector_field.pure(), values, z0, self._watch
         )
         failed = adaptive.check(solution, problem)
         return ops.where(failed, float("nan"), solution.z1), solution.statistics
@@ -165,7 +165,7 @@ class AdaptiveSteps:
                 "of its own. Integrate the samples one by one, or use `tfnode.with_solver` with "
                 "per_sample=False."
             )
-        problem = self._problem(self._block.field_function(False))
+        problem = self._problem(self._block.vector_field.function(False))
         rows, z = z.shape[0], _with_some_row(z)
         solution = self._integrate(problem, z, lands=False)
         tableau, t1 = self._solver.tableau, self._block.t1

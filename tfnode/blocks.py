@@ -8,6 +8,7 @@ from keras.src.backend import AutocastScope
 
 from tfnode import integrate, solvers
 from tfnode.adaptive_steps import AdaptiveSteps
+from tfnode.fields import VectorField
 from tfnode.fixed_steps import FixedSteps
 
 GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
@@ -96,6 +97,7 @@ class ODEBlock(keras.layers.Layer):
         self.time_dependent = time_dependent
         self.gradient = _check_gradient(gradient, unroll)
         self.unroll = unroll
+        self.vector_field = VectorField(field, time_dependent, self.name)
         self.supports_masking = True
         self._steps = self._make_steps(solvers.get(solver))
 
@@ -269,14 +271,14 @@ class ODEBlock(keras.layers.Layer):
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if training and on_tensorflow and self.gradient == "discrete_adjoint":
             return integrate.solve_with_discrete_adjoint(
-                self.pure_field(),
+                self.vector_field.pure(),
                 z0,
                 [v.value for v in self.field.trainable_variables],
                 [v.value for v in self.field.non_trainable_variables],
                 grid,
                 tableau,
             )
-        return integrate.solve(self.field_function(training), z0, grid, tableau)
+        return integrate.solve(self.vector_field.function(training), z0, grid, tableau)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -304,16 +306,6 @@ class ODEBlock(keras.layers.Layer):
         if not self.built:
             self.build(z.shape)
         return self._steps.trajectory(ops.cast(z, self.variable_dtype))
-
-    def numpy_field(self):
-        """Returns the field as a function of `(t, z)` from NumPy arrays to a NumPy array."""
-        field = self.field_function(training=False)
-
-        def numpy_field(t, z):
-            t, z = (ops.convert_to_tensor(v, dtype=self.variable_dtype) for v in (t, z))
-            return ops.convert_to_numpy(field(t, z))
-
-        return numpy_field
 
     def with_solver(self, solver):
         """Returns a block with another solver that shares this block's field."""
@@ -362,54 +354,6 @@ class ODEBlock(keras.layers.Layer):
         config = dict(config)
         config["field"] = keras.saving.deserialize_keras_object(config["field"])
         return cls(**config)
-
-    def field_function(self, training):
-        """The field as a function of `(t, z)` in the state's dtype."""
-
-        def field(t, z):
-            arguments = (t, z) if self.time_dependent else (z,)
-            return ops.cast(self.field(*arguments, training=training), z.dtype)
-
-        return field
-
-    def field_values(self):
-        """The variables of the field, in the order that `pure_field` takes."""
-        return self.field.trainable_variables + self.field.non_trainable_variables
-
-    def pure_field(self):
-        """The field as a function of `(values, t, z)` that touches no variable."""
-        field = self.field_function(training=True)
-        variables = self.field_values()
-
-        def pure_field(values, t, z):
-            scope = keras.StatelessScope(collect_losses=True)
-            # Not by the constructor, which casts to a dtype that depends on the autocast scope.
-            for update in zip(variables, values):
-                scope.add_update(update)
-            before = dict(scope.state_mapping)
-            with scope:
-                derivative = field(t, z)
-            # By identity: values are tensors, and an update puts another one in its place.
-            unchanged = all(before.get(key) is v for key, v in scope.state_mapping.items())
-            self._check_pure(unchanged, scope.losses)
-            return derivative
-
-        return pure_field
-
-    def _check_pure(self, unchanged, losses):
-        if not unchanged:
-            raise ValueError(
-                "The discrete adjoint evaluates the field again in the backward pass and needs "
-                "the same values, so the field must have no random or updating state (Dropout, "
-                f"BatchNormalization). Received: field={self.field.name!r} in block "
-                f'{self.name!r}. Build the block with gradient="backprop".'
-            )
-        if losses:
-            raise ValueError(
-                "The loop over the steps cannot hand out losses, so the field must add none "
-                f"(activity regularizers). Received: field={self.field.name!r} in block "
-                f'{self.name!r}. Build the block with gradient="backprop" and unroll=True.'
-            )
 
     def _check_dtype(self, inputs):
         if not keras.backend.is_float_dtype(inputs.dtype):

@@ -88,12 +88,12 @@ class FixedSteps:
     def solve(self, z0, training):
         tableau = self._solver.tableau
         if self._unroll:
-            field = self._block.field_function(training)
+            field = self._block.vector_field.function(training)
             return integrate.solve_unrolled(field, z0, self._static_grid(), tableau)
         return self._block.solve_on(self._grid(), z0, tableau, training)
 
     def trajectory(self, z):
-        field, tableau = self._block.field_function(False), self._solver.tableau
+        field, tableau = self._block.vector_field.function(False), self._solver.tableau
         return integrate.trajectory(field, z, self._static_grid(), self._block.t1, tableau)
 
     def describe(self):

@@ -207,19 +207,7 @@ def solve_with_discrete_adjoint(field, z0, weights, constants, grid, tableau):
         _, z1, states = loop(lambda k, *_: k < grid.num_steps, forward, (0, z0, states))
 
         def gradient(upstream):
-            def pull_back(k, z, adjoint):
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch((z, weights))
-                    z_next = step(weights, k, z)
-                return tape.gradient(
-                    z_next,
-                    (z, *weights),
-                    adjoint,
-                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
-                )
-
-            if not tf.executing_eagerly():
-                pull_back = _not_inlined(pull_back)
+            pull_back = _pull_back_of(step, weights)
 
             def backward(k, adjoint, sums):
                 adjoint, *terms = pull_back(k, states.read(k), adjoint)
@@ -235,15 +223,24 @@ def solve_with_discrete_adjoint(field, z0, weights, constants, grid, tableau):
     return solution(z0, *weights)
 
 
-def _not_inlined(function):
-    """Returns a function that TensorFlow's graph optimizer does not write into its caller.
+def _pull_back_of(step, weights):
+    """Returns the function that pulls an adjoint back through a step.
 
-    Where a sum of three terms and more meets 200 MB of other tensors, the optimizer lets it run in
-    a temporary variable. In the body of a loop that variable is made once more after the last
-    iteration and never removed, and the next batch fails: "AlreadyExistsError ... tmp_var". (TF
-    2.21, on a CPU; the summed gradients of midpoint and RK4.) A function of its own has no such
-    iteration.
+    In a graph TensorFlow's optimizer must not write it into the loop's body. Where a sum of three
+    terms and more meets 200 MB of other tensors, the optimizer lets it run in a temporary variable.
+    In the body of a loop that variable is made once more after the last iteration and never
+    removed, and the next batch fails: "AlreadyExistsError ... tmp_var". (TF 2.21, on a CPU; the
+    summed gradients of midpoint and RK4.) A function that is not inlined has no such iteration.
     """
     import tensorflow as tf
 
-    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+    def pull_back(k, z, adjoint):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((z, weights))
+            z_next = step(weights, k, z)
+        zero = tf.UnconnectedGradients.ZERO
+        return tape.gradient(z_next, (z, *weights), adjoint, unconnected_gradients=zero)
+
+    if tf.executing_eagerly():
+        return pull_back
+    return tf.function(pull_back, autograph=False, experimental_attributes={"_noinline": True})

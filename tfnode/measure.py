@@ -152,7 +152,7 @@ class _InitialStep(keras.layers.Layer):
     def call(self, inputs):
         block = self.block
         self.step_size = adaption.initial_step_size(
-            block.numpy_field(),
+            block.vector_field.numpy(block.variable_dtype),
             block.t0,
             ops.convert_to_numpy(inputs),
             block.solver.order,
