@@ -25,18 +25,19 @@ def main(arguments):
     stopped = commands.train_all(list(distinct), args)
     if stopped:
         return stopped
-    for number, panels in runs.items():
-        draw(number, panels, args)
     command = shlex.join(["python", "scripts/reproduce_figures.py", *arguments])
-    write_page(args.out, command)
+    for number, panels in runs.items():
+        draw(number, panels, args, command)
+    write_page(args.out)
     return 0
 
 
-def draw(number, panels, args):
+def draw(number, panels, args, command):
     """Draws a figure from the runs that are finished, and notes beside it what they are."""
     results = {title: finished(runs, args) for title, runs in panels.items()}
     every = [run for of_panel in panels.values() for run in of_panel]
     note = {
+        "command": command,
         "caption": FIGURES[number].caption,
         "setting": "quick" if args.quick else "paper",
         "iterations": sorted({run.iterations for run in every}),
@@ -59,9 +60,9 @@ def finished(runs, args):
     return [result for result in runner.read_results(runs, args.runs) if "error" not in result]
 
 
-def write_page(out, command):
+def write_page(out):
     """Writes the gallery of all the figures that lie below a directory."""
-    parts = ["# The figures", f"Made by `{command}` and earlier calls with other numbers."]
+    parts = ["# The figures", "Each with the command that drew it, from finished runs or new ones."]
     for note_path in sorted(out.glob("figure*.json")):
         note = json.loads(note_path.read_text())
         name = note_path.stem
@@ -69,6 +70,7 @@ def write_page(out, command):
             f"## Figure {int(name.removeprefix('figure'))}",
             f"![{note['caption']}]({name}.png)",
             f"{note['caption']} {_provenance(note)}",
+            f"`{note['command']}`",
         ]
     runner.write_text(out / "README.md", "\n\n".join(parts) + "\n")
 

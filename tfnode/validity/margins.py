@@ -6,8 +6,14 @@ import numpy as np
 
 from tfnode.validity.evaluation import evaluate
 from tfnode.validity.results import Result
-from tfnode.validity.scores import Scorer
-from tfnode.validity.trials import fine_trial, require_fixed_step, scaled, training_trial
+from tfnode.validity.scores import Scorer, is_better
+from tfnode.validity.trials import (
+    fine_trial,
+    require_fixed_step,
+    scaled,
+    sweep_trials,
+    training_trial,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,9 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     which agree where h is small. The second also sees a step that is too coarse for the first, and
     the third, against RK4 at a fine step, a field that changes within less than a quarter of a
     step. A sample is certified if `d` exceeds **twice** that error for every j: once for the way
-    to the exact flow, once more for the error of a better solver, which is no larger.
+    to the exact flow, once more for the error of a better solver, which is no larger; and if its
+    class is the same under every solver of the sweep that `check` counts as better. These are
+    better for the data as a whole, and for a single sample may not be.
 
     Examples:
 
@@ -78,20 +86,25 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     training = training_trial(model)
     require_fixed_step(training, "A certificate")
     fine = fine_trial(model, training, 0.25, reference_steps)
-    trials = [training, scaled(training, 0.5), scaled(training, 0.25), fine]
-    evaluation = evaluate(model, data, trials, verbose)
-    scorer = Scorer(model, evaluation.y, evaluation.outputs[training], "classification")
-    classes = scorer.classes(evaluation.outputs[training])
+    steps = [training, scaled(training, 0.5), scaled(training, 0.25), fine]
+    swept = sweep_trials(model, training, None, None)
+    evaluation = evaluate(model, data, [*steps, *swept], verbose)
+    outputs = evaluation.outputs
+    scorer = Scorer(model, evaluation.y, outputs[training], "classification")
+    classes = scorer.classes(outputs[training])
     # Differences of what is not finite are no numbers, and no number certifies nothing.
     with np.errstate(invalid="ignore"):
-        leads = [_leads(evaluation.outputs[trial], classes, scorer.threshold) for trial in trials]
+        leads = [_leads(outputs[trial], classes, scorer.threshold) for trial in steps]
         margins, errors = leads[0], _errors(*leads, training.solvers[0].order)
         nearest = np.nan_to_num(margins - 2 * errors, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     # The class that an error would reach first.
     first = nearest.argmin(axis=-1)[..., None]
     certified = (nearest > 0).all(axis=-1)
+    for trial in swept:
+        if is_better(trial, training, outputs[trial], outputs[training], outputs[fine]):
+            certified &= scorer.classes(outputs[trial]) == classes
     margins, errors = (np.take_along_axis(a, first, -1).ravel() for a in (margins, errors))
-    right = scorer.is_right(evaluation.outputs[training])
+    right = scorer.is_right(outputs[training])
     return Certificate(
         fraction=float(certified.mean()),
         accuracy=float((certified & right).mean()),

@@ -157,3 +157,14 @@ def fine_trial(model, training, finest_factor, num_steps):
     if not training.is_adaptive:
         steps = [min(step, factor * s.step_size) for step, s in zip(steps, training.solvers)]
     return Trial(tuple(solvers.RK4(step) for step in steps))
+
+
+def is_finer(trial, training):
+    """Whether theory calls the solver equal or better: order no lower, step no longer."""
+    pairs = list(zip(trial.solvers, training.solvers))
+    if trial.is_adaptive:
+        return all(s.rtol <= t.rtol and s.atol <= t.atol for s, t in pairs)
+    if training.is_adaptive:
+        # RK4 at a fine step; how far it is from itself at twice the step is reported.
+        return True
+    return all(s.order >= t.order and s.step_size <= t.step_size for s, t in pairs)

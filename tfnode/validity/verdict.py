@@ -6,7 +6,7 @@ import numpy as np
 
 from tfnode.validity.evaluation import evaluate
 from tfnode.validity.results import Result
-from tfnode.validity.scores import Scorer, relative_distance
+from tfnode.validity.scores import Scorer, is_better, relative_distance
 from tfnode.validity.sweeps import SweepRow, row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
@@ -190,7 +190,6 @@ class _Comparison:
         self._scorer, self._evaluation, self._training = scorer, evaluation, training
         self._base = evaluation.outputs[training]
         self._fine = evaluation.outputs[fine]
-        self._error = relative_distance(self._base, self._fine)
         self._scores = scorer.scores(self._base)
         self.measure = "accuracy" if scorer.task == "classification" else "outputs"
         if scorer.metric_name is not None:
@@ -199,13 +198,12 @@ class _Comparison:
     def row(self, trial):
         outputs = self._evaluation.outputs[trial]
         values = row_values(trial, self._training, self._evaluation, self._scorer)
-        error = relative_distance(outputs, self._fine)
         return CheckRow(
             **values,
             gap=self._gap(outputs, values["metric"]),
             changed=self._changed(outputs),
-            error=error,
-            is_better=_is_finer(trial, self._training) or error <= self._error,
+            error=relative_distance(outputs, self._fine),
+            is_better=is_better(trial, self._training, outputs, self._base, self._fine),
         )
 
     def class_gaps(self, trials):
@@ -240,17 +238,6 @@ class _Comparison:
             return None
         changes = self._scorer.classes(outputs) != self._scorer.classes(self._base)
         return float(changes.mean())
-
-
-def _is_finer(trial, training):
-    """Whether theory calls the solver equal or better: order no lower, step no longer."""
-    pairs = list(zip(trial.solvers, training.solvers))
-    if trial.is_adaptive:
-        return all(s.rtol <= t.rtol and s.atol <= t.atol for s, t in pairs)
-    if training.is_adaptive:
-        # RK4 at a fine step; how far it is from itself at twice the step is reported.
-        return True
-    return all(s.order >= t.order and s.step_size <= t.step_size for s, t in pairs)
 
 
 def _loss_gap(training, rows):
