@@ -97,7 +97,14 @@ def checks(args):
     return [[small(args, "checks", c, 32, steps=args.iterations) for c in contestants]]
 
 
-CASES = {f.__name__: f for f in (energy, spheres, mnist, memory, first_step, traces, checks)}
+def latency(args):
+    """One image a request, one request after the other."""
+    jobs = [images(args, "latency", contestant, 8) for contestant in tables.ANSWERING]
+    return [[dataclasses.replace(job, batch=1, steps=args.requests) for job in jobs]]
+
+
+_CASES = (energy, spheres, mnist, memory, first_step, traces, checks, latency)
+CASES = {f.__name__: f for f in _CASES}
 
 
 def small(args, case, contestant, num_steps, model="energy_landscape", steps=None):
@@ -209,6 +216,7 @@ def parse(arguments):
     parser.add_argument("--steps", type=int, default=1000, help="small models, at K = 64")
     parser.add_argument("--mnist-steps", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=5000, help="of the case checks")
+    parser.add_argument("--requests", type=int, default=300, help="of the case latency")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds for one measurement")
     parser.add_argument("--out", default="docs/results/benchmark.json")
     parser.add_argument("--quick", action="store_true", help="tiny numbers, to see it run")
@@ -216,6 +224,7 @@ def parse(arguments):
     args = parser.parse_args(arguments)
     if args.quick:
         args.rounds, args.steps, args.mnist_steps, args.iterations = 1, 5, 1, 300
+        args.requests = 5
     return args
 
 

@@ -63,6 +63,42 @@ def peer_torchdiffeq(job):
     """`torchdiffeq.odeint`, with backpropagation through the solver as in the paper."""
     import torch
     from torch import nn
+
+    architecture = ARCHITECTURES[job.model]
+    model, parameters = _torch_model(job)
+    optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    optimizer = optimizers[architecture.optimizer](parameters, architecture.learning_rate)
+    x, y = (torch.from_numpy(v) for v in _peer_batch(architecture, job.batch))
+
+    def train(steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return train
+
+
+def answer_torchdiffeq(job):
+    """The same model as it answers: `answer()` returns the logits of a batch."""
+    import torch
+
+    model, _ = _torch_model(job)
+    x = torch.from_numpy(_peer_batch(ARCHITECTURES[job.model], job.batch)[0])
+
+    def answer():
+        with torch.inference_mode():
+            return model(x).numpy()
+
+    return answer
+
+
+def _torch_model(job):
+    """The model of a job in PyTorch as a function of a batch, and its parameters."""
+    import torch
+    from torch import nn
     from torchdiffeq import odeint
 
     architecture = ARCHITECTURES[job.model]
@@ -77,22 +113,13 @@ def peer_torchdiffeq(job):
     first, hidden, last = (layer(*sizes) for sizes in architecture.layers)
     field = nn.Sequential(first, nn.ReLU(), hidden, nn.ReLU(), last)
     classifier = layer(math.prod(architecture.shape), architecture.classes, 1, "Linear")
-    parameters = [*field.parameters(), *classifier.parameters()]
-    optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    optimizer = optimizers[architecture.optimizer](parameters, architecture.learning_rate)
-    x, y = (torch.from_numpy(v) for v in _peer_batch(architecture, job.batch))
     times, options = torch.tensor([0.0, 1.0]), {"step_size": 1 / job.num_steps}
 
-    def train(steps):
-        for _ in range(steps):
-            optimizer.zero_grad()
-            z = odeint(lambda t, z: field(z), x, times, method="euler", options=options)[-1]
-            loss = nn.functional.cross_entropy(classifier(z.flatten(1)), y)
-            loss.backward()
-            optimizer.step()
-        return loss.item()
+    def model(x):
+        z = odeint(lambda t, z: field(z), x, times, method="euler", options=options)[-1]
+        return classifier(z.flatten(1))
 
-    return train
+    return model, [*field.parameters(), *classifier.parameters()]
 
 
 def peer_diffrax(job):

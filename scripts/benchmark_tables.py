@@ -5,6 +5,7 @@ import statistics
 from benchmark_peers import PEERS
 
 COMPARISONS = ("energy", "spheres", "mnist")
+ANSWERING = ("served", "torchdiffeq")
 PEAKS = ("peak_bytes", "peak_increase_bytes")
 
 
@@ -35,6 +36,12 @@ def targets(results):
     for field in ("seconds", "steady_seconds"):
         share = ratio(*(values(results, "checks", 32, c, field) for c in ("adaption", "replay")))
         row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)
+    for field in ("p50_seconds", "p99_seconds"):
+        ours, theirs = (values(results, "latency", 8, c, field) for c in ANSWERING)
+        name = f"latency K=8, batch 1, {field.removesuffix('_seconds')}"
+        row(f"{name}: served / PyTorch", ratio(ours, theirs))
+        for who, measured in (("served", ours), ("PyTorch", theirs)):
+            row(f"{name}: {who}, ms", 1e3 * median(measured) if measured else None)
     return rows
 
 

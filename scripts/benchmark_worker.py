@@ -8,6 +8,10 @@ import time
 
 import benchmark_ours
 import benchmark_peers
+import numpy as np
+
+# Answers before the measured ones: the first trace, and allocate.
+_WARM_UP = 10
 
 CONTESTANTS = {
     "fit": benchmark_ours.ours_fit,
@@ -15,6 +19,12 @@ CONTESTANTS = {
     "convolutions": benchmark_ours.bare_convolutions,
     "torchdiffeq": benchmark_peers.peer_torchdiffeq,
     "diffrax": benchmark_peers.peer_diffrax,
+}
+
+# Of the case `latency`, in which they answer instead of training.
+ANSWERING = {
+    "served": benchmark_ours.answer_served,
+    "torchdiffeq": benchmark_peers.answer_torchdiffeq,
 }
 
 # These measure a whole training instead of its steps.
@@ -29,6 +39,8 @@ def measure(job):
     """Runs a job in this process and returns its results as plain values."""
     if job.contestant in WHOLE_RUNS:
         return WHOLE_RUNS[job.contestant](job)
+    if job.case == "latency":
+        return latencies(ANSWERING[job.contestant](job), job.steps)
     train = CONTESTANTS[job.contestant](job)
     resident = _resident_bytes()
     start = time.perf_counter()
@@ -49,6 +61,19 @@ def measure(job):
         "peak_bytes": peak,
         "peak_increase_bytes": peak - resident,
     }
+
+
+def latencies(answer, requests):
+    """The median and the 99th percentile of the seconds that an answer takes."""
+    for _ in range(_WARM_UP):
+        answer()
+    seconds = []
+    for _ in range(requests):
+        start = time.perf_counter()
+        answer()
+        seconds.append(time.perf_counter() - start)
+    p50, p99 = np.percentile(seconds, (50, 99)).tolist()
+    return {"p50_seconds": p50, "p99_seconds": p99}
 
 
 def _peak_bytes():

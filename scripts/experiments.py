@@ -7,6 +7,7 @@ import os
 import platform
 import time
 
+import checkpoints
 import keras
 import tensorflow as tf
 
@@ -37,10 +38,14 @@ class Run:
         solver: String, the name of the method, with step adaption of the first one.
         tolerance: Float of an adaptive method, else None.
         policy: String, the rule of step adaption.
-        batch_size: Integer in place of the recipe's, or None.
+        start_steps: Integer, the steps that step adaption starts with; None for Hairer's rule.
+        check_every: Integer, the iterations between its checks.
+        optimizer: String in place of the recipe's, or None; likewise `learning_rate` and
+            `batch_size`.
         test_samples: Integer, the first test samples to measure accuracies on; None for all.
         rk4_steps: Integer, the steps of the RK4 that stands for the exact flow.
         paths: Boolean, whether some trajectories are kept.
+        gradient: String, that of the ODE block; results agree up to rounding.
     """
 
     model: str
@@ -50,10 +55,15 @@ class Run:
     solver: str = "euler"
     tolerance: float | None = None
     policy: str = "paper"
+    start_steps: int | None = None
+    check_every: int = 50
+    optimizer: str | None = None
+    learning_rate: float | None = None
     batch_size: int | None = None
     test_samples: int | None = None
     rk4_steps: int = 256
     paths: bool = False
+    gradient: str = "discrete_adjoint"
 
     @property
     def adapts(self):
@@ -66,6 +76,10 @@ class Run:
         else:
             method = f"k{self.num_steps:03d}" if self.num_steps else f"tol{self.tolerance:g}"
         parts = [self.solver, method, str(self.iterations)]
+        parts += [f"start{self.start_steps:03d}"] * (self.start_steps is not None)
+        parts += [f"every{self.check_every}"] * (self.check_every != Run.check_every)
+        parts += [f"{self.optimizer}"] * (self.optimizer is not None)
+        parts += [f"rate{self.learning_rate:g}"] * (self.learning_rate is not None)
         parts += [f"batch{self.batch_size}"] * (self.batch_size is not None)
         parts += [f"test{self.test_samples}"] * (self.test_samples is not None)
         parts += [f"rk4{self.rk4_steps:03d}"] * (self.rk4_steps != Run.rk4_steps)
@@ -83,7 +97,17 @@ class Run:
         """The solver that training begins with; Hairer's rule replaces the step of adaption."""
         if self.tolerance is not None:
             return tfnode.solvers.get(self.solver).with_tolerance(self.tolerance)
-        return tfnode.solvers.get(self.solver, 1 / (self.num_steps or 32))
+        return tfnode.solvers.get(self.solver, 1 / (self.num_steps or self.start_steps or 32))
+
+    def recipe(self):
+        """The `zoo.Recipe` of the model, with what the run has in its place."""
+        changes = {
+            name: getattr(self, name)
+            for name in ("optimizer", "learning_rate", "batch_size")
+            if getattr(self, name) is not None
+        }
+        recipe = zoo.get_recipe(self.model)
+        return dataclasses.replace(recipe, iterations=self.iterations, **changes)
 
 
 def train(run, report):
@@ -96,29 +120,34 @@ def train(run, report):
     return fit(run, report)[1]
 
 
-def fit(run, report):
-    """Trains one run; returns the model and its results as plain values."""
+def fit(run, report, directory=None):
+    """Trains one run; returns the model and its results as plain values.
+
+    Args:
+        run: `Run`.
+        report: Callable that is told the finished fraction of the training.
+        directory: Optional `pathlib.Path` of checkpoints. A training that was interrupted is taken
+            up from the last of them, to the same model and results, but for `seconds`.
+    """
     start = time.perf_counter()
     # Each run compiles models of its own, which TensorFlow takes for needless retracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)
-    model = _compiled(run)
+    model, states = (directory and checkpoints.load(directory)) or (_compiled(run), {})
     test = _test_data(run)
-    step_adaption = None
+    callbacks = {"curve": TestCurve(test, run.iterations, report)}
     if run.adapts:
-        # A dataset of its own: two iterators over one shuffled dataset race for random numbers.
-        step_adaption = tfnode.StepAdaption(_train_data(run, run.seed + 1000), policy=run.policy)
-    curve = TestCurve(test, run.iterations, report)
-    callbacks = [curve] if step_adaption is None else [step_adaption, curve]
+        callbacks = {"step_adaption": _step_adaption(run), **callbacks}
+    for name, state in states.items():
+        callbacks[name].set_state(state)
     result = {"run": dataclasses.asdict(run), "versions": versions()}
     try:
-        data = _train_data(run, run.seed).repeat().take(run.iterations)
-        history = model.fit(data, shuffle=False, callbacks=callbacks, verbose=0)
+        _train(model, run, callbacks, directory)
     except (FloatingPointError, tf.errors.InvalidArgumentError) as error:
         return model, {**result, "error": str(error)}
-    # Keras's mean over the whole training.
-    result["loss"] = history.history["loss"][-1]
+    step_adaption, curve = callbacks.get("step_adaption"), callbacks["curve"]
+    result["loss"] = curve.loss
     result |= final_accuracies(model, test, run.rk4_steps)
     result["sweep"] = sweep(model, test)
     result["test_curve"] = _columns(curve.records)
@@ -132,9 +161,28 @@ def fit(run, report):
     return model, result
 
 
+def _train(model, run, callbacks, directory):
+    done = int(model.optimizer.iterations)
+    every = list(callbacks.values())
+    if directory:
+        every.append(checkpoints.Checkpoint(directory, callbacks))
+    if done < run.iterations:
+        data = _train_data(run, run.seed).repeat().skip(done).take(run.iterations - done)
+        model.fit(data, shuffle=False, callbacks=every, verbose=0)
+
+
+def _step_adaption(run):
+    # A dataset of its own: two iterators over one shuffled dataset race for random numbers. Checks
+    # on fewer samples than 32 would be too noisy.
+    data = _train_data(run, run.seed + 1000, least=32)
+    start = 1 / run.start_steps if run.start_steps else "auto"
+    return tfnode.StepAdaption(data, run.check_every, run.policy, initial_step_size=start)
+
+
 def _compiled(run):
-    recipe = zoo.get_recipe(run.model)
+    recipe = run.recipe()
     model = zoo.get_model(run.model, solver=run.start_solver())
+    model.get_layer("ode_block").gradient = run.gradient
     model.compile(
         recipe.build_optimizer(),
         recipe.build_loss(),
@@ -145,9 +193,9 @@ def _compiled(run):
     return model
 
 
-def _train_data(run, seed):
-    recipe = zoo.get_recipe(run.model)
-    batch_size = run.batch_size or recipe.batch_size
+def _train_data(run, seed, least=1):
+    recipe = run.recipe()
+    batch_size = max(least, recipe.batch_size)
     return tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
 
 
@@ -159,7 +207,8 @@ def _test_data(run):
 class TestCurve(keras.callbacks.Callback):
     """Test accuracy at about 100 times of a training, and at each tenth also with better solvers.
 
-    It stops a training whose loss is no longer finite, as `StepAdaption` does.
+    It keeps the mean loss of the whole training, and stops one whose loss is no longer finite, as
+    `StepAdaption` does.
     """
 
     def __init__(self, test, iterations, report):
@@ -170,7 +219,17 @@ class TestCurve(keras.callbacks.Callback):
         # In whole executions of 50 iterations.
         self._every = 50 * max(1, iterations // 5000)
         self._solvers_every = 10 * self._every
+        self._before = {"iteration": 0, "loss": 0.0}
+        self.loss = 0.0
         self.records = []
+
+    def get_state(self):
+        """Returns plain values that `set_state` takes, as those of `tfnode.StepAdaption`."""
+        return {"iteration": self._iteration, "loss": self.loss, "records": self.records}
+
+    def set_state(self, state):
+        self._before, self.records = state, state["records"]
+        self.loss = state["loss"]
 
     def on_train_begin(self, logs=None):
         self._twins = {}
@@ -180,6 +239,10 @@ class TestCurve(keras.callbacks.Callback):
         solver = self.model.get_layer("ode_block").solver
         tfnode.callbacks.check_loss(logs, iteration, f"solver={solver}")
         self._report(iteration / self._iterations)
+        self._iteration = iteration
+        # Keras's mean, which begins anew where a training is taken up.
+        part = (iteration - self._before["iteration"]) / iteration
+        self.loss = self._before["loss"] + part * (logs["loss"] - self._before["loss"])
         if iteration % self._every:
             return
         record = {"iteration": iteration, "num_steps": None, "midpoint": None, "rk4": None}

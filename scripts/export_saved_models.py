@@ -1,12 +1,12 @@
 """Rebuilds `saved_models/`, the zoo for TensorFlow Serving, from its pretrained weights.
 
     python scripts/export_saved_models.py
-    python scripts/export_saved_models.py --models mnist --samples 1000 --reference-steps 64
+    python scripts/export_saved_models.py --models mnist --samples 5000 --reference-steps 64
 
-Each model is judged on its test set. If it is an ODE, it becomes two SavedModels, with the solver
-of its training and with a finer one, and a new version of each if there are older ones; else its
-report is printed and it is left out. The last line of the output names the file that TensorFlow
-Serving is started with.
+Each model is judged on its test set, a large one on a part of it as in the manifest. If it is an
+ODE, it becomes two SavedModels, with the solver of its training and with a finer one, and a new
+version of each if there are older ones; else its report is printed and it is left out. The last
+line of the output names the file that TensorFlow Serving is started with.
 """
 
 import pathlib
@@ -14,6 +14,7 @@ import sys
 import time
 
 import command_line
+import verify_zoo
 
 import tfnode
 import zoo
@@ -45,8 +46,9 @@ def export(name, args):
     """Exports a model of the zoo; returns the paths of its versions."""
     model = zoo.get_model(name, weights=args.weights)
     block = model.get_layer("ode_block")
-    dataset = zoo.get_recipe(name).dataset
-    split = "test" if args.samples is None else f"test[:{args.samples}]"
+    dataset, extent = zoo.get_recipe(name).dataset, verify_zoo.extent(name)
+    samples = args.samples or extent["test_samples"]
+    split = "test" if samples is None else f"test[:{samples}]"
     return tfnode.export.export_saved_models(
         model,
         args.out / name,
@@ -54,7 +56,7 @@ def export(name, args):
         tfnode.datasets.load(dataset, split, as_numpy=True),
         data_name=f"{dataset}, {split}",
         require_valid=not args.include_invalid,
-        reference_steps=args.reference_steps,
+        reference_steps=args.reference_steps or extent["rk4_steps"],
         repository=args.out,
     )
 
@@ -75,13 +77,14 @@ def parse(arguments):
         "--weights", default="DEFAULT", help="as for zoo.get_model; none for fresh weights"
     )
     parser.add_argument(
-        "--samples", type=command_line.positive, help="the first of the test set; all"
+        "--samples",
+        type=command_line.positive,
+        help="the first of the test set; as in the manifest",
     )
     parser.add_argument(
         "--reference-steps",
         type=command_line.positive,
-        default=256,
-        help="of RK4 in the verdict; 256",
+        help="of RK4 in the verdict; as in the manifest",
     )
     parser.add_argument(
         "--include-invalid", action="store_true", help="export models that are no ODEs, as canaries"

@@ -15,6 +15,7 @@ ENTRY = {
     "dataset": "energy_landscape/three_minima",
     "accuracy": {"train_solver": 0.985, "rk4_fine": 0.75},
     "rk4_steps": 256,
+    "test_samples": None,
     "is_ode": False,
     "gap": 0.235,
     "solver": {"class_name": "Euler", "config": {"step_size": 0.125}},

@@ -229,6 +229,31 @@ def test_a_second_fit_goes_on_from_the_present_step_size():
     )
 
 
+@pytest.mark.parametrize("policy", ["paper", "damped"])
+def test_a_restored_callback_goes_on_as_the_first_one(policy):
+    x = np.linspace(0.5, 1.5, 16, dtype="float32")[:, None]
+    data = (x, np.arange(16) % 2)
+
+    def new():
+        return tfnode.StepAdaption(
+            data, every=2, policy=policy, initial_step_size=1 / 4, batch_size=4
+        )
+
+    # Each batch of the checks has another accuracy, and so another gap.
+    straight, first, second = new(), new(), new()
+    fit(frozen(rate=-2.0, level=0.14), straight, iterations=16)
+    model = frozen(rate=-2.0, level=0.14)
+    fit(model, first, iterations=7)
+    state = json.loads(json.dumps(first.get_state()))
+    assert (state["num_batches"], state["training_iterations"]) == (4, 7)
+    second.set_state(state)
+    fit(model, second, iterations=9)
+    assert len(set(columns(straight, "train_accuracy"))) > 1
+    assert second.history == straight.history
+    assert second.nfe_per_iteration == straight.nfe_per_iteration
+    assert second.nfe_per_iteration_with_checks == straight.nfe_per_iteration_with_checks
+
+
 def test_a_second_fit_sees_a_step_size_that_was_assigned_in_between():
     model = frozen()
     callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.25)

@@ -271,16 +271,18 @@ def test_the_table_of_pretrained_weights(stand_in, capsys):
     assert zoo.list_models(pretrained=True) == []
     assert capsys.readouterr().out == "There are no pretrained weights.\n"
     first, _ = stand_in.add()
-    second, _ = stand_in.add("mnist", RK4(1 / 4), "damped_v12", is_ode=True, rk4_steps=32)
+    changes = {"is_ode": True, "rk4_steps": 32, "test_samples": 1000}
+    second, _ = stand_in.add("mnist", RK4(1 / 4), "damped_v12", **changes)
     assert zoo.list_models(pretrained=True) == [first, second]
     header, *rows = capsys.readouterr().out.splitlines()
     assert re.split("  +", header) == [
-        *("weights", "solver", "accuracy", "under RK4", "verdict", "bytes")
+        *("weights", "solver", "accuracy", "under RK4", "samples", "verdict", "bytes")
     ]
     sizes = [str(stand_in.content["weights"][name]["bytes"]) for name in (first, second)]
+    steps = "75.00% (256 steps)", "75.00% (32 steps)"
     assert [re.split("  +", row) for row in rows] == [
-        [first, "Euler(step_size=0.125)", "98.50%", "75.00% (256 steps)", "no ODE", sizes[0]],
-        [second, "RK4(step_size=0.25)", "98.50%", "75.00% (32 steps)", "an ODE", sizes[1]],
+        [first, "Euler(step_size=0.125)", "98.50%", steps[0], "all", "no ODE", sizes[0]],
+        [second, "RK4(step_size=0.25)", "98.50%", steps[1], "first 1000", "an ODE", sizes[1]],
     ]
     # The columns stand below one another.
     assert len({line.index(cell) for line, cell in zip([header, *rows], ("un", "75", "75"))}) == 1

@@ -1,6 +1,7 @@
 """`ToleranceAdaption` through `fit`, against the paper's rule written out once more."""
 
 import dataclasses
+import json
 import math
 
 import keras
@@ -252,6 +253,26 @@ def test_the_floor_and_a_second_fit(capfd):
         "Iteration 1: ToleranceAdaption shrinks the tolerance from 2e-06 to 1.192e-06 "
         "(accuracy gap 1.000)."
     ]
+
+
+def test_a_restored_callback_goes_on_as_the_first_one():
+    case = CASES["bogacki_shampine32"]
+    x, scales = X.astype("float64"), case.scales
+
+    def new():
+        return tfnode.ToleranceAdaption(
+            (x, ZEROS), every=2, initial_tolerance=case.initial, batch_size=20
+        )
+
+    straight, first, second = new(), new(), new()
+    fit(frozen(case.solver, dtype="float64")[0], straight, scales)
+    model, _ = frozen(case.solver, dtype="float64")
+    fit(model, first, scales[:5])
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    fit(model, second, scales[5:])
+    assert second.history == straight.history
+    assert second.nfe_per_iteration == straight.nfe_per_iteration
+    assert second.nfe_per_iteration_with_checks == straight.nfe_per_iteration_with_checks
 
 
 def test_blocks_share_a_tolerance_and_a_check_waits_for_an_execution():

@@ -21,11 +21,14 @@ def printed_table(capsys):
     return lines[start:]
 
 
-def test_measures_are_those_of_the_whole_test_set(stand_in):
+@pytest.mark.parametrize("test_samples", [None, 100])
+def test_measures_are_those_of_the_whole_test_set_or_of_its_first_samples(stand_in, test_samples):
     _, model = stand_in.add()
-    found = verify_zoo.measure(model, "energy_landscape/three_minima", 16)
+    found = verify_zoo.measure(model, "energy_landscape/three_minima", 16, test_samples)
     x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
     assert len(x) == 1000
+    x, y = x[:test_samples], y[:test_samples]
+    assert found["test_samples"] == test_samples
     twin = tfnode.with_solver(model, tfnode.solvers.RK4(1 / 16))
     for name, judged in {"train_solver": model, "rk4_fine": twin}.items():
         right = np.argmax(np.array(judged(x)), axis=1) == y
@@ -38,7 +41,7 @@ def test_measures_are_those_of_the_whole_test_set(stand_in):
 
 def test_weights_that_agree(stand_in, capsys):
     name, model = stand_in.add(rk4_steps=8)
-    stand_in.change(name, **verify_zoo.measure(model, "energy_landscape/three_minima", 8))
+    stand_in.change(name, **verify_zoo.measure(model, "energy_landscape/three_minima", 8, None))
     assert verify_zoo.main([]) == 0
     header, *rows = printed_table(capsys)
     assert header.split() == ["weights", "quantity", "expected", "found"]

@@ -36,7 +36,8 @@ def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path)
     assert page.count("\n| Euler ") + page.count("\n| Midpoint ") + page.count("\n| RK4 ") == len(
         report.rows
     )
-    assert "--model energy_landscape --recipe euler_fresh`" in page
+    assert "--model energy_landscape --recipe euler_fresh --iterations 10`" in page
+    assert "On the 1000 samples of the test set. *Loses*" in page
     assert "- 10 iterations of 128 samples with adam, learning rate 0.0005, seed 0" in page
     assert "- 8 steps of Euler throughout" in page
     assert places.content["weights"][name]["sha256"] in page
@@ -51,6 +52,22 @@ def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path)
     ]
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     assert cells == ["Euler", "8", "98.5 %", "75.0 %", "no ODE", ""]
+
+
+def test_a_card_from_a_part_of_the_test_set_says_so(places, tmp_path):
+    recipe = {**RECIPE, "iterations": 30_000}
+    name, model = places.add(rk4_steps=16, test_samples=100, recipe=recipe)
+    (tmp_path / f"{name}.json").write_text(json.dumps({"run": {"num_steps": 8}, "seconds": 1.0}))
+    assert write_cards.main([name]) == 0
+    page = (tmp_path / "cards" / f"{name}.md").read_text()
+    x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
+    classes = np.argmax(np.array(model(x)), axis=1)
+    assert (
+        "On the first 100 samples of the test set. Of all 1000 the solver of the training has "
+        f"{100 * (classes == y).mean():.1f} % right. *Loses*"
+    ) in page
+    assert f": {100 * (classes == y)[:100].mean():.1f} % under the solver of its" in page
+    assert "--recipe euler_fresh`" in page
 
 
 def test_every_weight_has_its_card():

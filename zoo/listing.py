@@ -1,6 +1,6 @@
 """The pretrained weights as a table of plain text."""
 
-_HEADER = ("weights", "solver", "accuracy", "under RK4", "verdict", "bytes")
+_HEADER = ("weights", "solver", "accuracy", "under RK4", "samples", "verdict", "bytes")
 
 
 def pretrained(entries):
@@ -31,6 +31,7 @@ def _cells(entry):
         entry.solver,
         f"{accuracy['train_solver']:.2%}",
         f"{accuracy['rk4_fine']:.2%} ({entry.rk4_steps} steps)",
+        "all" if entry.test_samples is None else f"first {entry.test_samples}",
         "an ODE" if entry.is_ode else "no ODE",
         entry.bytes,
     )

@@ -24,10 +24,12 @@ class WeightsEntry:
         bytes: Integer, the file's length.
         parameters: Integer, the trainable parameters.
         dataset: String, a name for `tfnode.datasets.load`.
-        accuracy: Dictionary of the accuracies on the whole test set, as fractions: with the
-            solver of the training (`train_solver`) and with RK4 at `rk4_steps` (`rk4_fine`).
+        accuracy: Dictionary of the test accuracies, as fractions: with the solver of the training
+            (`train_solver`) and with RK4 at `rk4_steps` (`rk4_fine`).
         rk4_steps: Integer, the steps of the fine RK4, also that of the verdict.
-        is_ode: Boolean, the verdict of `tfnode.validity.check` on the whole test set.
+        test_samples: Integer, the first test samples, which accuracies and verdict come from;
+            None for the whole test set.
+        is_ode: Boolean, the verdict of `tfnode.validity.check`.
         gap: Float, the verdict's gap.
         solver: The solver of the training with its last step size or tolerances, in the manifest
             a serialized one.
@@ -51,6 +53,7 @@ class WeightsEntry:
     dataset: str
     accuracy: dict
     rk4_steps: int
+    test_samples: int | None
     is_ode: bool
     gap: float
     solver: solvers.FixedStepSolver | solvers.AdaptiveSolver
@@ -195,6 +198,10 @@ _RULES = {
         lambda value, _: _is_accuracy(value),
     ),
     "rk4_steps": ("an integer from 2 up", lambda value, _: _is_integer(value, 2)),
+    "test_samples": (
+        "a positive integer or null",
+        lambda value, _: value is None or _is_integer(value, 1),
+    ),
     "is_ode": ("a boolean", lambda value, _: isinstance(value, bool)),
     "gap": ("a fraction in [0, 1]", lambda value, _: _is_fraction(value)),
     "seed": ("an integer from 0 up", lambda value, _: _is_integer(value, 0)),

@@ -16,8 +16,10 @@ _FIGURE_SAMPLES = 1000
 class SolverAdaption(keras.callbacks.Callback):
     """Base of the callbacks that check, every `every` iterations, and then change the solver.
 
-    A subclass finds its blocks, starts them, builds what measures, and checks: `_find_blocks`,
-    `_start`, `_prepare`, `_check`. `_training_evaluations` and `_values` tell what it did.
+    A subclass finds its blocks and the bounds of what it adapts, starts them, builds what measures,
+    and checks: `_find_blocks`, `_set_bounds`, `_start`, `_prepare`, `_check`.
+    `_training_evaluations` and `_values` tell what it did. What its rule remembers from one check
+    to the next, beside the solver that the blocks hold, are the plain values of `_memory`.
     """
 
     def __init__(self, data, every, batch_size, log_dir, verbose):
@@ -30,10 +32,12 @@ class SolverAdaption(keras.callbacks.Callback):
         self._writer = None if log_dir is None else Writer(log_dir)
         self._verbose = verbose
         self._batches = None
+        self._num_batches = 0
         self._gap = self._change = math.nan
         self._training_iterations = 0
         self._training_nfe = 0
         self._checks_nfe = 0
+        self._memory = {}
         self.history = []
 
     @property
@@ -44,14 +48,68 @@ class SolverAdaption(keras.callbacks.Callback):
     def nfe_per_iteration_with_checks(self):
         return (self._training_nfe + self._checks_nfe) / max(1, self._training_iterations)
 
+    def get_state(self):
+        """Returns what to save beside the model to go on in another process.
+
+        Examples:
+
+        >>> field = keras.layers.Dense(2, "tanh")
+        >>> model = keras.Sequential([keras.Input((2,)), tfnode.ODEBlock(field)])
+        >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        >>> model.compile("adam", loss)
+        >>> x, y = np.ones((64, 2)), np.ones(64, int)
+        >>> step_adaption = tfnode.StepAdaption((x, y), every=1)
+        >>> history = model.fit(x, y, verbose=0, callbacks=[step_adaption])
+        >>> restored = tfnode.StepAdaption((x, y), every=1)
+        >>> restored.set_state(step_adaption.get_state())
+        >>> restored.history == step_adaption.history
+        True
+
+        Returns:
+            Dictionary of plain values, for example for `json.dump`.
+        """
+        return {
+            "history": list(self.history),
+            "num_batches": self._num_batches,
+            "training_iterations": self._training_iterations,
+            "training_nfe": self._training_nfe,
+            "checks_nfe": self._checks_nfe,
+            "memory": dict(self._memory),
+        }
+
+    def set_state(self, state):
+        """Takes up a state, so that the next `fit` goes on as the one that it was saved from.
+
+        The model must be the saved one, as its blocks hold the present solver: save it with
+        `model.save` and load it with `keras.saving.load_model`. `data` must give the same batches
+        in the same order; those that were used are read and passed over.
+
+        Args:
+            state: Dictionary, from `get_state`.
+        """
+        self.history = list(state["history"])
+        self._num_batches = state["num_batches"]
+        self._training_iterations = state["training_iterations"]
+        self._training_nfe = state["training_nfe"]
+        self._checks_nfe = state["checks_nfe"]
+        self._memory = dict(state["memory"])
+        self._batches = None
+        if self.history:
+            last = self.history[-1]
+            self._gap = abs(last["train_accuracy"] - last["reference_accuracy"])
+            self._change = last["change"]
+
     def on_train_begin(self, logs=None):
         self._blocks = self._find_blocks()
+        self._set_bounds()
         if not self._training_iterations:
-            self._batches = endless_batches(self._data, self._batch_size)
-            x, _ = next(self._batches)
+            self._open_batches(used=0)
+            x, _ = self._next_batch()
             if not self.model.built:
                 self.model.build(x.shape)
             self._start(x)
+        elif self._batches is None:
+            self._open_batches(used=self._num_batches)
         self._prepare()
         self._seen_iterations = self._iterations()
 
@@ -62,7 +120,7 @@ class SolverAdaption(keras.callbacks.Callback):
         self._training_iterations += now - before
         self._training_nfe += self._training_evaluations(now - before)
         if now // self._every > before // self._every:
-            self._check(now, *next(self._batches))
+            self._check(now, *self._next_batch())
             if self._writer:
                 self._writer.scalars(now, {**self._values(), "change": self._change})
         self._log(logs)
@@ -78,11 +136,20 @@ class SolverAdaption(keras.callbacks.Callback):
     def _iterations(self):
         return int(self.model.optimizer.iterations)
 
+    def _open_batches(self, used):
+        self._batches, self._num_batches = endless_batches(self._data, self._batch_size), 0
+        for _ in range(used):
+            self._next_batch()
+
+    def _next_batch(self):
+        self._num_batches += 1
+        return next(self._batches)
+
     def _some_samples(self):
         """The next batches of the checks, about 1000 samples, as arrays."""
-        batches = [next(self._batches)]
+        batches = [self._next_batch()]
         while sum(len(y) for _, y in batches) < _FIGURE_SAMPLES:
-            batches.append(next(self._batches))
+            batches.append(self._next_batch())
         # Inputs may be nested.
         return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 

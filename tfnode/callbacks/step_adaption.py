@@ -130,19 +130,17 @@ class StepAdaption(SolverAdaption):
         return _adaptable_blocks(self.model, isinstance(self._rule, adaption.DampedRule))
 
     def _start(self, x):
-        self._set_caps()
         step_size = self._first_step_size(x)
         if isinstance(self._rule, adaption.DampedRule):
             step_size = self._rule.snapped(step_size)
         self._assign(step_size)
-        self._state = adaption.DampedState(self._blocks[0].solver)
 
     def _first_step_size(self, x):
         if self._initial_step_size != "auto":
             return min(self._initial_step_size, self._rule.max_step_size)
         return max(min(initial_step_sizes(self.model, x)), self._rule.min_step_size)
 
-    def _set_caps(self):
+    def _set_bounds(self):
         lengths = [block.length for block in self._blocks]
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
         caps = (min(max(lengths) / 500, min(lengths)), min(lengths))
@@ -204,14 +202,14 @@ class StepAdaption(SolverAdaption):
             return self._measure(self._train_twin, self._solver.with_step_size(step_size), x, y)
 
         if isinstance(self._rule, adaption.DampedRule):
-            state = dataclasses.replace(self._state, solver=self._solver)
-            self._state, action = adaption.next_state(
+            state, action = adaption.next_state(
                 self._rule,
-                state,
+                adaption.DampedState(self._solver, **self._memory),
                 self._change,
                 change_at=lambda step_size: total_variation(measure_at(step_size)[1], reference[1]),
             )
-            solver = self._state.solver
+            solver = state.solver
+            self._memory = {k: v for k, v in vars(state).items() if k != "solver"}
         else:
             step_size, action = adaption.next_step(
                 self._rule,

@@ -1,6 +1,5 @@
 """`ToleranceAdaption`: the paper's algorithm for blocks with an adaptive solver."""
 
-import collections
 import dataclasses
 
 import numpy as np
@@ -90,18 +89,21 @@ class ToleranceAdaption(SolverAdaption):
         super().__init__(data, every, batch_size, log_dir, verbose)
         self._rule = adaption.ToleranceRule(threshold, shrink, growth)
         self._initial_tolerance = solvers.check_tolerance("initial_tolerance", initial_tolerance)
-        self._recent_nfe = collections.deque(maxlen=_RECENT)
+        self._memory = {"recent_nfe": []}
         self._nfe = 0.0
 
     # === Start ===
     def _find_blocks(self):
         return _adaptive_blocks(self.model)
 
-    def _start(self, x):
+    def _set_bounds(self):
         # Rounded as the weight rounds it, so that a tolerance at the floor is seen to be there.
         floor = np.array(max(block.min_tolerance for block in self._blocks), "float32").item()
         self._rule = dataclasses.replace(self._rule, min_tolerance=floor)
-        self._assign(min(max(self._initial_tolerance, floor), self._rule.max_tolerance))
+
+    def _start(self, x):
+        rule = self._rule
+        self._assign(min(max(self._initial_tolerance, rule.min_tolerance), rule.max_tolerance))
 
     def _prepare(self):
         self._tolerance = self._blocks[0].solver.rtol
@@ -128,7 +130,7 @@ class ToleranceAdaption(SolverAdaption):
             train_accuracy,
             reference_accuracy,
             accuracy_at=lambda tolerance: self._measure(self._train_twin, tolerance, x, y)[0],
-            recent_nfe=self._recent_nfe,
+            recent_nfe=self._memory["recent_nfe"],
         )
         self.history.append(
             {
@@ -176,7 +178,7 @@ class ToleranceAdaption(SolverAdaption):
         before, self._seen_evaluations = self._seen_evaluations, self._evaluations()
         evaluations = self._seen_evaluations - before
         self._nfe = evaluations / max(1, iterations)
-        self._recent_nfe.append(self._nfe)
+        self._memory = {"recent_nfe": [*self._memory["recent_nfe"], self._nfe][-_RECENT:]}
         return evaluations
 
     def _evaluations(self):

@@ -1,0 +1,65 @@
+"""Checkpoints of a training: the model with its optimizer, and the states of its callbacks."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+import time
+
+import keras
+import runner
+
+# A checkpoint of a small model would cost more than the iterations between two of them.
+_SECONDS_BETWEEN = 60
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves a training about once a minute, so that `load` takes it up where it was.
+
+    It comes last of the callbacks, whose states are then those after the iteration.
+
+    Args:
+        directory: `pathlib.Path`. A checkpoint replaces the one before it.
+        callbacks: Dictionary from names to callbacks with `get_state`.
+    """
+
+    def __init__(self, directory, callbacks):
+        super().__init__()
+        self._directory = directory
+        self._callbacks = callbacks
+
+    def on_train_begin(self, logs=None):
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN:
+            self.save()
+            self._last = time.monotonic()
+
+    def save(self):
+        """Writes a checkpoint beside its place, and then removes those before it."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        old = _complete(self._directory)
+        target = self._directory / f"iteration_{int(self.model.optimizer.iterations):06d}"
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".writing-") as beside:
+            written = pathlib.Path(beside) / target.name
+            written.mkdir()
+            self.model.save(written / "model.keras")
+            states = {name: callback.get_state() for name, callback in self._callbacks.items()}
+            runner.write_json(written / "states.json", states)
+            written.rename(target)
+        for path in old:
+            shutil.rmtree(path)
+
+
+def load(directory):
+    """Returns the model of the last checkpoint and the states by name, or None without one."""
+    complete = _complete(directory)
+    if not complete:
+        return None
+    model = keras.saving.load_model(complete[-1] / "model.keras")
+    return model, json.loads((complete[-1] / "states.json").read_text())
+
+
+def _complete(directory):
+    return sorted(directory.glob("iteration_*"))

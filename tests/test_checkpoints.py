@@ -1,0 +1,70 @@
+"""A training that is interrupted and taken up ends as one that was not."""
+
+import checkpoints
+import experiments
+import numpy as np
+import pytest
+
+import zoo
+
+
+class Interruption(Exception):
+    pass
+
+
+def interrupt_at(fraction):
+    def report(finished):
+        if finished >= fraction:
+            raise Interruption
+
+    return report
+
+
+def fit(run, directory=None, interrupted=None):
+    report = interrupt_at(interrupted) if interrupted else lambda finished: None
+    return experiments.fit(run, report, directory)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        # Climbs to the midpoint method.
+        {"solver": "euler", "policy": "damped", "start_steps": 1},
+        {"solver": "euler", "policy": "paper", "batch_size": 32},
+        {"num_steps": 2},
+    ],
+    ids=["damped", "paper", "fixed steps"],
+)
+def test_goes_on_to_the_same_result(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
+    options = {"num_steps": None, "rk4_steps": 8, "test_samples": 100, **options}
+    run = experiments.Run("concentric_spheres_2d", seed=1, iterations=200, **options)
+    straight, expected = fit(run)
+    # The report comes before the checkpoint of its iteration.
+    for fraction, saved in ((0.5, 50), (0.75, 100)):
+        with pytest.raises(Interruption):
+            fit(run, tmp_path / "checkpoints", interrupted=fraction)
+        names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+        assert names == [f"iteration_{saved:06d}"]
+    resumed, result = fit(run, tmp_path / "checkpoints")
+    for ours, theirs in zip(resumed.weights, straight.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if run.policy == "damped":
+        assert "climb" in result["history"]["action"]
+    for changing in (expected, result):
+        changing.pop("seconds")
+    assert result.pop("loss") == pytest.approx(expected.pop("loss"), rel=1e-6)
+    assert result == expected
+
+
+def test_a_run_replaces_what_it_names_in_the_recipe():
+    run = experiments.Run(
+        "mnist", None, 0, 10, optimizer="adam", learning_rate=1e-3, batch_size=32, start_steps=1
+    )
+    recipe, paper = run.recipe(), zoo.get_recipe("mnist")
+    assert (recipe.optimizer, recipe.learning_rate, recipe.batch_size) == ("adam", 1e-3, 32)
+    assert (recipe.dataset, recipe.loss, recipe.iterations) == ("mnist", paper.loss, 10)
+    assert run.start_solver().step_size == 1.0
+    assert experiments.Run("mnist", 4, 0, 7020).recipe() == paper
+    names = {run.path, experiments.Run("mnist", None, 0, 10, batch_size=32).path}
+    assert len(names) == 2
