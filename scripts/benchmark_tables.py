@@ -78,7 +78,7 @@ def steps_table(results):
         else:
             continue
         lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def targets_table(rows):
