@@ -5,7 +5,7 @@ import statistics
 from benchmark_peers import PEERS
 
 COMPARISONS = ("energy", "spheres", "mnist")
-ANSWERING = ("served", "torchdiffeq")
+REQUESTED = ("served", "torchdiffeq")
 PEAKS = ("peak_bytes", "peak_increase_bytes")
 
 
@@ -37,7 +37,7 @@ def targets(results):
         share = ratio(*(values(results, "checks", 32, c, field) for c in ("adaption", "replay")))
         row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)
     for field in ("p50_seconds", "p99_seconds"):
-        ours, theirs = (values(results, "latency", 8, c, field) for c in ANSWERING)
+        ours, theirs = (values(results, "latency", 8, c, field) for c in REQUESTED)
         name = f"latency K=8, batch 1, {field.removesuffix('_seconds')}"
         row(f"{name}: served / PyTorch", ratio(ours, theirs))
         for who, measured in (("served", ours), ("PyTorch", theirs)):
@@ -78,7 +78,7 @@ def steps_table(results):
         else:
             continue
         lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
+    return "\n".join(lines) + "\n\n" if len(lines) > 2 else ""
 
 
 def targets_table(rows):
@@ -98,6 +98,6 @@ def page(report):
         f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with {versions}; "
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
         "A ratio is the median over the rounds of the ratios within a round, in which the "
-        f"contestants take turns.\n\n{steps_table(report['results'])}\n\n"
+        f"contestants take turns.\n\n{steps_table(report['results'])}"
         f"{targets_table(report['targets'])}\n"
     )

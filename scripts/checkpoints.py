@@ -1,6 +1,7 @@
 """Checkpoints of a training: the model with its optimizer, and the states of its callbacks."""
 
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -20,12 +21,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         directory: `pathlib.Path`. A checkpoint replaces the one before it.
+        origin: Plain value, what the training is; `load` wants the same.
         callbacks: Dictionary from names to callbacks with `get_state`.
     """
 
-    def __init__(self, directory, callbacks):
+    def __init__(self, directory, origin, callbacks):
         super().__init__()
         self._directory = directory
+        self._origin = origin
         self._callbacks = callbacks
 
     def on_train_begin(self, logs=None):
@@ -45,20 +48,33 @@ class Checkpoint(keras.callbacks.Callback):
             written = pathlib.Path(beside) / target.name
             written.mkdir()
             self.model.save(written / "model.keras")
+            with (written / "model.keras").open("rb") as file:
+                os.fsync(file.fileno())
             states = {name: callback.get_state() for name, callback in self._callbacks.items()}
-            runner.write_json(written / "states.json", states)
+            content = {"origin": self._origin, "states": states}
+            # A record may hold a NaN, which the results may not.
+            runner.write_text(written / "states.json", json.dumps(content))
             written.rename(target)
         for path in old:
             shutil.rmtree(path)
 
 
-def load(directory):
-    """Returns the model of the last checkpoint and the states by name, or None without one."""
+def load(directory, origin):
+    """Returns the model of the last checkpoint and the states by name, or None without one.
+
+    Raises:
+        ValueError: If the checkpoint is of another training.
+    """
     complete = _complete(directory)
     if not complete:
         return None
-    model = keras.saving.load_model(complete[-1] / "model.keras")
-    return model, json.loads((complete[-1] / "states.json").read_text())
+    content = json.loads((complete[-1] / "states.json").read_text())
+    if content["origin"] != origin:
+        raise ValueError(
+            "A training goes on from a checkpoint of its own. "
+            f"Received: checkpoint of {content['origin']} for {origin}. Remove {directory}."
+        )
+    return keras.saving.load_model(complete[-1] / "model.keras"), content["states"]
 
 
 def _complete(directory):

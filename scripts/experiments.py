@@ -40,6 +40,9 @@ class Run:
         policy: String, the rule of step adaption.
         start_steps: Integer, the steps that step adaption starts with; None for Hairer's rule.
         check_every: Integer, the iterations between its checks.
+        check_samples: Integer, the samples of a check; None for those of a batch.
+        average: Float, the momentum of the moving average of the weights that ends the training, or
+            None for the last weights.
         optimizer: String in place of the recipe's, or None; likewise `learning_rate` and
             `batch_size`.
         test_samples: Integer, the first test samples to measure accuracies on; None for all.
@@ -57,6 +60,8 @@ class Run:
     policy: str = "paper"
     start_steps: int | None = None
     check_every: int = 50
+    check_samples: int | None = None
+    average: float | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -76,10 +81,12 @@ class Run:
         else:
             method = f"k{self.num_steps:03d}" if self.num_steps else f"tol{self.tolerance:g}"
         parts = [self.solver, method, str(self.iterations)]
-        parts += [f"start{self.start_steps:03d}"] * (self.start_steps is not None)
+        parts += [f"start{self.start_steps}"] * (self.start_steps is not None)
         parts += [f"every{self.check_every}"] * (self.check_every != Run.check_every)
-        parts += [f"{self.optimizer}"] * (self.optimizer is not None)
-        parts += [f"rate{self.learning_rate:g}"] * (self.learning_rate is not None)
+        parts += [f"check{self.check_samples}"] * (self.check_samples is not None)
+        parts += [f"average{self.average}"] * (self.average is not None)
+        parts += [self.optimizer] * (self.optimizer is not None)
+        parts += [f"rate{self.learning_rate}"] * (self.learning_rate is not None)
         parts += [f"batch{self.batch_size}"] * (self.batch_size is not None)
         parts += [f"test{self.test_samples}"] * (self.test_samples is not None)
         parts += [f"rk4{self.rk4_steps:03d}"] * (self.rk4_steps != Run.rk4_steps)
@@ -94,7 +101,7 @@ class Run:
         return self.iterations * (16 + evaluations)
 
     def start_solver(self):
-        """The solver that training begins with; Hairer's rule replaces the step of adaption."""
+        """The solver of the model before training; Hairer's rule may replace its step."""
         if self.tolerance is not None:
             return tfnode.solvers.get(self.solver).with_tolerance(self.tolerance)
         return tfnode.solvers.get(self.solver, 1 / (self.num_steps or self.start_steps or 32))
@@ -127,23 +134,31 @@ def fit(run, report, directory=None):
         run: `Run`.
         report: Callable that is told the finished fraction of the training.
         directory: Optional `pathlib.Path` of checkpoints. A training that was interrupted is taken
-            up from the last of them, to the same model and results, but for `seconds`.
+            up from the last of them, to the same model and results; only the rounding of `loss` may
+            differ, and `seconds`, which leaves out what was lost.
+
+    Raises:
+        ValueError: If the checkpoint is of another run, or of other versions.
     """
     start = time.perf_counter()
     # Each run compiles models of its own, which TensorFlow takes for needless retracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)
-    model, states = (directory and checkpoints.load(directory)) or (_compiled(run), {})
+    result = {"run": dataclasses.asdict(run), "versions": versions()}
+    found = checkpoints.load(directory, result) if directory else None
+    model, states = found or (_compiled(run), {})
     test = _test_data(run)
     callbacks = {"curve": TestCurve(test, run.iterations, report)}
     if run.adapts:
         callbacks = {"step_adaption": _step_adaption(run), **callbacks}
     for name, state in states.items():
         callbacks[name].set_state(state)
-    result = {"run": dataclasses.asdict(run), "versions": versions()}
+    every = list(callbacks.values())
+    if directory:
+        every.append(checkpoints.Checkpoint(directory, result.copy(), callbacks))
     try:
-        _train(model, run, callbacks, directory)
+        _train(model, run, every)
     except (FloatingPointError, tf.errors.InvalidArgumentError) as error:
         return model, {**result, "error": str(error)}
     step_adaption, curve = callbacks.get("step_adaption"), callbacks["curve"]
@@ -157,34 +172,33 @@ def fit(run, report, directory=None):
         result["nfe_per_iteration"] = step_adaption.nfe_per_iteration
         result["nfe_per_iteration_with_checks"] = step_adaption.nfe_per_iteration_with_checks
         result["history"] = _columns(step_adaption.history)
-    result["seconds"] = round(time.perf_counter() - start, 1)
+    result["seconds"] = round(curve.before["seconds"] + time.perf_counter() - start, 1)
     return model, result
 
 
-def _train(model, run, callbacks, directory):
+def _train(model, run, callbacks):
     done = int(model.optimizer.iterations)
-    every = list(callbacks.values())
-    if directory:
-        every.append(checkpoints.Checkpoint(directory, callbacks))
     if done < run.iterations:
         data = _train_data(run, run.seed).repeat().skip(done).take(run.iterations - done)
-        model.fit(data, shuffle=False, callbacks=every, verbose=0)
+        model.fit(data, shuffle=False, callbacks=callbacks, verbose=0)
 
 
 def _step_adaption(run):
-    # A dataset of its own: two iterators over one shuffled dataset race for random numbers. Checks
-    # on fewer samples than 32 would be too noisy.
-    data = _train_data(run, run.seed + 1000, least=32)
+    # A dataset of its own: two iterators over one shuffled dataset race for random numbers.
+    data = _train_data(run, run.seed + 1000, run.check_samples)
     start = 1 / run.start_steps if run.start_steps else "auto"
     return tfnode.StepAdaption(data, run.check_every, run.policy, initial_step_size=start)
 
 
 def _compiled(run):
     recipe = run.recipe()
+    optimizer = recipe.build_optimizer()
+    if run.average is not None:
+        optimizer.use_ema, optimizer.ema_momentum = True, run.average
     model = zoo.get_model(run.model, solver=run.start_solver())
     model.get_layer("ode_block").gradient = run.gradient
     model.compile(
-        recipe.build_optimizer(),
+        optimizer,
         recipe.build_loss(),
         metrics=["accuracy"],
         jit_compile=run.model in _COMPILED and run.tolerance is None,
@@ -193,9 +207,9 @@ def _compiled(run):
     return model
 
 
-def _train_data(run, seed, least=1):
+def _train_data(run, seed, batch_size=None):
     recipe = run.recipe()
-    batch_size = max(least, recipe.batch_size)
+    batch_size = batch_size or recipe.batch_size
     return tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
 
 
@@ -219,30 +233,35 @@ class TestCurve(keras.callbacks.Callback):
         # In whole executions of 50 iterations.
         self._every = 50 * max(1, iterations // 5000)
         self._solvers_every = 10 * self._every
-        self._before = {"iteration": 0, "loss": 0.0}
+        # What was there when the training was taken up.
+        self.before = {"iteration": 0, "loss": 0.0, "seconds": 0.0}
         self.loss = 0.0
         self.records = []
 
     def get_state(self):
         """Returns plain values that `set_state` takes, as those of `tfnode.StepAdaption`."""
-        return {"iteration": self._iteration, "loss": self.loss, "records": self.records}
+        return {
+            "iteration": int(self.model.optimizer.iterations),
+            "loss": self.loss,
+            "seconds": self.before["seconds"] + time.perf_counter() - self._start,
+            "records": self.records,
+        }
 
     def set_state(self, state):
-        self._before, self.records = state, state["records"]
-        self.loss = state["loss"]
+        self.before, self.loss, self.records = state, state["loss"], state["records"]
 
     def on_train_begin(self, logs=None):
         self._twins = {}
+        self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         iteration = int(self.model.optimizer.iterations)
         solver = self.model.get_layer("ode_block").solver
         tfnode.callbacks.check_loss(logs, iteration, f"solver={solver}")
         self._report(iteration / self._iterations)
-        self._iteration = iteration
         # Keras's mean, which begins anew where a training is taken up.
-        part = (iteration - self._before["iteration"]) / iteration
-        self.loss = self._before["loss"] + part * (logs["loss"] - self._before["loss"])
+        part = (iteration - self.before["iteration"]) / iteration
+        self.loss = self.before["loss"] + part * (logs["loss"] - self.before["loss"])
         if iteration % self._every:
             return
         record = {"iteration": iteration, "num_steps": None, "midpoint": None, "rk4": None}

@@ -1,7 +1,7 @@
 """Measures the pretrained weights again, and compares with what the manifest says of them.
 
     python scripts/verify_zoo.py --quick
-    python scripts/verify_zoo.py mnist_rk4_damped_short_v1
+    python scripts/verify_zoo.py mnist_rk4_damped_small_v1
 
 It exits with 1 if a number differs. Without names all weights are measured, and with --quick only
 those of the synthetic data sets.
@@ -49,6 +49,7 @@ def compare(entry):
     accuracy = found["accuracy"]
     exact = {
         "parameters": (entry.parameters, found["parameters"]),
+        "rk4_steps": (entry.rk4_steps, found["rk4_steps"]),
         "solver": (entry.solver, tfnode.solvers.deserialize(found["solver"])),
         "is_ode": (entry.is_ode, found["is_ode"]),
     }

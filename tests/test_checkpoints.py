@@ -1,5 +1,8 @@
 """A training that is interrupted and taken up ends as one that was not."""
 
+import dataclasses
+import json
+
 import checkpoints
 import experiments
 import numpy as np
@@ -30,7 +33,7 @@ def fit(run, directory=None, interrupted=None):
     [
         # Climbs to the midpoint method.
         {"solver": "euler", "policy": "damped", "start_steps": 1},
-        {"solver": "euler", "policy": "paper", "batch_size": 32},
+        {"solver": "euler", "policy": "paper", "batch_size": 32, "average": 0.9},
         {"num_steps": 2},
     ],
     ids=["damped", "paper", "fixed steps"],
@@ -41,20 +44,43 @@ def test_goes_on_to_the_same_result(tmp_path, monkeypatch, options):
     run = experiments.Run("concentric_spheres_2d", seed=1, iterations=200, **options)
     straight, expected = fit(run)
     # The report comes before the checkpoint of its iteration.
-    for fraction, saved in ((0.5, 50), (0.75, 100)):
+    for fraction, saved in ((0.5, 50), (1.0, 150)):
         with pytest.raises(Interruption):
             fit(run, tmp_path / "checkpoints", interrupted=fraction)
         names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
         assert names == [f"iteration_{saved:06d}"]
+    content = json.loads((tmp_path / "checkpoints" / names[0] / "states.json").read_text())
+    saved_seconds = content["states"]["curve"]["seconds"]
     resumed, result = fit(run, tmp_path / "checkpoints")
     for ours, theirs in zip(resumed.weights, straight.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     if run.policy == "damped":
-        assert "climb" in result["history"]["action"]
-    for changing in (expected, result):
-        changing.pop("seconds")
+        # Before the last checkpoint.
+        assert result["history"]["action"].index("climb") < 3
+    # The time of the parts, the lost ones left out.
+    assert result.pop("seconds") > saved_seconds > 0
+    expected.pop("seconds")
     assert result.pop("loss") == pytest.approx(expected.pop("loss"), rel=1e-6)
     assert result == expected
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
+    run = experiments.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
+    with pytest.raises(Interruption):
+        fit(run, tmp_path, interrupted=1)
+    with pytest.raises(ValueError, match="goes on from a checkpoint of its own") as error:
+        fit(dataclasses.replace(run, gradient="backprop"), tmp_path)
+    assert f"Remove {tmp_path}." in str(error.value)
+
+
+def test_checks_have_samples_of_their_own():
+    def first_batch(**options):
+        run = experiments.Run("concentric_spheres_2d", None, 0, 10, batch_size=8, **options)
+        return next(iter(experiments._train_data(run, 0, run.check_samples)))[0]
+
+    assert first_batch().shape == (8, 2)
+    assert first_batch(check_samples=32).shape == (32, 2)
 
 
 def test_a_run_replaces_what_it_names_in_the_recipe():
@@ -66,5 +92,13 @@ def test_a_run_replaces_what_it_names_in_the_recipe():
     assert (recipe.dataset, recipe.loss, recipe.iterations) == ("mnist", paper.loss, 10)
     assert run.start_solver().step_size == 1.0
     assert experiments.Run("mnist", 4, 0, 7020).recipe() == paper
-    names = {run.path, experiments.Run("mnist", None, 0, 10, batch_size=32).path}
-    assert len(names) == 2
+    changes = {"start_steps": 2, "check_every": 100, "check_samples": 64, "optimizer": "sgd"}
+    changes |= {
+        "learning_rate": 1e-2,
+        "batch_size": 16,
+        "test_samples": 5,
+        "rk4_steps": 8,
+        "average": 0.9,
+    }
+    others = [dataclasses.replace(run, **{name: value}) for name, value in changes.items()]
+    assert len({other.path for other in (run, *others)}) == 1 + len(changes)

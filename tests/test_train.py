@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import train
+import verify_zoo
 
 import zoo
 from zoo import manifest, weights
 
+SMALL = {"rk4_steps": 8, "test_samples": 100}
 NAME = "energy_landscape_euler_coarse_v1"
 
 
@@ -26,6 +28,7 @@ def places(tmp_path, monkeypatch):
 
 def test_a_weight_is_published_once_and_repeated(places, capsys):
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
+    arguments += ["--checkpoints", str(places / "checkpoints")]
     assert train.main([*arguments, "--default"]) == 0
     entry = manifest.read().weights[NAME]
     assert (entry.solver.step_size, entry.seed, entry.recipe["iterations"]) == (0.5, 0, 50)
@@ -44,6 +47,32 @@ def test_a_weight_is_published_once_and_repeated(places, capsys):
     assert train.main([*arguments, "--seed", "1"]) == 1
     assert "gives another." in capsys.readouterr().out
     assert manifest.PATH.read_text() == before
+
+
+def test_an_interrupted_training_goes_on(places, monkeypatch):
+    monkeypatch.setattr(train.experiments.checkpoints, "_SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(verify_zoo, "EXTENTS", {"energy_landscape": SMALL})
+    arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "100"]
+    arguments += ["--checkpoints", str(places / "checkpoints")]
+    seen = []
+
+    class Interrupted(train.Progress):
+        def update(self, task, completed, refresh):
+            seen.append(completed)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "Progress", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(arguments)
+    (found,) = (places / "checkpoints").glob("*/*/iteration_*")
+    assert found.name == "iteration_000050"
+    assert train.main(arguments) == 0
+    # It did not begin again, and the checkpoint has served its time.
+    assert seen == [0.5, 1.0, 1.0]
+    assert not found.parent.exists()
+    entry = manifest.read().weights[NAME]
+    assert (entry.rk4_steps, entry.test_samples) == (8, 100)
 
 
 def test_misuse_is_refused(capsys):

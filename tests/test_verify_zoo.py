@@ -47,7 +47,10 @@ def test_weights_that_agree(stand_in, capsys):
     assert header.split() == ["weights", "quantity", "expected", "found"]
     assert [row.split()[:2] for row in rows] == [
         [name, quantity]
-        for quantity in ("parameters", "solver", "is_ode", "train_solver", "rk4_fine", "gap")
+        for quantity in (
+            *("parameters", "rk4_steps", "solver", "is_ode"),
+            *("train_solver", "rk4_fine", "gap"),
+        )
     ]
     for row in rows:
         _, _, expected, found = row.split()

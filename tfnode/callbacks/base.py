@@ -69,6 +69,7 @@ class SolverAdaption(keras.callbacks.Callback):
             Dictionary of plain values, for example for `json.dump`.
         """
         return {
+            "callback": type(self).__name__,
             "history": list(self.history),
             "num_batches": self._num_batches,
             "training_iterations": self._training_iterations,
@@ -86,7 +87,15 @@ class SolverAdaption(keras.callbacks.Callback):
 
         Args:
             state: Dictionary, from `get_state`.
+
+        Raises:
+            ValueError: If it is the state of another callback.
         """
+        if state.get("callback") != type(self).__name__:
+            raise ValueError(
+                f"A state must come from `get_state` of the same class, {type(self).__name__}. "
+                f"Received: state of {state.get('callback')!r}. Pass the state of this callback."
+            )
         self.history = list(state["history"])
         self._num_batches = state["num_batches"]
         self._training_iterations = state["training_iterations"]

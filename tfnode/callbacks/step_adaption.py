@@ -144,7 +144,7 @@ class StepAdaption(SolverAdaption):
         lengths = [block.length for block in self._blocks]
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
         caps = (min(max(lengths) / 500, min(lengths)), min(lengths))
-        low, high = np.array(caps, self._blocks[0].step_size.dtype).tolist()
+        low, high = np.array(caps, self._blocks[0].time_dtype).tolist()
         self._rule = dataclasses.replace(self._rule, min_step_size=low, max_step_size=high)
 
     def _prepare(self):

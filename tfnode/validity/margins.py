@@ -1,4 +1,4 @@
-"""Which samples keep their class under any better solver."""
+"""Which samples keep their class under better solvers, by an estimate of their errors."""
 
 import dataclasses
 
@@ -6,9 +6,10 @@ import numpy as np
 
 from tfnode.validity.evaluation import evaluate
 from tfnode.validity.results import Result
-from tfnode.validity.scores import Scorer, is_better
+from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
     fine_trial,
+    is_finer,
     require_fixed_step,
     scaled,
     sweep_trials,
@@ -22,8 +23,8 @@ class Certificate(Result):
 
     Args:
         fraction: Float, of the samples that are certified.
-        accuracy: Float, the fraction of the samples that are certified and right: under a better
-            solver the accuracy is no lower than this.
+        accuracy: Float, the fraction of the samples that are certified and right, below which a
+            better solver's accuracy does not fall where the estimates of the errors hold.
         num_samples: Integer.
         certified: Tuple of Booleans.
         margins: Tuple of floats, the lead of the predicted class over the class that an error
@@ -40,7 +41,7 @@ class Certificate(Result):
 
 
 def certify(model, data, reference_steps=256, verbose="auto"):
-    """Certifies the samples whose class cannot change under a better solver.
+    """Certifies the samples whose class does not change under better solvers, by an estimate.
 
     Section 4 of the paper: "for the classifier, there should exist a robustness threshold e such
     that f_d(z(T) + delta) = f_d(z(T))" for every smaller delta, so that two solvers which agree up
@@ -57,9 +58,9 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     which agree where h is small. The second also sees a step that is too coarse for the first, and
     the third, against RK4 at a fine step, a field that changes within less than a quarter of a
     step. A sample is certified if `d` exceeds **twice** that error for every j: once for the way
-    to the exact flow, once more for the error of a better solver, which is no larger; and if its
-    class is the same under every solver of the sweep that `check` counts as better. These are
-    better for the data as a whole, and for a single sample may not be.
+    to the exact flow, once more for the error of a better solver; and if its class is the same
+    under every better solver of `sweep`. These are better by order and step, or for the data as a
+    whole, and for a single sample the error may yet be larger.
 
     Examples:
 
@@ -100,8 +101,10 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     # The class that an error would reach first.
     first = nearest.argmin(axis=-1)[..., None]
     certified = (nearest > 0).all(axis=-1)
+    error = relative_distance(outputs[training], outputs[fine])
     for trial in swept:
-        if is_better(trial, training, outputs[trial], outputs[training], outputs[fine]):
+        closer = relative_distance(outputs[trial], outputs[fine]) <= error
+        if is_finer(trial, training) or closer:
             certified &= scorer.classes(outputs[trial]) == classes
     margins, errors = (np.take_along_axis(a, first, -1).ravel() for a in (margins, errors))
     right = scorer.is_right(outputs[training])

@@ -5,7 +5,6 @@ import numpy as np
 from keras import ops
 
 from tfnode.measure import decision_threshold
-from tfnode.validity.trials import is_finer
 
 TASKS = ("classification", "regression")
 
@@ -174,17 +173,3 @@ def _check_targets(y, outputs):
             f"{outputs.shape}. Received: y of shape {y.shape} and dtype {y.dtype}. Do data and "
             'model belong together? If the labels are classes, pass task="classification".'
         )
-
-
-def is_better(trial, training, outputs, base, fine):
-    """Whether a solver's error is that of the training solver or smaller, in theory or measured.
-
-    Args:
-        trial: `tfnode.validity.trials.Trial`.
-        training: That of the training.
-        outputs: NumPy array, what the model gives under the trial.
-        base: Likewise under the training solver.
-        fine: Likewise under the finest RK4.
-    """
-    closer = relative_distance(outputs, fine) <= relative_distance(base, fine)
-    return is_finer(trial, training) or closer

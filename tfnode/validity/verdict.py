@@ -6,12 +6,13 @@ import numpy as np
 
 from tfnode.validity.evaluation import evaluate
 from tfnode.validity.results import Result
-from tfnode.validity.scores import Scorer, is_better, relative_distance
+from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.sweeps import SweepRow, row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
     Trial,
     fine_trial,
+    is_finer,
     sweep_trials,
     training_trial,
 )
@@ -190,6 +191,7 @@ class _Comparison:
         self._scorer, self._evaluation, self._training = scorer, evaluation, training
         self._base = evaluation.outputs[training]
         self._fine = evaluation.outputs[fine]
+        self._error = relative_distance(self._base, self._fine)
         self._scores = scorer.scores(self._base)
         self.measure = "accuracy" if scorer.task == "classification" else "outputs"
         if scorer.metric_name is not None:
@@ -198,12 +200,14 @@ class _Comparison:
     def row(self, trial):
         outputs = self._evaluation.outputs[trial]
         values = row_values(trial, self._training, self._evaluation, self._scorer)
+        error = relative_distance(outputs, self._fine)
         return CheckRow(
             **values,
             gap=self._gap(outputs, values["metric"]),
             changed=self._changed(outputs),
-            error=relative_distance(outputs, self._fine),
-            is_better=is_better(trial, self._training, outputs, self._base, self._fine),
+            error=error,
+            # Better in theory, or measured to be.
+            is_better=is_finer(trial, self._training) or error <= self._error,
         )
 
     def class_gaps(self, trials):
