@@ -15,6 +15,14 @@ import tfnode
 import zoo
 
 
+def pytest_configure(config):
+    """Generates the synthetic data before worker processes would race to do so."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        for name in tfnode.datasets.list_datasets():
+            if name not in ("mnist", "cifar10"):
+                tfnode.datasets.load(name, "test", as_numpy=True)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Each test starts from the same seed, with fresh layer names."""

@@ -5,4 +5,4 @@ set -euo pipefail
 export TF_CPP_MIN_LOG_LEVEL=3
 ruff check .
 ruff format --check .
-exec python -m pytest "$@"
+exec python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --durations 15 "$@"

@@ -288,7 +288,7 @@ def test_the_exported_zoo_answers_as_its_weights(tmp_path):
         model = tfnode.with_solver(zoo.get_model(name, weights="DEFAULT"), solver)
         case = tmp_path / name / slug
         shutil.copytree(path, case / version)
-        inputs = {str(size): samples(model, size) for size in (1, 7)}
+        inputs = {str(size): samples(model, size) for size in BATCH_SIZES}
         expected[case] = {size: model.predict_on_batch(x) for size, x in inputs.items()}
         np.savez(case / "inputs.npz", **inputs)
     run(ANSWER_ALL, tmp_path)
