@@ -18,9 +18,10 @@ import zoo
 def pytest_configure(config):
     """Generates the synthetic data before worker processes would race to do so."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
-        for name in tfnode.datasets.list_datasets():
-            if name not in ("mnist", "cifar10"):
-                tfnode.datasets.load(name, "test", as_numpy=True)
+        from reproducing import SYNTHETIC
+
+        for model in SYNTHETIC:
+            tfnode.datasets.load(zoo.get_recipe(model).dataset, "test", as_numpy=True)
 
 
 @pytest.fixture(autouse=True)

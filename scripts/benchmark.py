@@ -99,7 +99,7 @@ def checks(args):
 
 def latency(args):
     """One image a request, one request after the other."""
-    jobs = [images(args, "latency", contestant, 8) for contestant in tables.REQUESTED]
+    jobs = [images(args, "latency", contestant, 8) for contestant in benchmark_worker.ANSWERING]
     return [[dataclasses.replace(job, batch=1, steps=args.requests) for job in jobs]]
 
 

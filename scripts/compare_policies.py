@@ -11,7 +11,7 @@ import shlex
 import statistics
 import sys
 
-import commands
+import reproducing
 import runner
 import table1
 from matplotlib.figure import Figure
@@ -29,15 +29,16 @@ HEADER = (
 
 
 def main(arguments):
-    args = commands.parser(__doc__, out="results/policies").parse_args(arguments)
+    args = reproducing.parser(__doc__, out="results/policies").parse_args(arguments)
     runs = {
         (model, rule): [
-            commands.run_of(args, model, None, seed, **options) for seed in commands.seeds(args)
+            reproducing.run_of(args, model, None, seed, **options)
+            for seed in reproducing.seeds(args)
         ]
         for model in MODELS
         for rule, options in RULES.items()
     }
-    stopped = commands.train_all([run for of_rule in runs.values() for run in of_rule], args)
+    stopped = reproducing.train_all([run for of_rule in runs.values() for run in of_rule], args)
     if stopped:
         return stopped
     results = {key: runner.read_results(of_rule, args.runs) for key, of_rule in runs.items()}
@@ -58,7 +59,7 @@ def cells(model, rule, results, planned):
     accuracies = [result["accuracy"] for result in trained]
     lost = [100 * (a["train_solver"] - a["rk4_fine"]) for a in accuracies]
     return (
-        commands.NAMES[model],
+        reproducing.NAMES[model],
         rule,
         f"{len(trained)} of {planned}",
         *(
@@ -102,7 +103,7 @@ def draw(results):
                 continue
             history = results[model, rule][0]["history"]
             ax.step(history["iteration"], history["nfe"], where="pre", linewidth=1, label=rule)
-        ax.set(xlabel="iteration", ylabel="evaluations a pass", title=commands.NAMES[model])
+        ax.set(xlabel="iteration", ylabel="evaluations a pass", title=reproducing.NAMES[model])
         ax.set_ylim(bottom=0)
         ax.legend(fontsize="small")
     return figure

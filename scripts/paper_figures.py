@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
-import commands
 import figures
+import reproducing
 
 _POWERS = tuple(2**i for i in range(9))
 
@@ -48,9 +48,9 @@ class Figure:
 def grid(args, model, solver, counts):
     """The runs of a model with several numbers of steps, for each seed."""
     return [
-        commands.run_of(args, model, count, seed, solver=solver)
+        reproducing.run_of(args, model, count, seed, solver=solver)
         for count in counts
-        for seed in commands.seeds(args)
+        for seed in reproducing.seeds(args)
     ]
 
 
@@ -67,7 +67,7 @@ def dependence(*models):
 
     def runs(args):
         return {
-            f"{commands.NAMES[model]}, trained with {name}": grid(
+            f"{reproducing.NAMES[model]}, trained with {name}": grid(
                 args, model, solver, counts_of(args, model, solver)
             )
             for model in models
@@ -97,10 +97,10 @@ def tolerances(solver):
     def runs(args):
         return {
             f"trained with tolerance {tolerance:g}": [
-                commands.run_of(
+                reproducing.run_of(
                     args, "concentric_spheres_2d", None, seed, solver=solver, tolerance=tolerance
                 )
-                for seed in commands.seeds(args)
+                for seed in reproducing.seeds(args)
             ]
             for tolerance in (_QUICK_TOLERANCES if args.quick else _TOLERANCES)
         }
@@ -113,8 +113,8 @@ def adapted(*models):
 
     def runs(args):
         return {
-            commands.NAMES[model]: [
-                commands.run_of(args, model, None, seed) for seed in commands.seeds(args)
+            reproducing.NAMES[model]: [
+                reproducing.run_of(args, model, None, seed) for seed in reproducing.seeds(args)
             ]
             for model in models
         }
@@ -128,8 +128,8 @@ def with_paths(*counts, seeds=None):
     def runs(args):
         return {
             count: [
-                commands.run_of(args, "energy_landscape", count, seed, paths=True)
-                for seed in seeds or commands.seeds(args)
+                reproducing.run_of(args, "energy_landscape", count, seed, paths=True)
+                for seed in seeds or reproducing.seeds(args)
             ]
             for count in counts
         }

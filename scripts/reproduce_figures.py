@@ -13,7 +13,7 @@ import json
 import shlex
 import sys
 
-import commands
+import reproducing
 import runner
 from paper_figures import FIGURES
 
@@ -22,7 +22,7 @@ def main(arguments):
     args = parse(arguments)
     runs = {number: FIGURES[number].runs(args) for number in args.figures}
     distinct = dict.fromkeys(r for panels in runs.values() for of in panels.values() for r in of)
-    stopped = commands.train_all(list(distinct), args)
+    stopped = reproducing.train_all(list(distinct), args)
     if stopped:
         return stopped
     command = shlex.join(["python", "scripts/reproduce_figures.py", *arguments])
@@ -86,7 +86,7 @@ def _provenance(note):
 
 
 def parse(arguments):
-    parser = commands.parser(__doc__, out="results/figures")
+    parser = reproducing.parser(__doc__, out="results/figures")
     parser.add_argument("figures", nargs="*", type=figure_number, help="1 to 22; all if left out")
     args = parser.parse_args(arguments)
     args.figures = args.figures or list(FIGURES)

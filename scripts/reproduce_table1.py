@@ -13,7 +13,7 @@ import shlex
 import sys
 
 import command_line
-import commands
+import reproducing
 import runner
 import table1
 
@@ -27,7 +27,7 @@ PAPER_GRID = tuple(2**i for i in range(9))
 def main(arguments):
     args = parse(arguments)
     runs = {model: runs_of(model, args) for model in args.rows}
-    stopped = commands.train_all([run for of_model in runs.values() for run in of_model], args)
+    stopped = reproducing.train_all([run for of_model in runs.values() for run in of_model], args)
     if stopped:
         return stopped
     report(runs, args, arguments)
@@ -38,9 +38,9 @@ def runs_of(model, args):
     """Returns the runs of a row: with adaption and with each number of steps, for each seed."""
     grid = args.grid or (QUICK_GRID if args.quick else PAPER_GRID)
     return [
-        commands.run_of(args, model, num_steps, seed)
+        reproducing.run_of(args, model, num_steps, seed)
         for num_steps in (None, *grid)
-        for seed in commands.seeds(args)
+        for seed in reproducing.seeds(args)
     ]
 
 
@@ -71,7 +71,7 @@ def draw(results, out):
         curves = {r["run"]["seed"]: r["test_curve"] for r in adapted if r["test_curve"]}
         if not curves:
             continue
-        title, seed = commands.NAMES[model], min(curves)
+        title, seed = reproducing.NAMES[model], min(curves)
         figures = {
             f"figure5_{model}.png": plots.adaption_over_training(curves, title),
             f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),
@@ -109,7 +109,7 @@ def failures(rows):
 
 
 def parse(arguments):
-    parser = commands.parser(__doc__, out="results/table1")
+    parser = reproducing.parser(__doc__, out="results/table1")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS[:2])
     parser.add_argument(
         "--grid", nargs="+", type=command_line.positive, help="numbers of Euler steps"

@@ -5,7 +5,7 @@ import io
 import math
 import statistics
 
-import commands
+import reproducing
 
 from tfnode.validity import critical_step
 
@@ -83,7 +83,7 @@ def lines(rows):
     table = []
     for r in rows:
         grid_nfe, grid_accuracy, nfe, accuracy = PAPER[r["model"]]
-        name = commands.NAMES[r["model"]]
+        name = reproducing.NAMES[r["model"]]
         paper = (grid_nfe, percent(grid_accuracy), "", f"{nfe}", "", percent(accuracy), "")
         table.append((name, "paper", *paper))
         table.append((name, "ours", *_grid_cells(r), *_adaption_cells(r["adaption"])))
@@ -132,7 +132,7 @@ def grid_lines(rows):
     """Returns the cells of the whole grid: a line for each model and number of steps."""
     return [
         (
-            commands.NAMES[r["model"]],
+            reproducing.NAMES[r["model"]],
             str(entry["num_steps"]),
             str(entry["seeds"]),
             *(percent(entry[name]) for name in SOLVERS),

@@ -20,6 +20,7 @@ import command_line
 import experiments
 import numpy as np
 import runner
+import runs
 import verify_zoo
 import write_golden
 from rich.progress import Progress
@@ -75,7 +76,7 @@ def main(arguments):
     iterations = args.iterations or zoo.get_recipe(args.model).iterations
     rk4_steps = verify_zoo.extent(args.model)["rk4_steps"]
     options = {"num_steps": None, "rk4_steps": rk4_steps, **options}
-    run = experiments.Run(args.model, seed=args.seed, iterations=iterations, **options)
+    run = runs.Run(args.model, seed=args.seed, iterations=iterations, **options)
     checkpoints = (args.checkpoints / run.path).with_suffix("")
     # Drawn by this thread: another one would race with TensorFlow's imports on demand.
     with Progress(auto_refresh=False) as bar:

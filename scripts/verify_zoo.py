@@ -11,12 +11,12 @@ import argparse
 import sys
 
 import command_line
+from reproducing import IMAGES
 
 import tfnode
 import zoo
 from zoo import listing, manifest
 
-IMAGES = ("mnist", "cifar10")
 # Of the fractions: two of a thousand samples, which another processor may round to another class.
 TOLERANCE = 0.002
 # How large models are measured, so that a few cores need minutes for it, not hours.
@@ -33,7 +33,7 @@ def main(arguments):
     args = parse(arguments)
     entries = [entries[name] for name in args.names or entries]
     if args.quick:
-        entries = [entry for entry in entries if entry.dataset not in IMAGES]
+        entries = [entry for entry in entries if entry.model not in IMAGES]
     rows = [row for entry in entries for row in compare(entry)]
     if not rows:
         print("There are no weights to verify.")

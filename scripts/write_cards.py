@@ -12,7 +12,7 @@ import math
 import pathlib
 import sys
 
-import commands
+import reproducing
 import runner
 import table1
 import verify_zoo
@@ -67,7 +67,7 @@ def card(entry, result, report, whole=""):
     first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
     parts = [
         f"# {entry.name}",
-        f"{commands.NAMES[entry.model]}. {entry.note}",
+        f"{reproducing.NAMES[entry.model]}. {entry.note}",
         f"**{verdict(report)}**",
         "## Load and serve",
         f"```python\n{code(entry)}\n```",

@@ -7,6 +7,7 @@ import checkpoints
 import experiments
 import numpy as np
 import pytest
+import runs
 
 import zoo
 
@@ -41,7 +42,7 @@ def fit(run, directory=None, interrupted=None):
 def test_goes_on_to_the_same_result(tmp_path, monkeypatch, options):
     monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
     options = {"num_steps": None, "rk4_steps": 8, "test_samples": 100, **options}
-    run = experiments.Run("concentric_spheres_2d", seed=1, iterations=200, **options)
+    run = runs.Run("concentric_spheres_2d", seed=1, iterations=200, **options)
     straight, expected = fit(run)
     # The report comes before the checkpoint of its iteration.
     for fraction, saved in ((0.5, 50), (1.0, 150)):
@@ -66,7 +67,7 @@ def test_goes_on_to_the_same_result(tmp_path, monkeypatch, options):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
-    run = experiments.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
+    run = runs.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
     with pytest.raises(Interruption):
         fit(run, tmp_path, interrupted=1)
     with pytest.raises(ValueError, match="goes on from a checkpoint of its own") as error:
@@ -76,7 +77,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
 
 def test_checks_have_samples_of_their_own():
     def first_batch(**options):
-        run = experiments.Run("concentric_spheres_2d", None, 0, 10, batch_size=8, **options)
+        run = runs.Run("concentric_spheres_2d", None, 0, 10, batch_size=8, **options)
         return next(iter(experiments._train_data(run, 0, run.check_samples)))[0]
 
     assert first_batch().shape == (8, 2)
@@ -84,14 +85,14 @@ def test_checks_have_samples_of_their_own():
 
 
 def test_a_run_replaces_what_it_names_in_the_recipe():
-    run = experiments.Run(
+    run = runs.Run(
         "mnist", None, 0, 10, optimizer="adam", learning_rate=1e-3, batch_size=32, start_steps=1
     )
     recipe, paper = run.recipe(), zoo.get_recipe("mnist")
     assert (recipe.optimizer, recipe.learning_rate, recipe.batch_size) == ("adam", 1e-3, 32)
     assert (recipe.dataset, recipe.loss, recipe.iterations) == ("mnist", paper.loss, 10)
     assert run.start_solver().step_size == 1.0
-    assert experiments.Run("mnist", 4, 0, 7020).recipe() == paper
+    assert runs.Run("mnist", 4, 0, 7020).recipe() == paper
     changes = {"start_steps": 2, "check_every": 100, "check_samples": 64, "optimizer": "sgd"}
     changes |= {
         "learning_rate": 1e-2,

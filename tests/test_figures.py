@@ -1,11 +1,11 @@
 """The paper's figures from finished runs: which runs, which points, which colours; no training."""
 
-import commands
-import experiments
 import figures
 import numpy as np
 import paper_figures
 import pytest
+import reproducing
+import runs
 from matplotlib.colors import to_rgba
 
 import tfnode
@@ -118,7 +118,7 @@ def test_every_figure_of_the_paper_is_there():
 
 
 def runs_of(number, *arguments):
-    args = commands.parser("", out="out").parse_args(arguments)
+    args = reproducing.parser("", out="out").parse_args(arguments)
     return paper_figures.FIGURES[number].runs(args)
 
 
@@ -138,7 +138,7 @@ def test_the_runs_of_the_papers_figures():
         "Three Minima, trained with RK4": powers[:7],
     }
     run = panels["Three Minima, trained with RK4"][-1]
-    assert run == experiments.Run("energy_landscape", 64, 4, 30_000, solver="rk4")
+    assert run == runs.Run("energy_landscape", 64, 4, 30_000, solver="rk4")
     assert run.path == "energy_landscape/rk4_k064_30000_seed4.json"
 
 

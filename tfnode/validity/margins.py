@@ -9,7 +9,7 @@ from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
     fine_trial,
-    is_finer,
+    is_better,
     require_fixed_step,
     scaled,
     sweep_trials,
@@ -101,10 +101,10 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     # The class that an error would reach first.
     first = nearest.argmin(axis=-1)[..., None]
     certified = (nearest > 0).all(axis=-1)
-    error = relative_distance(outputs[training], outputs[fine])
+    training_error = relative_distance(outputs[training], outputs[fine])
     for trial in swept:
-        closer = relative_distance(outputs[trial], outputs[fine]) <= error
-        if is_finer(trial, training) or closer:
+        error = relative_distance(outputs[trial], outputs[fine])
+        if is_better(trial, training, error, training_error):
             certified &= scorer.classes(outputs[trial]) == classes
     margins, errors = (np.take_along_axis(a, first, -1).ravel() for a in (margins, errors))
     right = scorer.is_right(outputs[training])

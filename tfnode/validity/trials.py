@@ -159,7 +159,19 @@ def fine_trial(model, training, finest_factor, num_steps):
     return Trial(tuple(solvers.RK4(step) for step in steps))
 
 
-def is_finer(trial, training):
+def is_better(trial, training, error, training_error):
+    """Whether a trial's error is that of the training solver or smaller, in theory or measured.
+
+    Args:
+        trial: `Trial`.
+        training: The model's own `Trial`.
+        error: Float, the distance of the trial's outputs from those of the finest RK4.
+        training_error: Likewise for the training solver.
+    """
+    return _is_finer(trial, training) or error <= training_error
+
+
+def _is_finer(trial, training):
     """Whether theory calls the solver equal or better: order no lower, step no longer."""
     pairs = list(zip(trial.solvers, training.solvers))
     if trial.is_adaptive:

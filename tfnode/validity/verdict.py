@@ -12,7 +12,7 @@ from tfnode.validity.trials import (
     STEP_FACTORS,
     Trial,
     fine_trial,
-    is_finer,
+    is_better,
     sweep_trials,
     training_trial,
 )
@@ -206,8 +206,7 @@ class _Comparison:
             gap=self._gap(outputs, values["metric"]),
             changed=self._changed(outputs),
             error=error,
-            # Better in theory, or measured to be.
-            is_better=is_finer(trial, self._training) or error <= self._error,
+            is_better=is_better(trial, self._training, error, self._error),
         )
 
     def class_gaps(self, trials):

@@ -7,6 +7,7 @@ import command_line
 import experiments
 import joblib
 import runner
+from runs import Run
 
 import tfnode
 from zoo import get_recipe
@@ -62,19 +63,19 @@ def seeds(args):
 
 
 def run_of(args, model, num_steps, seed, **options):
-    """Returns the `experiments.Run` of a model in the setting of the arguments."""
+    """Returns the `runs.Run` of a model in the setting of the arguments."""
     iterations = get_recipe(model).iterations
     if args.quick:
         iterations = _QUICK_ITERATIONS.get(model, 3000)
         options |= _QUICK_IMAGES if model in IMAGES else {}
-    return experiments.Run(model, num_steps, seed, args.iterations or iterations, **options)
+    return Run(model, num_steps, seed, args.iterations or iterations, **options)
 
 
 def train_all(runs, args):
     """Trains what is not finished yet, unless the arguments say otherwise.
 
     Args:
-        runs: List of `experiments.Run`s.
+        runs: List of `runs.Run`s.
         args: The parsed arguments.
 
     Returns:

@@ -1,0 +1,139 @@
+"""What is measured of a run on its test data, while it trains and when it is trained."""
+
+import time
+
+import keras
+
+import tfnode
+import tfnode.adaption
+import tfnode.callbacks
+
+# The trajectories of a figure.
+_NUM_PATHS = 30
+
+
+class TestCurve(keras.callbacks.Callback):
+    """Test accuracy at about 100 times of a training, and at each tenth also with better solvers.
+
+    It keeps the mean loss of the whole training, and stops one whose loss is no longer finite, as
+    `StepAdaption` does.
+    """
+
+    def __init__(self, test, iterations, report):
+        super().__init__()
+        self._test = test
+        self._iterations = iterations
+        self._report = report
+        # In whole executions of 50 iterations.
+        self._every = 50 * max(1, iterations // 5000)
+        self._solvers_every = 10 * self._every
+        # What was there when the training was taken up.
+        self.before = {"iteration": 0, "loss": 0.0, "seconds": 0.0}
+        self.loss = 0.0
+        self.records = []
+
+    def get_state(self):
+        """Returns plain values that `set_state` takes, as those of `tfnode.StepAdaption`."""
+        return {
+            "iteration": int(self.model.optimizer.iterations),
+            "loss": self.loss,
+            "seconds": self.before["seconds"] + time.perf_counter() - self._start,
+            "records": self.records,
+        }
+
+    def set_state(self, state):
+        self.before, self.loss, self.records = state, state["loss"], state["records"]
+
+    def on_train_begin(self, logs=None):
+        self._twins = {}
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        iteration = int(self.model.optimizer.iterations)
+        solver = self.model.get_layer("ode_block").solver
+        tfnode.callbacks.check_loss(logs, iteration, f"solver={solver}")
+        self._report(iteration / self._iterations)
+        # Keras's mean, which begins anew where a training is taken up.
+        part = (iteration - self.before["iteration"]) / iteration
+        self.loss = self.before["loss"] + part * (logs["loss"] - self.before["loss"])
+        if iteration % self._every:
+            return
+        record = {"iteration": iteration, "num_steps": None, "midpoint": None, "rk4": None}
+        record["train_solver"] = self._accuracy_under(solver)
+        if isinstance(solver, tfnode.solvers.FixedStepSolver):
+            record["num_steps"] = self.model.get_layer("ode_block").num_steps
+            if iteration % self._solvers_every == 0:
+                for better in (tfnode.solvers.Midpoint, tfnode.solvers.RK4):
+                    name = better.tableau.name
+                    record[name] = self._accuracy_under(better(solver.step_size))
+        self.records.append(record)
+
+    def _accuracy_under(self, solver):
+        # One compiled twin a method; it takes another step size without retracing.
+        if type(solver) not in self._twins:
+            self._twins[type(solver)] = _evaluator(self.model, solver)
+        twin = self._twins[type(solver)]
+        twin.get_layer("ode_block").solver = solver
+        return _accuracy(twin, self._test)
+
+
+def final_accuracies(model, test, rk4_steps):
+    """The test accuracies of a trained model under its own solver and under better ones."""
+    fine = tfnode.solvers.RK4(1 / rk4_steps)
+    block = model.get_layer("ode_block")
+    if isinstance(block.solver, tfnode.solvers.FixedStepSolver):
+        reference, num_steps = tfnode.adaption.reference_solver(block.solver), block.num_steps
+    else:
+        reference, num_steps = tfnode.adaption.tighter_solver(block.solver), None
+    solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": fine}
+    return {
+        "accuracy": {name: _accuracy(_evaluator(model, s), test) for name, s in solvers.items()},
+        "solvers": {name: tfnode.solvers.serialize(s) for name, s in solvers.items()},
+        "num_steps": num_steps,
+    }
+
+
+def sweep(model, test):
+    """The test accuracies under every solver and step size of the paper's section 4.1, as columns.
+
+    The factors apply to the step size, or to the tolerance; steps longer than the interval are
+    left out.
+    """
+    names = ("solver", "factor", "step_size", "tolerance")
+    return columns(
+        [
+            {**{name: getattr(row, name) for name in names}, "accuracy": round(row.accuracy, 6)}
+            for row in tfnode.validity.sweep(model, test, verbose=0)
+        ]
+    )
+
+
+def paths(model, x):
+    """The trajectories of the first test samples, their classes and crossings."""
+    x = x[:_NUM_PATHS]
+    found = tfnode.validity.crossings(model, x)
+    # About 64 states of each: more would not be seen.
+    every = max(1, (len(found.states) - 1) // 64)
+    return {
+        "states": found.states[::every].round(4).tolist(),
+        "classes": model.predict(x, verbose=0).argmax(axis=-1).tolist(),
+        "num_steps": len(found.states) - 1,
+        "crossings": found.count,
+        "points": found.points.round(4).tolist(),
+    }
+
+
+def _evaluator(model, solver):
+    twin = tfnode.with_solver(model, solver)
+    twin.compile(loss=model.loss, metrics=["accuracy"], jit_compile=False)
+    return twin
+
+
+def _accuracy(model, test):
+    logs = model.evaluate(*test, batch_size=1000, verbose=0, return_dict=True)
+    return round(logs["accuracy"], 6)
+
+
+def columns(records):
+    """Returns records with the same keys as one dictionary of columns."""
+    return {name: [record[name] for record in records] for name in records[0]} if records else {}

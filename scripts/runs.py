@@ -1,0 +1,104 @@
+"""`Run`: what a training is, as frozen data, with the path of its result."""
+
+import dataclasses
+
+import tfnode
+import zoo
+
+# What a path says of a run where it is not the default.
+_IN_PATHS = {
+    "start_steps": "start{}",
+    "check_every": "every{}",
+    "check_samples": "check{}",
+    "average": "average{}",
+    "optimizer": "{}",
+    "learning_rate": "rate{}",
+    "batch_size": "batch{}",
+    "test_samples": "test{}",
+    "rk4_steps": "rk4{:03d}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training: with a fixed number of steps, with a fixed tolerance, or with step adaption.
+
+    Args:
+        model: String, a model of the zoo.
+        num_steps: Integer, the fixed number of steps; None for a tolerance or for step adaption.
+        seed: Integer.
+        iterations: Integer, optimizer steps.
+        solver: String, the name of the method, with step adaption of the first one.
+        tolerance: Float of an adaptive method, else None.
+        policy: String, the rule of step adaption.
+        start_steps: Integer, the steps that step adaption starts with; None for Hairer's rule.
+        check_every: Integer, the iterations between its checks.
+        check_samples: Integer, the samples of a check; None for those of a batch.
+        average: Float, the momentum of the moving average of the weights that ends the training, or
+            None for the last weights.
+        optimizer: String in place of the recipe's, or None; likewise `learning_rate` and
+            `batch_size`.
+        test_samples: Integer, the first test samples to measure accuracies on; None for all.
+        rk4_steps: Integer, the steps of the RK4 that stands for the exact flow.
+        paths: Boolean, whether some trajectories are kept.
+        gradient: String, that of the ODE block; results agree up to rounding.
+    """
+
+    model: str
+    num_steps: int | None
+    seed: int
+    iterations: int
+    solver: str = "euler"
+    tolerance: float | None = None
+    policy: str = "paper"
+    start_steps: int | None = None
+    check_every: int = 50
+    check_samples: int | None = None
+    average: float | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    test_samples: int | None = None
+    rk4_steps: int = 256
+    paths: bool = False
+    gradient: str = "discrete_adjoint"
+
+    @property
+    def adapts(self):
+        return self.num_steps is None and self.tolerance is None
+
+    @property
+    def path(self):
+        if self.adapts:
+            method = {"paper": "adaption"}.get(self.policy, self.policy)
+        else:
+            method = f"k{self.num_steps:03d}" if self.num_steps else f"tol{self.tolerance:g}"
+        parts = [self.solver, method, str(self.iterations)]
+        for name, form in _IN_PATHS.items():
+            if (value := getattr(self, name)) != getattr(Run, name):
+                parts.append(form.format(value))
+        parts += [f"seed{self.seed}"] + ["paths"] * self.paths
+        return f"{self.model}/{'_'.join(parts)}.json"
+
+    @property
+    def cost(self):
+        """About the evaluations of the field, with the fixed cost of an iteration as 16 of them."""
+        solver = tfnode.solvers.get(self.solver)
+        evaluations = self.num_steps * solver.tableau.num_stages if self.num_steps else 64
+        return self.iterations * (16 + evaluations)
+
+    def start_solver(self):
+        """The solver of the model before training; Hairer's rule may replace its step."""
+        if self.tolerance is not None:
+            return tfnode.solvers.get(self.solver).with_tolerance(self.tolerance)
+        return tfnode.solvers.get(self.solver, 1 / (self.num_steps or self.start_steps or 32))
+
+    def recipe(self):
+        """The `zoo.Recipe` of the model, with what the run has in its place."""
+        changes = {
+            name: getattr(self, name)
+            for name in ("optimizer", "learning_rate", "batch_size")
+            if getattr(self, name) is not None
+        }
+        recipe = zoo.get_recipe(self.model)
+        return dataclasses.replace(recipe, iterations=self.iterations, **changes)
