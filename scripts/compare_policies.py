@@ -48,7 +48,7 @@ def main(arguments):
     )
     command = shlex.join(["python", "scripts/compare_policies.py", *arguments])
     runner.write_text(args.out / "policies.md", page(table, command, results))
-    draw(results).savefig(args.out / "policies.png", dpi=100)
+    runner.write_figure(args.out / "policies.png", draw(results))
     print(table, f"Written: {args.out / 'policies.md'}", sep="\n\n")
     return 0
 

@@ -69,9 +69,8 @@ def examine(model, data, name, out):
         "crossings": found.plot(y[:30], f"{name}: {found.count} crossings"),
         "flow": flow.plot(y[:30], f"under RK4, 256 steps: {flow.count} crossings"),
     }
-    out.mkdir(parents=True, exist_ok=True)
     for picture, figure in pictures.items():
-        figure.savefig(out / f"{picture}.png", dpi=100)
+        runner.write_figure(out / f"{picture}.png", figure)
     runner.write_text(out / "check.json", report.to_json() + "\n")
     solver = model.get_layer("ode_block").solver
     return (

@@ -48,9 +48,8 @@ def draw(number, panels, args, command):
         print(f"Figure {number} has no finished run below {args.runs} and is left out.")
         return
     figure = FIGURES[number].draw(results)
-    args.out.mkdir(parents=True, exist_ok=True)
     for ending in ("png", "pdf"):
-        figure.savefig(args.out / f"figure{number:02d}.{ending}", dpi=100)
+        runner.write_figure(args.out / f"figure{number:02d}.{ending}", figure)
     runner.write_json(args.out / f"figure{number:02d}.json", note)
     print(f"Written: {args.out / f'figure{number:02d}.png'}")
 

@@ -77,7 +77,7 @@ def draw(results, out):
             f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),
         }
         for name, figure in figures.items():
-            figure.savefig(out / name, dpi=120)
+            runner.write_figure(out / name, figure, dpi=120)
             paths.append(out / name)
     return paths
 

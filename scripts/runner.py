@@ -5,6 +5,7 @@ file that exists is a finished run and is never run again.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -138,12 +139,24 @@ def write_json(path, value):
 
 
 def write_text(path, text):
-    """Writes beside the target and renames, so that a file is complete or not there."""
+    """Writes a text, to be complete or not there."""
+    with _renamed_when_complete(path) as temporary, temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_figure(path, figure, dpi=100):
+    """Writes a matplotlib `Figure`, to be complete or not there."""
+    with _renamed_when_complete(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+@contextlib.contextmanager
+def _renamed_when_complete(path):
+    """Yields the path of a file beside the target, which then takes its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
         temporary = pathlib.Path(beside) / path.name
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)

@@ -44,8 +44,7 @@ def write(entry):
     report = tfnode.validity.check(model, test, reference_steps=entry.rk4_steps, verbose=0)
     whole = whole_test_set(model, x, y) if entry.test_samples else ""
     result = json.loads((RESULTS / f"{entry.name}.json").read_text())
-    CARDS.mkdir(parents=True, exist_ok=True)
-    report.plot(entry.name).savefig(CARDS / f"{entry.name}.png", dpi=100)
+    runner.write_figure(CARDS / f"{entry.name}.png", report.plot(entry.name))
     runner.write_text(CARDS / f"{entry.name}.md", card(entry, result, report, whole))
 
 

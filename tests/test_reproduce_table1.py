@@ -29,42 +29,46 @@ def start(*arguments, data_dir):
 @pytest.fixture
 def small(tmp_path):
     """A setting of seconds: two runs of 50 iterations in one process."""
-    out = tmp_path / "out"
+    runs, out = tmp_path / "runs", tmp_path / "out"
     options = ("--quick", "--rows", "energy_landscape", "--seeds", 1, "--jobs", 1)
-    options += ("--runs", out, "--out", out)
+    options += ("--runs", runs, "--out", out)
     # The jobs that a shell runs in the background ignore Ctrl-C, and so would their children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield out, lambda *more: start(*options, *more, data_dir=tmp_path / "data")
+    yield runs, out, lambda *more: start(*options, *more, data_dir=tmp_path / "data")
     signal.signal(signal.SIGINT, before)
 
 
 def test_end_to_end_and_again(small):
-    out, run = small
+    runs, out, run = small
     arguments = ("--iterations", 50, "--grid", 2)
     first = run(*arguments)
     printed, errors = first.communicate()
     assert first.returncode == 0, errors
     assert "| Three Minima | ours" in printed
     assert f"Written: {out / 'figure5_energy_landscape.png'}" in printed
-    files = sorted(path.name for path in (out / "energy_landscape").iterdir())
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("figure5_energy_landscape.png", "figure6_energy_landscape.png"),
+        *("table1.csv", "table1.json", "table1.md"),
+    ]
+    files = sorted(path.name for path in (runs / "energy_landscape").iterdir())
     assert files == ["euler_adaption_50_seed0.json", "euler_k002_50_seed0.json"]
-    result = json.loads((out / "energy_landscape" / files[0]).read_text())
+    result = json.loads((runs / "energy_landscape" / files[0]).read_text())
     assert result["history"]["iteration"] == [50]
     assert result["nfe_per_iteration"] == result["history"]["nfe"][0]
     row = json.loads((out / "table1.json").read_text())["rows"][0]
     assert row["adaption"]["rk4_fine"][0] == pytest.approx(100 * result["accuracy"]["rk4_fine"])
 
-    times = {path: path.stat().st_mtime_ns for path in (out / "energy_landscape").iterdir()}
+    times = {path: path.stat().st_mtime_ns for path in (runs / "energy_landscape").iterdir()}
     again = run(*arguments)
     assert again.communicate()[0].endswith(printed.split("2/2 runs")[-1].split("\n", 1)[1])
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_ctrl_c_keeps_finished_runs(small):
-    out, run = small
+    runs, _, run = small
     # The one with adaption costs most and comes first; four more take seconds after it.
     process = run("--iterations", 100, "--grid", 1, 2, 3, 4)
-    first = out / "energy_landscape" / "euler_adaption_100_seed0.json"
+    first = runs / "energy_landscape" / "euler_adaption_100_seed0.json"
     deadline = time.monotonic() + 120
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -72,14 +76,14 @@ def test_ctrl_c_keeps_finished_runs(small):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted. 1 of 5 runs are finished and kept" in errors
-    files = [path.name for path in out.glob("*/*.json")]
+    files = [path.name for path in runs.glob("*/*.json")]
     assert files == ["euler_adaption_100_seed0.json"]
 
 
 def test_a_place_that_cannot_be_written_to_is_named(small):
-    out, run = small
-    out.mkdir()
-    (out / "energy_landscape").write_text("a file where the directory should be")
+    runs, _, run = small
+    runs.mkdir()
+    (runs / "energy_landscape").write_text("a file where the directory should be")
     process = run("--iterations", 50, "--grid", 2)
     _, errors = process.communicate()
     assert process.returncode == 1
