@@ -100,7 +100,7 @@ def _compiled(run):
     optimizer = recipe.build_optimizer()
     if run.average is not None:
         optimizer.use_ema, optimizer.ema_momentum = True, run.average
-    model = zoo.get_model(run.model, solver=run.start_solver())
+    model = zoo.get_model(run.model, run.weights, run.start_solver())
     model.get_layer("ode_block").gradient = run.gradient
     model.compile(
         optimizer,

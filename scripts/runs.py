@@ -7,6 +7,7 @@ import zoo
 
 # What a path says of a run where it is not the default.
 _IN_PATHS = {
+    "weights": "from_{}",
     "start_steps": "start{}",
     "check_every": "every{}",
     "check_samples": "check{}",
@@ -31,6 +32,7 @@ class Run:
         solver: String, the name of the method, with step adaption of the first one.
         tolerance: Float of an adaptive method, else None.
         policy: String, the rule of step adaption.
+        weights: String, the pretrained weights to start from; None for fresh ones.
         start_steps: Integer, the steps that step adaption starts with; None for Hairer's rule.
         check_every: Integer, the iterations between its checks.
         check_samples: Integer, the samples of a check; None for those of a batch.
@@ -51,6 +53,7 @@ class Run:
     solver: str = "euler"
     tolerance: float | None = None
     policy: str = "paper"
+    weights: str | None = None
     start_steps: int | None = None
     check_every: int = 50
     check_samples: int | None = None

@@ -143,6 +143,8 @@ def training_lines(entry, result):
         f"{recipe['iterations']} iterations of {recipe['batch_size']} samples with "
         f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}, seed {entry.seed}"
     )
+    if run.get("weights"):
+        yield f"from the weights of [{run['weights']}]({run['weights']}.md)"
     if run["num_steps"] is None and result["history"]:
         yield (
             f"{result['nfe_per_iteration']:.1f} evaluations of the field an iteration, "

@@ -1,6 +1,6 @@
 """SavedModels through TensorFlow's C API, as a model server loads them: no Python package of it.
 
-    python tests/capi.py saved_models/mnist/rk4_h0p0625/1
+    python tests/capi.py saved_models/mnist/rk4_h0p25/1
 
 prints the signatures. The symbols are in the libraries of the installed wheel.
 """

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import runs
 
+import tfnode
 import zoo
 
 
@@ -84,6 +85,16 @@ def test_checks_have_samples_of_their_own():
     assert first_batch(check_samples=32).shape == (32, 2)
 
 
+def test_a_run_starts_from_the_weights_that_it_names():
+    name = "energy_landscape_rk4_damped_v1"
+    options = {"solver": "rk4", "start_steps": 4, "weights": name}
+    model = experiments._compiled(runs.Run("energy_landscape", None, 0, 10, **options))
+    assert model.get_layer("ode_block").solver == tfnode.solvers.RK4(1 / 4)
+    there = zoo.get_model("energy_landscape", weights=name)
+    for ours, theirs in zip(model.trainable_weights, there.trainable_weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_a_run_replaces_what_it_names_in_the_recipe():
     run = runs.Run(
         "mnist", None, 0, 10, optimizer="adam", learning_rate=1e-3, batch_size=32, start_steps=1
@@ -100,6 +111,7 @@ def test_a_run_replaces_what_it_names_in_the_recipe():
         "test_samples": 5,
         "rk4_steps": 8,
         "average": 0.9,
+        "weights": "mnist_rk4_damped_small_v1",
     }
     others = [dataclasses.replace(run, **{name: value}) for name, value in changes.items()]
     assert len({other.path for other in (run, *others)}) == 1 + len(changes)

@@ -26,6 +26,15 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_recipe_goes_on_from_weights_of_its_model():
+    args = train.parse(["--model", "mnist", "--recipe", "rk4_damped_tuned", "--iterations", "10"])
+    run = train.run_of(args)
+    assert (run.weights, run.iterations, run.rk4_steps) == ("mnist_rk4_damped_small_v1", 10, 8)
+    args = train.parse(["--model", "mnist", "--recipe", "rk4_damped_small", "--seed", "2"])
+    run = train.run_of(args)
+    assert (run.weights, run.iterations, run.seed) == (None, 7020, 2)
+
+
 def test_a_weight_is_published_once_and_repeated(places, capsys):
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
     arguments += ["--checkpoints", str(places / "checkpoints")]

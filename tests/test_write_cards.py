@@ -57,7 +57,8 @@ def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path)
 def test_a_card_from_a_part_of_the_test_set_says_so(places, tmp_path):
     recipe = {**RECIPE, "iterations": 30_000}
     name, model = places.add(rk4_steps=16, test_samples=100, recipe=recipe)
-    (tmp_path / f"{name}.json").write_text(json.dumps({"run": {"num_steps": 8}, "seconds": 1.0}))
+    run = {"num_steps": 8, "weights": "another_v1"}
+    (tmp_path / f"{name}.json").write_text(json.dumps({"run": run, "seconds": 1.0}))
     assert write_cards.main([name]) == 0
     page = (tmp_path / "cards" / f"{name}.md").read_text()
     x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
@@ -68,6 +69,7 @@ def test_a_card_from_a_part_of_the_test_set_says_so(places, tmp_path):
     ) in page
     assert f": {100 * (classes == y)[:100].mean():.1f} % under the solver of its" in page
     assert "--recipe euler_fresh`" in page
+    assert "- from the weights of [another_v1](another_v1.md)" in page
 
 
 def test_every_weight_has_its_card():
