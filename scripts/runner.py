@@ -82,7 +82,7 @@ class _progress:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %, {task.fields[finished]} runs, time left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             # A run is long: the speed is that of the last ten minutes.
             speed_estimate_period=600,
         )
