@@ -10,7 +10,7 @@ import verify_zoo
 import zoo
 from zoo import manifest, weights
 
-SMALL = {"rk4_steps": 8, "test_samples": 100}
+FEW_STEPS = {"rk4_steps": 8, "test_samples": None}
 NAME = "energy_landscape_euler_coarse_v1"
 
 
@@ -23,6 +23,9 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "pretrained")
     monkeypatch.setattr(train, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(train.write_golden, "GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr(verify_zoo, "EXTENTS", {"energy_landscape": FEW_STEPS})
+    # Most of the time, and nothing that is published.
+    monkeypatch.setattr(train.experiments.measurements, "sweep", lambda model, test: {})
     return tmp_path
 
 
@@ -60,7 +63,8 @@ def test_a_weight_is_published_once_and_repeated(places, capsys):
 
 def test_an_interrupted_training_goes_on(places, monkeypatch):
     monkeypatch.setattr(train.experiments.checkpoints, "_SECONDS_BETWEEN", 0)
-    monkeypatch.setattr(verify_zoo, "EXTENTS", {"energy_landscape": SMALL})
+    extent = {**FEW_STEPS, "test_samples": 100}
+    monkeypatch.setattr(verify_zoo, "EXTENTS", {"energy_landscape": extent})
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "100"]
     arguments += ["--checkpoints", str(places / "checkpoints")]
     seen = []
