@@ -24,7 +24,7 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(train.write_golden, "GOLDEN", tmp_path / "golden")
     monkeypatch.setattr(verify_zoo, "EXTENTS", {"energy_landscape": FEW_STEPS})
-    # Most of the time, and nothing that is published.
+    # A function of the weights, and most of the time.
     monkeypatch.setattr(train.experiments.measurements, "sweep", lambda model, test: {})
     return tmp_path
 
