@@ -74,7 +74,7 @@ def card(entry, result, report, whole=""):
         f"On the {first} samples of the test set.{whole} *Loses*: against the solver of the "
         "training, the first row. The verdict looks at the rows that count: solvers with an error "
         "that is equal or smaller. The last row stands for the exact flow; with half its steps the "
-        f"outputs are {100 * report.reference_error:.2g} % of their size away.",
+        f"outputs are {distance(100 * report.reference_error)} % of their size away.",
         table1.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
         f"![Test accuracy over the number of steps]({entry.name}.png)",
         "## Training",
@@ -95,6 +95,11 @@ def verdict(report):
         f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps, at most "
         f"{100 * report.gap:.1f} points between it and any better solver."
     )
+
+
+def distance(percent):
+    """Two digits of a percentage, and all those before the point."""
+    return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
 
 
 def code(entry):
@@ -182,6 +187,8 @@ def limits(entry, report):
 def index(content):
     """Returns the page that lists the cards of a `zoo.manifest.Manifest`."""
     header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
+    models = zoo.list_models()
+    by_model = sorted(content.weights.items(), key=lambda item: models.index(item[1].model))
     cells = [
         (
             f"[{name}]({name}.md)",
@@ -192,7 +199,7 @@ def index(content):
             "an ODE" if entry.is_ode else "no ODE",
             "`DEFAULT`" if name in content.default.values() else "",
         )
-        for name, entry in content.weights.items()
+        for name, entry in by_model
     ]
     intro = (
         "The pretrained weights, accuracies on the test set, and for images on the part of it that "

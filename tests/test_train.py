@@ -1,5 +1,6 @@
 """The command that makes weights of the zoo: published once, trained again to the same."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -36,6 +37,14 @@ def test_a_recipe_goes_on_from_weights_of_its_model():
     args = train.parse(["--model", "mnist", "--recipe", "rk4_damped_small", "--seed", "2"])
     run = train.run_of(args)
     assert (run.weights, run.iterations, run.seed) == (None, 7020, 2)
+
+
+def test_a_recipe_for_a_few_cores_has_the_papers_optimizer_and_checks():
+    name = "concentric_spheres_900d"
+    run = train.run_of(train.parse(["--model", name, "--recipe", "rk4_damped_batch16"]))
+    papers = zoo.get_recipe(name)
+    assert run.recipe() == dataclasses.replace(papers, batch_size=16)
+    assert run.check_samples == papers.batch_size
 
 
 def test_a_weight_is_published_once_and_repeated(places, capsys):

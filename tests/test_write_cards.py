@@ -72,6 +72,13 @@ def test_a_card_from_a_part_of_the_test_set_says_so(places, tmp_path):
     assert "- from the weights of [another_v1](another_v1.md)" in page
 
 
+@pytest.mark.parametrize(
+    "percent, text", [(0.00317, "0.0032"), (0.51, "0.51"), (9.96, "10"), (100.4, "100")]
+)
+def test_a_distance_has_two_digits_or_all_before_the_point(percent, text):
+    assert write_cards.distance(percent) == text
+
+
 def test_every_weight_has_its_card():
     for name, entry in zoo.manifest.read().weights.items():
         page = (write_cards.CARDS / f"{name}.md").read_text()
