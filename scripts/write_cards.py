@@ -24,6 +24,8 @@ from zoo import manifest
 ROOT = pathlib.Path(__file__).parents[1]
 CARDS = ROOT / "docs" / "zoo"
 RESULTS = ROOT / "docs" / "results" / "zoo"
+# That of the project's style, which examples keep too.
+LINE_LENGTH = 100
 HEADER = ("solver", "steps", "evaluations", "accuracy", "loses", "classes changed", "counts")
 
 
@@ -104,11 +106,15 @@ def distance(percent):
 
 def code(entry):
     split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
+    arguments = f'"{entry.model}", weights="{entry.name}"'
+    load = f"model = zoo.get_model({arguments})"
+    if len(load) > LINE_LENGTH:
+        load = f"model = zoo.get_model(\n    {arguments}\n)"
     lines = [
         "import tfnode",
         "import zoo",
         "",
-        f'model = zoo.get_model("{entry.model}", weights="{entry.name}")',
+        load,
         f'test = tfnode.datasets.load("{entry.dataset}", "{split}", as_numpy=True)',
         "tfnode.export.export_saved_models(",
         "    model,",

@@ -83,6 +83,7 @@ def test_every_weight_has_its_card():
     for name, entry in zoo.manifest.read().weights.items():
         page = (write_cards.CARDS / f"{name}.md").read_text()
         assert entry.sha256 in page
+        assert f"```python\n{write_cards.code(entry)}\n```" in page
         assert f"**{'An' if entry.is_ode else 'No'} ODE: " in page
         assert f"{100 * entry.accuracy['rk4_fine']:.1f} % under RK4" in page
         assert (write_cards.CARDS / f"{name}.png").exists()
