@@ -84,7 +84,7 @@ def parse(arguments):
     parser.add_argument(
         "--reference-steps",
         type=command_line.positive,
-        help="of RK4 in the verdict; as in the manifest",
+        help="the least of RK4 in the verdict; as in train.py",
     )
     parser.add_argument(
         "--include-invalid", action="store_true", help="export models that are no ODEs, as canaries"

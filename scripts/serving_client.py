@@ -110,7 +110,10 @@ def parse(arguments):
     args = parser.parse_args(arguments)
     args.dataset = args.dataset or dataset_of(args.model)
     if args.dataset is None:
-        parser.error(f"{args.model!r} begins with none of {zoo.list_models()}: name a --dataset")
+        parser.error(
+            f"a served model's name must begin with one of {zoo.list_models()}. "
+            f"Received: {args.model!r}. Name a --dataset for another."
+        )
     return args
 
 

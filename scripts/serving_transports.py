@@ -76,15 +76,20 @@ class RestClient:
         except (OSError, http.client.HTTPException) as error:
             # The next request gets a new connection.
             self.close()
-            raise ServingError(f"No answer from {where}: {error!r}. Is the server up?") from error
+            raise ServingError(
+                f"A server must answer. Received: {error!r} from {where}. Is it up?"
+            ) from error
         if response.status != 200:
             raise ServingError(
-                f"{where} answers {response.status}: {text.decode(errors='replace')}"
+                f"The answer must have the status 200. Received: {response.status} from {where}: "
+                f"{text.decode(errors='replace')}"
             )
         try:
             return json.loads(text, parse_constant=_refuse)
         except ValueError as error:
-            raise ServingError(f"{where} answers what is no JSON: {error}") from error
+            raise ServingError(
+                f"An answer must be JSON. Received: {text[:200]!r} from {where}: {error}"
+            ) from error
 
 
 def _refuse(constant):
@@ -100,7 +105,10 @@ class GrpcClient:
             from tensorflow_serving.apis import get_model_metadata_pb2 as metadata
             from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
         except ImportError as error:
-            raise ServingError(f"--grpc needs the extra `serving`: {error}") from error
+            raise ServingError(
+                f"--grpc needs the extra `serving`. Received: {error!r}. Install it by "
+                "`pip install .[serving]`."
+            ) from error
         self._target, self._error = target, grpc.RpcError
         self._channel = grpc.insecure_channel(f"{target.host}:{target.port}")
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
@@ -146,4 +154,7 @@ class GrpcClient:
             return method(request, timeout=self._target.timeout)
         except self._error as error:
             where = f"{self._target.host}:{self._target.port}"
-            raise ServingError(f"{where} answers {error.code().name}: {error.details()}") from error
+            raise ServingError(
+                f"The answer must have the status OK. Received: {error.code().name} from {where}: "
+                f"{error.details()}"
+            ) from error

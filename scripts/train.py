@@ -5,7 +5,7 @@
 
 This is the one way that any weight of the zoo was made. Interrupted, it goes on from the last
 checkpoint. Called again for a weight that is there, it trains it again and compares: a published
-weight never changes.
+weight never changes. `--default` moves the model's `DEFAULT` to a weight that is an ODE.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import tempfile
 
 import command_line
 import experiments
+import filelock
 import numpy as np
 import runner
 import runs
@@ -45,12 +46,7 @@ SMALL = {
     "test_samples": 100,
 }
 # Against the noise of small batches, which ends a training at a learning rate that does not fall.
-TUNED = {
-    "weights": "{model}_rk4_damped_small_v1",
-    "learning_rate": 5e-3,
-    "batch_size": 16,
-    "average": 0.995,
-}
+TUNED = {"learning_rate": 5e-3, "batch_size": 16, "average": 0.995}
 # The paper's optimizer and iterations on an eighth of its batch, for the spheres in 900 dimensions;
 # a check has as many samples as the paper's.
 BATCH16 = {"batch_size": 16, "check_samples": 128}
@@ -78,13 +74,37 @@ RECIPES = {
         "Step adaption by the damped rule, from the classical Runge-Kutta method, on batches of "
         "16, for a few cores: the paper's are of 128.",
     ),
+    "euler_adapted_small": (
+        {"solver": "euler", "policy": "paper", **SMALL},
+        "Step adaption by the rule of the paper, from Euler's method, on small batches: a recipe "
+        "for a few cores, not the paper's.",
+    ),
     "rk4_damped_small": (
         {"solver": "rk4", "policy": "damped", "start_steps": 1, **SMALL},
         "Step adaption by the damped rule, from one step of the classical Runge-Kutta method, on "
         "small batches: a recipe for a few cores, not the paper's.",
     ),
+    "euler_adapted_tuned": (
+        {
+            "weights": "{model}_euler_adapted_small_v1",
+            "solver": "euler",
+            "policy": "paper",
+            "start_steps": 5,
+            **SMALL,
+            **TUNED,
+        },
+        "What `euler_adapted_small` ended with, trained on at a smaller learning rate, with step "
+        "adaption by the rule of the paper: a recipe for a few cores, not the paper's.",
+    ),
     "rk4_damped_tuned": (
-        {"solver": "rk4", "policy": "damped", "start_steps": 4, **SMALL, **TUNED},
+        {
+            "weights": "{model}_rk4_damped_small_v1",
+            "solver": "rk4",
+            "policy": "damped",
+            "start_steps": 4,
+            **SMALL,
+            **TUNED,
+        },
         "What `rk4_damped_small` ended with, trained on at a smaller learning rate, with step "
         "adaption by the damped rule: a recipe for a few cores, not the paper's.",
     ),
@@ -98,6 +118,14 @@ def main(arguments):
     args = parse(arguments)
     name = f"{args.model}_{args.recipe}_v{args.version}"
     run = run_of(args)
+    published = manifest.read().weights.get(name)
+    if published is not None and (different := differences(run, published)):
+        print(
+            f"{name} is published, and only its own recipe trains it again. Received: {different}. "
+            "Ask for what is published, or for another --version.",
+            file=sys.stderr,
+        )
+        return 1
     checkpoints = (args.checkpoints / run.path).with_suffix("")
     # Drawn by this thread: another one would race with TensorFlow's imports on demand.
     with Progress(auto_refresh=False) as bar:
@@ -110,12 +138,15 @@ def main(arguments):
     if "error" in result:
         print(result["error"], file=sys.stderr)
         return 1
-    published = manifest.read().weights.get(name)
     if published is None:
-        publish(name, model, run, result, RECIPES[args.recipe][1], args.default)
-    same = published is None or compare(model, published)
+        entry = publish(name, model, run, result, RECIPES[args.recipe][1])
+    elif compare(model, published):
+        entry = published
+    else:
+        print(f"Its last checkpoint stays in {checkpoints}.", file=sys.stderr)
+        return 1
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return 0 if same else 1
+    return 0 if not args.default or make_default(entry) else 1
 
 
 def run_of(args):
@@ -131,6 +162,22 @@ def run_of(args):
     return runs.Run(args.model, seed=args.seed, iterations=iterations, **options)
 
 
+def recipe_of(run):
+    """What the manifest says of a run: all but what it measures."""
+    options = {k: v for k, v in dataclasses.asdict(run).items() if k not in _MEASURED}
+    return {**options, **dataclasses.asdict(run.recipe())}
+
+
+def differences(run, entry):
+    """Says where a run is not the one of a published weight; empty if nowhere."""
+    asked = recipe_of(run)
+    return ", ".join(
+        f"{key}={asked[key]!r}, published {value!r}"
+        for key, value in entry.recipe.items()
+        if asked[key] != value
+    )
+
+
 def compare(model, entry):
     """Says and returns whether a training has given a published weight once more."""
     there = zoo.get_model(entry.model, weights=entry.name)
@@ -143,18 +190,44 @@ def compare(model, entry):
     return same
 
 
-def publish(name, model, run, result, note, is_default):
-    """Writes the weight file, the result, the manifest's entry and the golden."""
+def publish(name, model, run, result, note):
+    """Writes the weight file, the result, the manifest's entry and the golden.
+
+    Returns:
+        The `zoo.manifest.WeightsEntry`.
+    """
     path = save(model, weights.SHIPPED / f"{name}.weights.h5")
     entry = manifest.WeightsEntry.from_config(name, entry_of(path, model, run, result, note))
-    found = manifest.read()
-    entries = {n: e.get_config() for n, e in (found.weights | {name: entry}).items()}
-    default = found.default | ({run.model: name} if is_default else {})
     runner.write_json(RESULTS / f"{name}.json", result)
-    content = json.dumps({"weights": entries, "default": default}, indent=1)
-    runner.write_text(manifest.PATH, content + "\n")
+    change_manifest(entries={name: entry})
     runner.write_json(write_golden.GOLDEN / f"{name}.json", write_golden.golden(entry))
     print(listing.pretrained([entry]))
+    return entry
+
+
+def make_default(entry):
+    """Makes a weight the `DEFAULT` of its model; returns whether it may be that."""
+    if not entry.is_ode:
+        print(
+            f"A DEFAULT must be an ODE. Received: {entry.name} with a gap of {entry.gap:.3f}. The "
+            "DEFAULT has not moved.",
+            file=sys.stderr,
+        )
+        return False
+    change_manifest(default={entry.model: entry.name})
+    return True
+
+
+def change_manifest(entries=None, default=None):
+    """Adds to the dictionaries of the manifest; other trainings may do so at the same time."""
+    with filelock.FileLock(manifest.PATH.with_suffix(".lock")):
+        found = manifest.read()
+        weights = {**found.weights, **(entries or {})}
+        content = {
+            "weights": {name: entry.get_config() for name, entry in weights.items()},
+            "default": {**found.default, **(default or {})},
+        }
+        runner.write_text(manifest.PATH, json.dumps(content, indent=1) + "\n")
 
 
 def save(model, path):
@@ -180,10 +253,7 @@ def entry_of(path, model, run, result, note):
         "bytes": len(content),
         "dataset": recipe.dataset,
         "seed": run.seed,
-        "recipe": {
-            **{k: v for k, v in dataclasses.asdict(run).items() if k not in _MEASURED},
-            **dataclasses.asdict(recipe),
-        },
+        "recipe": recipe_of(run),
         "machine": versions.pop("machine"),
         "versions": versions,
         "licence": manifest.LICENCE,

@@ -31,10 +31,10 @@ HEADER = ("weights", "quantity", "expected", "found", "")
 def main(arguments):
     entries = manifest.read().weights
     args = parse(arguments)
-    entries = [entries[name] for name in args.names or entries]
+    names = args.names or entries
     if args.quick:
-        entries = [entry for entry in entries if entry.model not in IMAGES]
-    rows = [row for entry in entries for row in compare(entry)]
+        names = [name for name in names if entries[name].model not in IMAGES]
+    rows = [row for name in names for row in compare(entries[name])]
     if not rows:
         print("There are no weights to verify.")
         return 0
@@ -96,7 +96,10 @@ def measure(model, dataset, rk4_steps, test_samples):
 def parse(arguments):
     options = parser(__doc__)
     options.add_argument("--quick", action="store_true", help="the synthetic data sets only")
-    return options.parse_args(arguments)
+    args = options.parse_args(arguments)
+    if args.quick and args.names:
+        options.error(f"--quick chooses the weights itself. Received: {args.names}. Leave one out.")
+    return args
 
 
 def parser(description):

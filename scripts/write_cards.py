@@ -156,7 +156,7 @@ def training_lines(entry, result):
     )
     if run.get("weights"):
         yield f"from the weights of [{run['weights']}]({run['weights']}.md)"
-    if run["num_steps"] is None and result["history"]:
+    if run["num_steps"] is None and result.get("history"):
         yield (
             f"{result['nfe_per_iteration']:.1f} evaluations of the field an iteration, "
             f"{result['nfe_per_iteration_with_checks']:.1f} with the checks of step adaption; "
@@ -190,6 +190,13 @@ def limits(entry, report):
     )
 
 
+def steps(solver):
+    """The steps of a solver over the interval of the zoo's blocks, [0, 1], in words."""
+    if isinstance(solver, tfnode.solvers.AdaptiveSolver):
+        return "adaptive"
+    return str(math.ceil(1 / solver.step_size * (1 - 1e-6)))
+
+
 def index(content):
     """Returns the page that lists the cards of a `zoo.manifest.Manifest`."""
     header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
@@ -199,7 +206,7 @@ def index(content):
         (
             f"[{name}]({name}.md)",
             type(entry.solver).__name__,
-            str(math.ceil(1 / entry.solver.step_size * (1 - 1e-6))),
+            steps(entry.solver),
             f"{100 * entry.accuracy['train_solver']:.1f} %",
             f"{100 * entry.accuracy['rk4_fine']:.1f} %",
             "an ODE" if entry.is_ode else "no ODE",

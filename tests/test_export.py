@@ -524,6 +524,21 @@ def test_a_model_that_ends_in_probabilities(outputs, tmp_path):
     np.testing.assert_allclose(again, p, rtol=1e-5)
 
 
+def test_probabilities_of_0_and_1_have_finite_logits(tmp_path):
+    model = classifier(RK4(1.0), outputs=1, activation="sigmoid", loss="binary_crossentropy")
+    model.layers[-1].set_weights([np.zeros_like(model.layers[-1].kernel), np.array([200.0])])
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.ones(len(X), int)), **CHECK)
+    answer = served(path)(X[:1])
+    np.testing.assert_array_equal(answer["probabilities"], [[0.0, 1.0]])
+    # The largest probability below 1 in single precision is 1 - 2^-24.
+    np.testing.assert_allclose(answer["logits"], [[24 * np.log(2)]], rtol=1e-6)
+    model.layers[-1].bias.assign([-200.0])
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.ones(len(X), int)), **CHECK)
+    answer = served(path)(X[:1])
+    np.testing.assert_array_equal(answer["probabilities"], [[1.0, 0.0]])
+    np.testing.assert_allclose(answer["logits"], [[-126 * np.log(2)]], rtol=1e-6)
+
+
 def test_a_single_logit(tmp_path):
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model = classifier(RK4(1.0), outputs=1, loss=loss)

@@ -122,7 +122,7 @@ def test_the_export_of_the_page_runs(tmp_path, monkeypatch):
     names = {}
     exec(code, names)
     assert [str(path) for path in names["paths"]] == [
-        "saved_models/energy_landscape/euler_h0p125/1",
-        "saved_models/energy_landscape/rk4_h0p0625/1",
+        "served/energy_landscape/euler_h0p125/1",
+        "served/energy_landscape/rk4_h0p0625/1",
     ]
-    assert (tmp_path / "saved_models" / "models.config").exists()
+    assert (tmp_path / "served" / "models.config").exists()

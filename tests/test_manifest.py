@@ -30,6 +30,7 @@ def stand_in(tmp_path, monkeypatch):
 def test_the_packages_manifest_fits_the_models():
     content = manifest.read()
     assert set(content.default) <= set(zoo.list_models())
+    assert all(content.weights[name].is_ode for name in content.default.values())
     for entry in content.weights.values():
         # An entry of an unknown model raises here.
         assert entry.dataset == zoo.get_recipe(entry.model).dataset
@@ -83,6 +84,14 @@ def test_an_unknown_key_is_named(stand_in, key):
 def test_the_keys_of_the_whole(stand_in, content):
     stand_in.manifest.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"The manifest must .* missing keys \['default'"):
+        manifest.read()
+
+
+@pytest.mark.parametrize("key", ["weights", "default"])
+def test_both_parts_are_dictionaries(stand_in, key):
+    stand_in.content[key] = []
+    stand_in.write()
+    with pytest.raises(ValueError, match=rf"`{key}` .* must be a dictionary. Received"):
         manifest.read()
 
 
@@ -158,7 +167,10 @@ def test_names_have_one_form(stand_in, name):
         manifest.read()
 
 
-@pytest.mark.parametrize("default", [{"energy_landscape": "no_such_v1"}, {"mnist": None}])
+@pytest.mark.parametrize(
+    "default",
+    [{"energy_landscape": "no_such_v1"}, {"energy_landscape": ["a list"]}, {"mnist": None}],
+)
 def test_a_default_is_one_of_the_models_weights(stand_in, default):
     # The name of another model's weights is no better.
     stand_in.content["default"] = {model: value or NAME for model, value in default.items()}

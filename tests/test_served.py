@@ -277,6 +277,13 @@ def latest_versions():
     return {path.parent: path for path in versions}.values()
 
 
+def test_the_list_of_the_exported_zoo_is_that_of_its_directories(tmp_path):
+    copy = shutil.copytree(SAVED_MODELS, tmp_path / "saved_models")
+    write_models_config(copy)
+    committed = (SAVED_MODELS / "models.config").read_text()
+    assert (copy / "models.config").read_text() == committed
+
+
 @pytest.mark.skipif(not latest_versions(), reason="saved_models/ is not there")
 def test_the_exported_zoo_answers_as_its_weights(tmp_path):
     expected = {}

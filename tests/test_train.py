@@ -47,10 +47,17 @@ def test_a_recipe_for_a_few_cores_has_the_papers_optimizer_and_checks():
     assert run.check_samples == papers.batch_size
 
 
-def test_a_weight_is_published_once_and_repeated(places, capsys):
+def test_a_weight_is_published_once_and_repeated(places, capsys, monkeypatch):
+    measure = verify_zoo.measure
+    verdict = {"is_ode": False}
+    monkeypatch.setattr(
+        verify_zoo, "measure", lambda *args, **extent: {**measure(*args, **extent), **verdict}
+    )
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
     arguments += ["--checkpoints", str(places / "checkpoints")]
-    assert train.main([*arguments, "--default"]) == 0
+    assert train.main([*arguments, "--default"]) == 1
+    assert f"must be an ODE. Received: {NAME} with a gap" in capsys.readouterr().err
+    assert manifest.read().default == {}
     entry = manifest.read().weights[NAME]
     assert (entry.solver.step_size, entry.seed, entry.recipe["iterations"]) == (0.5, 0, 50)
     assert (entry.recipe["optimizer"], entry.recipe["num_steps"]) == ("adam", 2)
@@ -58,7 +65,7 @@ def test_a_weight_is_published_once_and_repeated(places, capsys):
     result = json.loads((places / "results" / f"{NAME}.json").read_text())
     assert entry.accuracy["train_solver"] == pytest.approx(result["accuracy"]["train_solver"])
     golden = json.loads((places / "golden" / f"{NAME}.json").read_text())
-    model = zoo.get_model("energy_landscape", weights="DEFAULT")
+    model = zoo.get_model("energy_landscape", weights=NAME)
     x = train.write_golden.inputs(golden["inputs"])
     np.testing.assert_allclose(model(x), golden["outputs"][0]["logits"], rtol=1e-5, atol=1e-6)
 
@@ -66,8 +73,16 @@ def test_a_weight_is_published_once_and_repeated(places, capsys):
     assert train.main(arguments) == 0
     assert f"{NAME} is published, and this training gives the same." in capsys.readouterr().out
     assert train.main([*arguments, "--seed", "1"]) == 1
-    assert "gives another." in capsys.readouterr().out
+    assert "Received: seed=1, published 0. Ask for" in capsys.readouterr().err
     assert manifest.PATH.read_text() == before
+
+    verdict["is_ode"] = True
+    second = NAME.replace("v1", "v2")
+    assert train.main([*arguments, "--version", "2", "--default"]) == 0
+    assert manifest.read().default == {"energy_landscape": second}
+    monkeypatch.setattr(train, "compare", lambda model, entry: False)
+    assert train.main(arguments) == 1
+    assert "Its last checkpoint stays in" in capsys.readouterr().err
 
 
 def test_an_interrupted_training_goes_on(places, monkeypatch):

@@ -98,11 +98,18 @@ def test_quick_leaves_the_images_out(stand_in, monkeypatch, capsys):
         (): [image, name],
         ("--quick",): [name],
         (image,): [image],
-        ("--quick", image): [],
     }.items():
         compared.clear()
         assert verify_zoo.main(arguments) == 0
         assert compared == expected
+
+
+def test_quick_takes_no_names(stand_in, capsys):
+    name, _ = stand_in.add()
+    with pytest.raises(SystemExit) as error:
+        verify_zoo.main(["--quick", name])
+    assert error.value.code == 2
+    assert f"Received: {[name]}" in capsys.readouterr().err
 
 
 def test_an_empty_manifest_and_an_unknown_name(stand_in, capsys):

@@ -1,6 +1,7 @@
 """The cards of pretrained weights: what they say, and that every weight has one."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,5 +86,17 @@ def test_every_weight_has_its_card():
         assert entry.sha256 in page
         assert f"```python\n{write_cards.code(entry)}\n```" in page
         assert f"**{'An' if entry.is_ode else 'No'} ODE: " in page
+        assert f"{100 * entry.accuracy['train_solver']:.1f} % under the solver of its" in page
         assert f"{100 * entry.accuracy['rk4_fine']:.1f} % under RK4" in page
+        assert f"{100 * entry.gap:.1f} points between it and any better solver" in page
         assert (write_cards.CARDS / f"{name}.png").exists()
+
+
+def test_the_index_lists_every_card():
+    assert (write_cards.CARDS / "README.md").read_text() == write_cards.index(zoo.manifest.read())
+
+
+def test_the_index_takes_adaptive_solvers(places):
+    name, _ = places.add(solver=tfnode.solvers.DormandPrince(1e-3, 1e-3))
+    row = f"| [{name}]({name}.md) | DormandPrince | adaptive | "
+    assert row in re.sub(" +", " ", write_cards.index(zoo.manifest.read()))

@@ -124,9 +124,15 @@ def read(path=None):
     """
     content = json.loads(pathlib.Path(path or PATH).read_text(encoding="utf-8"))
     _check_keys("manifest", content, {"weights", "default"})
+    for key, value in content.items():
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"`{key}` of the manifest must be a dictionary. Received: {key}={value!r}. Correct "
+                "the manifest."
+            )
     weights = {n: WeightsEntry.from_config(n, config) for n, config in content["weights"].items()}
     for model, name in content["default"].items():
-        if name not in weights or weights[name].model != model:
+        if not isinstance(name, str) or name not in weights or weights[name].model != model:
             raise ValueError(
                 "The default of a model must be one of its weights. "
                 f"Received: default={name!r} of {model!r}. Correct the manifest."

@@ -55,7 +55,7 @@ def find(file, sha256, size):
         _check_shipped(shipped, sha256, size)
         return shipped
     target = cache() / file
-    if _hash(target) != sha256:
+    if not _is_cached(target, sha256, size):
         _fetch(_address(target, sha256, size), target, sha256, size)
     return target
 
@@ -73,6 +73,17 @@ def _check_shipped(path, sha256, size):
             + _received("none, it ships with the package", path, sha256, size, _found(path))
             + " It was not opened. Install the package again."
         )
+
+
+def _is_cached(target, sha256, size):
+    try:
+        return _hash(target) == sha256
+    except OSError as error:
+        raise OSError(
+            "The cache of weight files must be readable. "
+            + _received("none, the cache is first", target, sha256, size, f"nothing ({error})")
+            + " Correct its permissions, or set TFNODE_HOME to another directory."
+        ) from error
 
 
 def _address(target, sha256, size):
@@ -154,7 +165,10 @@ class _Download:
         if found != self._sha256:
             self.found = f"sha256={found}, {len(data)} bytes"
             raise ValueError(self.found)
-        pathlib.Path(output_file).write_bytes(data)
+        path = pathlib.Path(output_file)
+        path.write_bytes(data)
+        # The temporary file is private, but users may share a cache.
+        path.chmod(0o644)
 
 
 def _read(url, size):

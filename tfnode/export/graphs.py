@@ -73,8 +73,11 @@ def _finite(name, tensor):
 
 
 def _logits(probabilities):
+    # Of a probability that is rounded to 0 or 1, too, the logit must be finite.
     p = ops.maximum(probabilities, np.finfo("float32").tiny)
-    return ops.log(p) - ops.log1p(-probabilities) if p.shape[-1] == 1 else ops.log(p)
+    if p.shape[-1] != 1:
+        return ops.log(p)
+    return ops.log(p) - ops.log1p(-ops.minimum(p, np.nextafter(np.float32(1), np.float32(0))))
 
 
 # === What can be served ===

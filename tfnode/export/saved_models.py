@@ -120,8 +120,8 @@ def check_exportable(model, base):
         base: Path of the directory to write to.
 
     Raises:
-        ValueError: If the backend is not TensorFlow's, if `base` is a file, or if the model does
-            not compute in single precision.
+        ValueError: If the backend is not TensorFlow's, if `base` is a file, or if the model is no
+            Keras model or does not compute in single precision.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
