@@ -8,7 +8,6 @@ every solver, on the test samples of the manifest.
 """
 
 import json
-import math
 import pathlib
 import sys
 
@@ -26,7 +25,16 @@ CARDS = ROOT / "docs" / "zoo"
 RESULTS = ROOT / "docs" / "results" / "zoo"
 # That of the project's style, which examples keep too.
 LINE_LENGTH = 100
-HEADER = ("solver", "steps", "evaluations", "accuracy", "loses", "classes changed", "counts")
+HEADER = (
+    "solver",
+    "steps",
+    "step size",
+    "evaluations",
+    "accuracy",
+    "loses",
+    "classes changed",
+    "counts",
+)
 
 
 def main(arguments):
@@ -131,6 +139,7 @@ def row_cells(row, report):
     return (
         row.solver,
         "adaptive" if row.num_steps is None else str(row.num_steps),
+        "" if row.step_size is None else f"{row.step_size:.4f}",
         "" if row.nfe is None else str(row.nfe),
         f"{100 * row.accuracy:.1f} %",
         f"{100 * (report.rows[0].accuracy - row.accuracy):.1f}",
@@ -190,11 +199,11 @@ def limits(entry, report):
     )
 
 
-def steps(solver):
-    """The steps of a solver over the interval of the zoo's blocks, [0, 1], in words."""
-    if isinstance(solver, tfnode.solvers.AdaptiveSolver):
+def steps(entry):
+    """The steps of a model under the solver of its training, in words."""
+    if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
         return "adaptive"
-    return str(math.ceil(1 / solver.step_size * (1 - 1e-6)))
+    return str(zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block").num_steps)
 
 
 def index(content):
@@ -206,7 +215,7 @@ def index(content):
         (
             f"[{name}]({name}.md)",
             type(entry.solver).__name__,
-            steps(entry.solver),
+            steps(entry),
             f"{100 * entry.accuracy['train_solver']:.1f} %",
             f"{100 * entry.accuracy['rk4_fine']:.1f} %",
             "an ODE" if entry.is_ode else "no ODE",

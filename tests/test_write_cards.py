@@ -37,6 +37,8 @@ def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path)
     assert page.count("\n| Euler ") + page.count("\n| Midpoint ") + page.count("\n| RK4 ") == len(
         report.rows
     )
+    (first, *_) = [line for line in page.splitlines() if line.startswith("| Euler ")]
+    assert [cell.strip() for cell in first.split("|")[1:5]] == ["Euler", "8", "0.1250", "8"]
     assert "--model energy_landscape --recipe euler_fresh --iterations 10`" in page
     assert "On the 1000 samples of the test set. *Loses*" in page
     assert "- 10 iterations of 128 samples with adam, learning rate 0.0005, seed 0" in page

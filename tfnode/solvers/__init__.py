@@ -1,0 +1,28 @@
+"""Solver configurations: frozen, hashable, serializable values that say how to integrate.
+
+A configuration holds no state and computes nothing; `tfnode.ODEBlock` acts on it.
+"""
+
+from tfnode.solvers.adaptive import AdaptiveSolver, BogackiShampine32, DormandPrince, Fehlberg21
+from tfnode.solvers.checks import check_step_size, check_tolerance
+from tfnode.solvers.fixed import RK4, RK38, Euler, FixedStepSolver, Heun, Midpoint, RungeKutta
+from tfnode.solvers.registry import deserialize, get, serialize
+
+__all__ = [
+    "RK4",
+    "RK38",
+    "AdaptiveSolver",
+    "BogackiShampine32",
+    "DormandPrince",
+    "Euler",
+    "Fehlberg21",
+    "FixedStepSolver",
+    "Heun",
+    "Midpoint",
+    "RungeKutta",
+    "check_step_size",
+    "check_tolerance",
+    "deserialize",
+    "get",
+    "serialize",
+]

@@ -1,0 +1,99 @@
+"""Embedded Runge-Kutta pairs, which choose their steps by an error estimate."""
+
+import dataclasses
+from typing import ClassVar
+
+from tfnode import tableaus
+from tfnode.solvers.checks import check_tolerance
+from tfnode.tableaus import ButcherTableau
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveSolver:
+    """Base of the embedded Runge-Kutta pairs, which choose their steps by an error estimate.
+
+    A step is accepted if the root mean square of its estimated error, each component divided by
+    `atol + rtol * max(|z|, |z_new|)`, is at most one (Hairer et al., *Solving ODEs I*, eqs.
+    II.4.10 and II.4.11).
+
+    Args:
+        rtol: Float, the relative tolerance, positive and finite.
+        atol: Float, the absolute tolerance, positive and finite.
+        max_num_steps: Integer, the most steps, accepted and rejected, of one integration. An
+            integration that needs more is an error.
+        per_sample: Boolean. If true, every sample of a batch has its own steps and its own error
+            control, so that its answer does not depend on its batch mates. If false, the batch
+            shares its steps.
+
+    Raises:
+        ValueError: If a tolerance is not positive and finite, or `max_num_steps` is no positive
+            integer.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    max_num_steps: int = 1000
+    per_sample: bool = False
+    tableau: ClassVar[ButcherTableau]
+
+    def __post_init__(self):
+        for name in ("rtol", "atol"):
+            object.__setattr__(self, name, check_tolerance(name, getattr(self, name)))
+        if not isinstance(self.max_num_steps, int) or self.max_num_steps < 1:
+            raise ValueError(
+                "`max_num_steps` must be a positive integer. "
+                f"Received: max_num_steps={self.max_num_steps!r}. The default is 1000."
+            )
+
+    @property
+    def order(self):
+        """Integer, the order of convergence of the solution that is propagated."""
+        return self.tableau.order
+
+    def with_tolerance(self, tolerance):
+        """The same solver with `rtol` and `atol` both at `tolerance`."""
+        return dataclasses.replace(self, rtol=tolerance, atol=tolerance)
+
+    def scaled(self, factor):
+        """The same solver with both tolerances multiplied by `factor`."""
+        return dataclasses.replace(self, rtol=factor * self.rtol, atol=factor * self.atol)
+
+    def get_config(self):
+        """Dictionary of plain values from which `from_config` makes an equal solver."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fehlberg21(AdaptiveSolver):
+    """Fehlberg's pair 2(1): order 2, three stages.
+
+    The last stage is that of the solution with order 1, so it is not reused.
+    """
+
+    tableau: ClassVar[ButcherTableau] = tableaus.FEHLBERG21
+
+
+@dataclasses.dataclass(frozen=True)
+class BogackiShampine32(AdaptiveSolver):
+    """The pair 3(2) of Bogacki and Shampine: order 3, four stages, the last one reused."""
+
+    tableau: ClassVar[ButcherTableau] = tableaus.BOGACKI_SHAMPINE32
+
+
+@dataclasses.dataclass(frozen=True)
+class DormandPrince(AdaptiveSolver):
+    """The pair 5(4) of Dormand and Prince: order 5, seven stages, the last one reused.
+
+    With `per_sample=False` this is TensorFlow Probability's solver, and needs TensorFlow.
+
+    Examples:
+
+    >>> DormandPrince(rtol=1e-3, atol=1e-6).scaled(0.1).rtol
+    0.0001
+    """
+
+    tableau: ClassVar[ButcherTableau] = tableaus.DORMAND_PRINCE54

@@ -1,0 +1,35 @@
+"""The ranges of the numbers in a configuration."""
+
+import math
+
+
+def check_step_size(step_size):
+    """Returns `step_size` as a float, or raises if it is not positive and finite."""
+    value = _positive(step_size)
+    if value is None:
+        raise ValueError(
+            "A step size must be a positive, finite number. "
+            f"Received: step_size={step_size!r}. For backward integration keep it positive and "
+            "choose t1 < t0."
+        )
+    return value
+
+
+def check_tolerance(name, tolerance):
+    """Returns `tolerance` as a float, or raises if it is not positive and finite."""
+    value = _positive(tolerance)
+    if value is None:
+        raise ValueError(
+            "A tolerance must be a positive, finite number. "
+            f"Received: {name}={tolerance!r}. A usual value is 1e-5."
+        )
+    return value
+
+
+def _positive(number):
+    """The number as a float, or None if it is none, not positive or not finite."""
+    try:
+        value = math.nan if isinstance(number, (str, bool)) else float(number)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None

@@ -1,0 +1,74 @@
+"""The solvers by name, and as dictionaries that can be stored."""
+
+from tfnode.solvers.adaptive import AdaptiveSolver, BogackiShampine32, DormandPrince, Fehlberg21
+from tfnode.solvers.fixed import RK4, RK38, Euler, FixedStepSolver, Heun, Midpoint, RungeKutta
+
+_FIXED_STEP = (Euler, Midpoint, Heun, RK4, RK38, RungeKutta)
+_ADAPTIVE = (Fehlberg21, BogackiShampine32, DormandPrince)
+_SOLVERS = {cls.__name__: cls for cls in (*_FIXED_STEP, *_ADAPTIVE)}
+_NAMES = {name.lower(): cls for name, cls in _SOLVERS.items() if cls is not RungeKutta}
+
+
+def get(identifier, step_size=None):
+    """Returns the solver that an identifier stands for.
+
+    Examples:
+
+    >>> get("midpoint", step_size=1 / 16)
+    Midpoint(step_size=0.0625)
+
+    Args:
+        identifier: A solver, its name (`"euler"`, `"midpoint"`, `"heun"`, `"rk4"`, `"rk38"`,
+            `"fehlberg21"`, `"bogackishampine32"`, `"dormandprince"`), or the dictionary that
+            `serialize` made.
+        step_size: Optional float that replaces the step size of a fixed-step solver.
+
+    Returns:
+        A solver.
+
+    Raises:
+        ValueError: If the identifier stands for no solver, or for an adaptive one that is given a
+            step size.
+    """
+    if isinstance(identifier, str) and identifier.lower() in _NAMES:
+        solver = _NAMES[identifier.lower()]()
+    elif isinstance(identifier, dict):
+        solver = deserialize(identifier)
+    elif isinstance(identifier, (FixedStepSolver, AdaptiveSolver)):
+        solver = identifier
+    else:
+        raise ValueError(
+            f"A solver is one of the names {sorted(_NAMES)}, a solver such as "
+            "`tfnode.solvers.Euler(step_size=1/8)`, or its serialized dictionary. "
+            f"Received: solver={identifier!r}. Pick one of these."
+        )
+    if step_size is None:
+        return solver
+    if isinstance(solver, AdaptiveSolver):
+        raise ValueError(
+            "An adaptive solver chooses its own steps. "
+            f"Received: step_size={step_size!r} for {solver}. Set its tolerances instead, for "
+            "example `tfnode.solvers.DormandPrince(rtol=1e-5, atol=1e-5)`."
+        )
+    return solver.with_step_size(step_size)
+
+
+def serialize(solver):
+    """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`."""
+    return {"class_name": type(solver).__name__, "config": solver.get_config()}
+
+
+def deserialize(config):
+    """Returns the solver that `serialize` was given.
+
+    Raises:
+        ValueError: If `config` names no known solver.
+    """
+    class_name = config.get("class_name")
+    if class_name not in _SOLVERS or "config" not in config:
+        raise ValueError(
+            f"A serialized solver names one of the classes {sorted(_SOLVERS)} and has a config. "
+            f"Received: class_name={class_name!r}, keys={sorted(config)}. Make the dictionary "
+            "with `tfnode.solvers.serialize(solver)`."
+        )
+    return _SOLVERS[class_name].from_config(config["config"])
