@@ -137,6 +137,14 @@ def test_fewer_reference_steps():
     assert report.reference_error == pytest.approx(abs(coarse / fine - 1) * scale, rel=2e-2)
 
 
+def test_no_step_is_tried_twice_for_the_rounding_of_a_weight():
+    # 1/5 is rounded up in single precision, so that a quarter of it is above 1/20.
+    report = validity.check(linear(RK4(1 / 5)), (X, Y), reference_steps=20)
+    steps = [row.num_steps for row in report.rows]
+    assert steps == [5, 10, 7, 4, 3, 20]
+    assert report.rows[-1].step_size == float(np.float32(1 / 5)) / 4
+
+
 @pytest.mark.parametrize(("threshold", "is_ode"), [(0.2, True), (0.1999, False)])
 def test_a_gap_of_the_threshold_is_within_it(threshold, is_ode):
     assert validity.check(linear(Euler(1 / 2)), (X, Y), threshold).is_ode is is_ode

@@ -155,7 +155,10 @@ def fine_trial(model, training, finest_factor, num_steps):
     factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
     steps = [block.length / num_steps for block in blocks]
     if not training.is_adaptive:
-        steps = [min(step, factor * s.step_size) for step, s in zip(steps, training.solvers)]
+        # Where they differ by the rounding of a block's weight alone, the multiple is taken: twice
+        # that is a step of the sweep, and is not tried again.
+        multiples = [factor * s.step_size for s in training.solvers]
+        steps = [s if s < m * (1 - 1e-6) else m for s, m in zip(steps, multiples)]
     return Trial(tuple(solvers.RK4(step) for step in steps))
 
 
