@@ -5,11 +5,12 @@ A method with `s` stages advances `dz/dt = f(t, z)` by one step `h` as
     k_i = f(t + c_i h, z + h * sum_{j<i} a_ij k_j),      z_new = z + h * sum_i b_i k_i
 
 (Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*, 2nd ed., eq. II.1.8).
-A typo in a coefficient fails here, at import, and not in somebody's training run.
+A typo in a coefficient fails here, at import, not in somebody's training run.
 """
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -44,13 +45,13 @@ class ButcherTableau:
     """
 
     name: str
-    a: tuple
-    b: tuple
-    c: tuple
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    c: tuple[float, ...]
     order: int
-    b_error: tuple | None = None
+    b_error: tuple[float, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("b", "c", "b_error"):
             value = getattr(self, field)
             if value is not None:
@@ -60,11 +61,11 @@ class ButcherTableau:
         self._check_conditions()
 
     @property
-    def num_stages(self):
-        """Integer, the evaluations of the vector field in one step."""
+    def num_stages(self) -> int:
+        """The number of evaluations of the vector field in one step."""
         return len(self.b)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The tableau as plain lists and numbers; `ButcherTableau(**config)` gives it back."""
         return {
             "name": self.name,
@@ -75,7 +76,7 @@ class ButcherTableau:
             "b_error": None if self.b_error is None else list(self.b_error),
         }
 
-    def _check_shapes(self):
+    def _check_shapes(self) -> None:
         stages = len(self.b)
         rows = [len(row) for row in self.a]
         error_stages = stages if self.b_error is None else len(self.b_error)
@@ -92,16 +93,16 @@ class ButcherTableau:
                 f"Received: order={self.order!r}. State the order of convergence."
             )
 
-    def _check_conditions(self):
-        def check(rule, residual):
+    def _check_conditions(self) -> None:
+        def check(rule: str, residual: float) -> None:
             if not abs(residual) < _TOLERANCE:
                 raise ValueError(
                     f"A tableau must satisfy {rule}. Received: name={self.name!r}, which misses "
                     f"it by {residual:.3g}. Check the coefficients for a typo."
                 )
 
-        for i, (row, c) in enumerate(zip(self.a, self.c)):
-            check(f"sum(a[{i}]) = c[{i}]", math.fsum(row) - c)
+        for i, (row, time) in enumerate(zip(self.a, self.c)):
+            check(f"sum(a[{i}]) = c[{i}]", math.fsum(row) - time)
         b, c = np.array(self.b), np.array(self.c)
         for q in range(1, self.order + 1):
             check(f"sum(b * c**{q - 1}) = 1/{q} (order {q})", math.fsum(b * c ** (q - 1)) - 1 / q)

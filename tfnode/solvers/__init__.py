@@ -3,10 +3,15 @@
 A configuration holds no state and computes nothing; `tfnode.ODEBlock` acts on it.
 """
 
-from tfnode.solvers.adaptive import AdaptiveSolver, BogackiShampine32, DormandPrince, Fehlberg21
 from tfnode.solvers.checks import check_step_size, check_tolerance
-from tfnode.solvers.fixed import RK4, RK38, Euler, FixedStepSolver, Heun, Midpoint, RungeKutta
-from tfnode.solvers.registry import deserialize, get, serialize
+from tfnode.solvers.embedded_pairs import (
+    AdaptiveSolver,
+    BogackiShampine32,
+    DormandPrince,
+    Fehlberg21,
+)
+from tfnode.solvers.fixed_step import RK4, RK38, Euler, FixedStepSolver, Heun, Midpoint, RungeKutta
+from tfnode.solvers.registry import Solver, SolverLike, deserialize, get, serialize
 
 __all__ = [
     "RK4",
@@ -20,6 +25,8 @@ __all__ = [
     "Heun",
     "Midpoint",
     "RungeKutta",
+    "Solver",
+    "SolverLike",
     "check_step_size",
     "check_tolerance",
     "deserialize",

@@ -1,9 +1,10 @@
 """The ranges of the numbers in a configuration."""
 
 import math
+from typing import Any
 
 
-def check_step_size(step_size):
+def check_step_size(step_size: Any) -> float:
     """Returns `step_size` as a float, or raises if it is not positive and finite."""
     value = _positive(step_size)
     if value is None:
@@ -15,7 +16,7 @@ def check_step_size(step_size):
     return value
 
 
-def check_tolerance(name, tolerance):
+def check_tolerance(name: str, tolerance: Any) -> float:
     """Returns `tolerance` as a float, or raises if it is not positive and finite."""
     value = _positive(tolerance)
     if value is None:
@@ -26,8 +27,8 @@ def check_tolerance(name, tolerance):
     return value
 
 
-def _positive(number):
-    """The number as a float, or None if it is none, not positive or not finite."""
+def _positive(number: Any) -> float | None:
+    """The number as a float, or None if it is not a number, not positive or not finite."""
     try:
         value = math.nan if isinstance(number, (str, bool)) else float(number)
     except (TypeError, ValueError, OverflowError):

@@ -1,15 +1,26 @@
 """The solvers by name, and as dictionaries that can be stored."""
 
-from tfnode.solvers.adaptive import AdaptiveSolver, BogackiShampine32, DormandPrince, Fehlberg21
-from tfnode.solvers.fixed import RK4, RK38, Euler, FixedStepSolver, Heun, Midpoint, RungeKutta
+from typing import Any, TypeAlias
 
-_FIXED_STEP = (Euler, Midpoint, Heun, RK4, RK38, RungeKutta)
-_ADAPTIVE = (Fehlberg21, BogackiShampine32, DormandPrince)
+from tfnode.solvers.embedded_pairs import (
+    AdaptiveSolver,
+    BogackiShampine32,
+    DormandPrince,
+    Fehlberg21,
+)
+from tfnode.solvers.fixed_step import RK4, RK38, Euler, FixedStepSolver, Heun, Midpoint, RungeKutta
+
+# A solver, and all that `get` takes for one.
+Solver: TypeAlias = FixedStepSolver | AdaptiveSolver
+SolverLike: TypeAlias = Solver | str | dict[str, Any]
+
+_FIXED_STEP: tuple[type[Solver], ...] = (Euler, Midpoint, Heun, RK4, RK38, RungeKutta)
+_ADAPTIVE: tuple[type[Solver], ...] = (Fehlberg21, BogackiShampine32, DormandPrince)
 _SOLVERS = {cls.__name__: cls for cls in (*_FIXED_STEP, *_ADAPTIVE)}
 _NAMES = {name.lower(): cls for name, cls in _SOLVERS.items() if cls is not RungeKutta}
 
 
-def get(identifier, step_size=None):
+def get(identifier: SolverLike, step_size: float | None = None) -> Solver:
     """Returns the solver that an identifier stands for.
 
     Examples:
@@ -19,16 +30,16 @@ def get(identifier, step_size=None):
 
     Args:
         identifier: A solver, its name (`"euler"`, `"midpoint"`, `"heun"`, `"rk4"`, `"rk38"`,
-            `"fehlberg21"`, `"bogackishampine32"`, `"dormandprince"`), or the dictionary that
-            `serialize` made.
+            `"fehlberg21"`, `"bogackishampine32"`, `"dormandprince"`), or a dictionary made by
+            `serialize`.
         step_size: Optional float that replaces the step size of a fixed-step solver.
 
     Returns:
         A solver.
 
     Raises:
-        ValueError: If the identifier stands for no solver, or for an adaptive one that is given a
-            step size.
+        ValueError: If the identifier does not stand for a solver, or a step size is given for an
+            adaptive one.
     """
     if isinstance(identifier, str) and identifier.lower() in _NAMES:
         solver = _NAMES[identifier.lower()]()
@@ -53,16 +64,16 @@ def get(identifier, step_size=None):
     return solver.with_step_size(step_size)
 
 
-def serialize(solver):
+def serialize(solver: Solver) -> dict[str, Any]:
     """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`."""
     return {"class_name": type(solver).__name__, "config": solver.get_config()}
 
 
-def deserialize(config):
+def deserialize(config: dict[str, Any]) -> Solver:
     """Returns the solver that `serialize` was given.
 
     Raises:
-        ValueError: If `config` names no known solver.
+        ValueError: If `config` does not name a known solver.
     """
     class_name = config.get("class_name")
     if class_name not in _SOLVERS or "config" not in config:

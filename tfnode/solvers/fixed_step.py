@@ -1,7 +1,7 @@
 """Explicit Runge-Kutta methods with one step size for the whole interval."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from tfnode import tableaus
 from tfnode.solvers.checks import check_step_size
@@ -23,24 +23,25 @@ class FixedStepSolver:
     step_size: float = 1 / 32
     tableau: ClassVar[ButcherTableau]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "step_size", check_step_size(self.step_size))
 
     @property
-    def order(self):
-        """Integer, the order of convergence."""
+    def order(self) -> int:
+        """The order of convergence."""
         return self.tableau.order
 
-    def with_step_size(self, step_size):
+    def with_step_size(self, step_size: float) -> Self:
         """The same method with another step size."""
         return dataclasses.replace(self, step_size=step_size)
 
-    def get_config(self):
-        """Dictionary of plain values from which `from_config` makes an equal solver."""
+    def get_config(self) -> dict[str, Any]:
+        """The plain values from which `from_config` makes an equal solver."""
         return {"step_size": self.step_size}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Returns the solver that a configuration was taken from."""
         return cls(**config)
 
 
@@ -100,13 +101,14 @@ class RungeKutta(FixedStepSolver):
         tableau: `ButcherTableau` of the method.
 
     Raises:
-        ValueError: If `step_size` is not positive and finite, or `tableau` is no
+        ValueError: If `step_size` is not positive and finite, or `tableau` is not a
             `ButcherTableau`.
     """
 
-    tableau: ButcherTableau = None
+    # A field where the base has a class variable. It follows a default, so None stands for none.
+    tableau: ButcherTableau = None  # type: ignore[assignment, misc]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.tableau, ButcherTableau):
             raise ValueError(
@@ -115,9 +117,9 @@ class RungeKutta(FixedStepSolver):
                 "named solver such as `tfnode.solvers.RK4`."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tableau": self.tableau.get_config()}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**{**config, "tableau": ButcherTableau(**config["tableau"])})

@@ -1,7 +1,7 @@
 """Embedded Runge-Kutta pairs, which choose their steps by an error estimate."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from tfnode import tableaus
 from tfnode.solvers.checks import check_tolerance
@@ -22,12 +22,12 @@ class AdaptiveSolver:
         max_num_steps: Integer, the most steps, accepted and rejected, of one integration. An
             integration that needs more is an error.
         per_sample: Boolean. If true, every sample of a batch has its own steps and its own error
-            control, so that its answer does not depend on its batch mates. If false, the batch
-            shares its steps.
+            control, so that its answer does not depend on the rest of the batch. If false, the
+            whole batch shares its steps.
 
     Raises:
-        ValueError: If a tolerance is not positive and finite, or `max_num_steps` is no positive
-            integer.
+        ValueError: If a tolerance is not positive and finite, or `max_num_steps` is not a
+            positive integer.
     """
 
     rtol: float = 1e-5
@@ -36,7 +36,7 @@ class AdaptiveSolver:
     per_sample: bool = False
     tableau: ClassVar[ButcherTableau]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
             object.__setattr__(self, name, check_tolerance(name, getattr(self, name)))
         if not isinstance(self.max_num_steps, int) or self.max_num_steps < 1:
@@ -46,24 +46,25 @@ class AdaptiveSolver:
             )
 
     @property
-    def order(self):
-        """Integer, the order of convergence of the solution that is propagated."""
+    def order(self) -> int:
+        """The order of convergence of the solution that is propagated."""
         return self.tableau.order
 
-    def with_tolerance(self, tolerance):
+    def with_tolerance(self, tolerance: float) -> Self:
         """The same solver with `rtol` and `atol` both at `tolerance`."""
         return dataclasses.replace(self, rtol=tolerance, atol=tolerance)
 
-    def scaled(self, factor):
+    def scaled(self, factor: float) -> Self:
         """The same solver with both tolerances multiplied by `factor`."""
         return dataclasses.replace(self, rtol=factor * self.rtol, atol=factor * self.atol)
 
-    def get_config(self):
-        """Dictionary of plain values from which `from_config` makes an equal solver."""
+    def get_config(self) -> dict[str, Any]:
+        """The plain values from which `from_config` makes an equal solver."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Returns the solver that a configuration was taken from."""
         return cls(**config)
 
 
@@ -71,7 +72,7 @@ class AdaptiveSolver:
 class Fehlberg21(AdaptiveSolver):
     """Fehlberg's pair 2(1): order 2, three stages.
 
-    The last stage is that of the solution with order 1, so it is not reused.
+    The last stage belongs to the solution of order 1, so it is not reused.
     """
 
     tableau: ClassVar[ButcherTableau] = tableaus.FEHLBERG21
@@ -79,16 +80,16 @@ class Fehlberg21(AdaptiveSolver):
 
 @dataclasses.dataclass(frozen=True)
 class BogackiShampine32(AdaptiveSolver):
-    """The pair 3(2) of Bogacki and Shampine: order 3, four stages, the last one reused."""
+    """Bogacki and Shampine's pair 3(2): order 3, four stages, the last one reused."""
 
     tableau: ClassVar[ButcherTableau] = tableaus.BOGACKI_SHAMPINE32
 
 
 @dataclasses.dataclass(frozen=True)
 class DormandPrince(AdaptiveSolver):
-    """The pair 5(4) of Dormand and Prince: order 5, seven stages, the last one reused.
+    """Dormand and Prince's pair 5(4): order 5, seven stages, the last one reused.
 
-    With `per_sample=False` this is TensorFlow Probability's solver, and needs TensorFlow.
+    With `per_sample=False` this is TensorFlow Probability's solver, which needs TensorFlow.
 
     Examples:
 
