@@ -281,7 +281,7 @@ def test_the_table_of_pretrained_weights(stand_in, capsys):
     sizes = [str(stand_in.content["weights"][name]["bytes"]) for name in (first, second)]
     steps = "75.00% (256 steps)", "75.00% (32 steps)"
     assert [re.split("  +", row) for row in rows] == [
-        [first, "Euler(step_size=0.125)", "98.50%", steps[0], "all", "no ODE", sizes[0]],
+        [first, "Euler(step_size=0.125)", "98.50%", steps[0], "all", "not an ODE", sizes[0]],
         [second, "RK4(step_size=0.25)", "98.50%", steps[1], "first 1000", "an ODE", sizes[1]],
     ]
     # The columns stand below one another.

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # room of tfnode: rooms that it may import, and so may import what these may import
 ROOMS = {
+    "typing": set(),
     "tableaus": set(),
     "solvers": {"tableaus"},
     "integrate": {"tableaus"},
@@ -27,15 +28,15 @@ ROOMS = {
     "solver_properties": {"adaptive_steps", "fixed_steps", "solvers"},
     "fields": set(),
     "blocks": {"fields", "integrate", "solver_properties"},
-    "augment": set(),
+    "augment": {"typing"},
     "models": {"blocks"},
     "measure": {"adaption", "models"},
     "batches": set(),
     "adaption": {"solvers"},
-    "validity": {"models", "measure", "plots"},
+    "validity": {"models", "measure", "plots", "typing"},
     "export": {"models", "validity"},
     "callbacks": {"adaption", "batches", "measure", "validity", "export"},
-    "datasets": {"integrate", "tableaus"},
+    "datasets": {"integrate", "tableaus", "typing"},
     "plots": set(),
 }
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.
@@ -62,7 +63,7 @@ ZOO = {
     "weights": set(),
     "manifest": set(),
     "loading": set(),
-    "listing": set(),
+    "listing": {"manifest"},
     "recipes": set(),
     "layers": set(),
     **{
@@ -71,7 +72,7 @@ ZOO = {
     },
     "registry": {
         *("concentric_spheres", "energy_landscape", "mnist", "cifar10"),
-        *("listing", "loading", "manifest", "weights"),
+        *("listing", "loading", "manifest", "recipes", "weights"),
     },
     "__init__": {"manifest", "recipes", "registry"},
 }
@@ -85,10 +86,15 @@ def _fresh_keras():
 
 
 def imports(source):
-    """Pairs of an imported dotted name and whether it is imported at the top."""
+    """Pairs of an imported dotted name and whether it is imported at the top.
+
+    What is imported for annotations alone, under `if TYPE_CHECKING:`, is never run: no arrow.
+    """
     found = []
 
     def visit(node, top):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
         if isinstance(node, ast.Import):
             found.extend((alias.name, top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -131,6 +137,7 @@ def test_the_scanner_sees_every_import():
         "from d import e, f as g\n"
         "class C:\n    import h\n"
         "if c:\n    import i\n"
+        "if TYPE_CHECKING:\n    import p\n"
         "def j():\n    import k\n    def l():\n        from m.n import o\n"
     )
     top = ["a.b", "c", "d.e", "d.f", "h", "i"]

@@ -1,7 +1,11 @@
 """`Augment`: more dimensions for a Neural ODE."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from tfnode.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -26,24 +30,24 @@ class Augment(keras.layers.Layer):
         Tensor of shape `(batch_size, ..., dims + extra_dims)`.
 
     Raises:
-        ValueError: If `extra_dims` is no integer from 0 up.
+        ValueError: If `extra_dims` is not a non-negative integer.
     """
 
-    def __init__(self, extra_dims, **kwargs):
+    def __init__(self, extra_dims: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(extra_dims, int) or extra_dims < 0:
             raise ValueError(
-                "`extra_dims` must be an integer from 0 up. "
+                "`extra_dims` must be a non-negative integer. "
                 f"Received: extra_dims={extra_dims!r}. Give the number of dimensions to append."
             )
         self.extra_dims = extra_dims
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return ops.pad(inputs, [(0, 0)] * (len(inputs.shape) - 1) + [(0, self.extra_dims)])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], input_shape[-1] + self.extra_dims)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "extra_dims": self.extra_dims}

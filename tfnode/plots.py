@@ -1,22 +1,34 @@
 """Figures of trainings and solvers: results in, a matplotlib `Figure` out; nothing is computed."""
 
-import numpy as np
-from matplotlib.figure import Figure
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-# The markers of the paper: a disc for the training solver, crosses and triangles for better ones.
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from tfnode.validity import CheckRow, ConvergenceResult, Crossings, ValidityReport
+
+# The paper's markers: a disc for the training solver, crosses and triangles for better ones.
 MARKERS = {"train_solver": "o", "midpoint": "x", "rk4": "^"}
 _COLORS = {"train_solver": "tab:blue", "midpoint": "tab:orange", "rk4": "tab:green"}
 _LABELS = {"train_solver": "training solver", "midpoint": "midpoint", "rk4": "RK4"}
 
 
-def adaption_over_training(curves, title=None, figure=None):
-    """Test accuracy and number of steps over training, a line a seed (the paper's figure 5).
+def adaption_over_training(
+    curves: Mapping[int, Mapping[str, Sequence[Any]]],
+    title: str | None = None,
+    figure: FigureBase | None = None,
+) -> FigureBase:
+    """Test accuracy and number of steps over training, one line a seed (the paper's figure 5).
 
     Args:
         curves: Dictionary from seeds to dictionaries of equally long lists: `iteration`,
             `train_solver` (test accuracies in [0, 1]) and `num_steps`.
         title: Optional string.
-        figure: Optional matplotlib figure or subfigure to draw in; a new one if None.
+        figure: Optional matplotlib figure or subfigure to draw in; a new figure if None.
 
     Returns:
         The figure, with two panels.
@@ -30,7 +42,7 @@ def adaption_over_training(curves, title=None, figure=None):
     return figure
 
 
-def adaption_behaviour(curve, title=None):
+def adaption_behaviour(curve: Mapping[str, Sequence[Any]], title: str | None = None) -> FigureBase:
     """One training, with the accuracies under better solvers marked (the paper's figure 6).
 
     Args:
@@ -47,7 +59,7 @@ def adaption_behaviour(curve, title=None):
     marked = [i for i, value in enumerate(curve["rk4"]) if value is not None]
     times = [curve["iteration"][i] for i in marked]
     for name, marker in MARKERS.items():
-        style = {"color": _COLORS[name], "marker": marker, "label": _LABELS[name]}
+        style: dict[str, Any] = {"color": _COLORS[name], "marker": marker, "label": _LABELS[name]}
         accuracy.scatter(times, [curve[name][i] for i in marked], zorder=3, **style)
     steps.scatter(times, [curve["num_steps"][i] for i in marked], color="tab:blue", zorder=3)
     accuracy.legend(fontsize="small")
@@ -55,12 +67,12 @@ def adaption_behaviour(curve, title=None):
     return figure
 
 
-def validity(report, title=None):
+def validity(report: "ValidityReport", title: str | None = None) -> Figure:
     """Accuracy over the number of steps, under every solver (the paper's figures 1 (c, d) and 3).
 
-    The solver of the training is a dark, filled circle. Its method with other steps has light
-    circles, the midpoint method crosses, RK4 triangles, any other method squares. In place of the
-    accuracy stands the metric, or in regression the change of the outputs, if that decided.
+    The training solver is a dark, filled circle. Its method with other steps has light circles,
+    the midpoint method crosses, RK4 triangles, and any other method squares. If the metric
+    decided, or in regression the change of the outputs, it takes the place of the accuracy.
 
     Args:
         report: `tfnode.validity.ValidityReport`.
@@ -79,9 +91,15 @@ def validity(report, title=None):
     for solver in dict.fromkeys(row.solver for row in shown):
         rows = [row for row in shown if row.solver == solver and not row.is_training]
         marker = "o" if solver == training.solver else MARKERS.get(solver.lower(), "s")
-        style = {"color": "tab:blue", "alpha": 0.45, "marker": marker, "label": solver}
-        axes.scatter([_position(row) for row in rows], [_height(report, r) for r in rows], **style)
-    own = {"color": "midnightblue", "marker": "o", "label": "training solver", "zorder": 3}
+        style: dict[str, Any] = {"color": "tab:blue", "alpha": 0.45, "marker": marker}
+        heights = [_height(report, row) for row in rows]
+        axes.scatter([_position(row) for row in rows], heights, label=solver, **style)
+    own: dict[str, Any] = {
+        "color": "midnightblue",
+        "marker": "o",
+        "label": "training solver",
+        "zorder": 3,
+    }
     axes.scatter([_position(training)], [_height(report, training)], **own)
     if report.measure == "accuracy":
         _widen(axes)
@@ -97,38 +115,38 @@ def validity(report, title=None):
     return figure
 
 
-def _widen(axes, least=0.2):
-    """Shows accuracies on at least 20 points, so that a difference looks as large as it is."""
+def _widen(axes: Axes, least: float = 0.2) -> None:
+    """Shows a range of at least 20 points, so that a difference looks as large as it is."""
     low, high = axes.get_ylim()
     if high - low < least:
         low = min(max((low + high - least) / 2, -0.01), 1.01 - least)
         axes.set_ylim(low, low + least)
 
 
-def _position(row):
+def _position(row: "CheckRow") -> Any:
     return row.num_steps if row.tolerance is None else row.tolerance
 
 
-def _height(report, row):
+def _height(report: "ValidityReport", row: "CheckRow") -> Any:
     return {"accuracy": row.accuracy, "outputs": row.gap}.get(report.measure, row.metric)
 
 
-def _verdict(report):
-    return "an ODE" if report.is_ode else "no ODE"
+def _verdict(report: "ValidityReport") -> str:
+    return "an ODE" if report.is_ode else "not an ODE"
 
 
-def convergence(result, title=None):
-    """Error, and loss where there is one, over the step size, with the training step marked.
+def convergence(result: "ConvergenceResult", title: str | None = None) -> Figure:
+    """Error, and loss if there is one, over the step size, with the training step marked.
 
     Args:
         result: `tfnode.validity.ConvergenceResult`.
         title: Optional string.
 
     Returns:
-        A `matplotlib.figure.Figure` with one panel, or two.
+        A `matplotlib.figure.Figure` with one or two panels.
     """
     steps = [row.step_size for row in result.rows]
-    curves = {"relative error": [row.error for row in result.rows]}
+    curves: dict[str, list[Any]] = {"relative error": [row.error for row in result.rows]}
     if result.reference_loss is not None:
         curves["loss"] = [row.loss for row in result.rows]
     figure = Figure(figsize=(4.5 * len(curves), 3.5), layout="constrained")
@@ -150,7 +168,9 @@ def convergence(result, title=None):
     return figure
 
 
-def crossings(found, classes=None, title=None):
+def crossings(
+    found: "Crossings", classes: Sequence[int] | None = None, title: str | None = None
+) -> Figure:
     """Trajectories in the plane with their crossings marked (the paper's figure 1 (a, b)).
 
     Args:
@@ -163,14 +183,16 @@ def crossings(found, classes=None, title=None):
     """
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
-    classes = np.zeros(found.states.shape[1], int) if classes is None else classes
-    trajectories(axes, found.states, classes, found.points)
+    colours = [0] * found.states.shape[1] if classes is None else classes
+    trajectories(axes, found.states, colours, found.points)
     axes.set(xlabel="z1", ylabel="z2", title=title or f"{found.count} crossings")
     axes.legend(fontsize="small")
     return figure
 
 
-def trajectories(axes, states, classes, points=()):
+def trajectories(
+    axes: Axes, states: ArrayLike, classes: Sequence[int], points: ArrayLike = ()
+) -> None:
     """Draws paths in the plane, each in the colour of its class.
 
     Args:
@@ -182,12 +204,16 @@ def trajectories(axes, states, classes, points=()):
     states, points = np.asarray(states), np.asarray(points)
     for path, label in zip(states.transpose(1, 0, 2), classes):
         axes.plot(path[:, 0], path[:, 1], color=f"C{label}", linewidth=0.8)
-    axes.scatter(*states[0].T, c=[f"C{label}" for label in classes], s=8, label="start")
+    x, y = states[0].T
+    axes.scatter(x, y, c=[f"C{label}" for label in classes], s=8, label="start")
     if len(points):
-        axes.scatter(*points.T, color="black", marker="x", s=20, zorder=3, label="crossing")
+        x, y = points.T
+        axes.scatter(x, y, color="black", marker="x", s=20, zorder=3, label="crossing")
 
 
-def _two_panels(title, figure):
+def _two_panels(
+    title: str | None, figure: FigureBase | None
+) -> tuple[FigureBase, tuple[Axes, Axes]]:
     figure = figure or Figure(figsize=(9, 3.5), layout="constrained")
     accuracy, steps = figure.subplots(1, 2)
     accuracy.set(xlabel="iteration", ylabel="test accuracy", title="(a)")

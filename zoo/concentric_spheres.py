@@ -1,17 +1,18 @@
 """Concentric spheres in 2, 3, 10 and 900 dimensions (Ott et al., supplement A.3).
 
-The point is a sequence of one channel, and the field convolves along its coordinates.
+A point is a sequence with one channel, and the field convolves along its coordinates.
 """
 
 import keras
 
 import tfnode
+from tfnode.solvers import SolverLike
 from zoo.layers import conv_field, dense
 from zoo.recipes import Recipe
 
 
-def build(dim, solver):
-    """Returns the functional model: `(dim,)` to 2 logits."""
+def build(dim: int, solver: SolverLike) -> keras.Model:
+    """Returns the functional model: from points `(dim,)` to 2 logits."""
     # === Functional Model ===
     inputs = keras.Input((dim,), name="point")
     x = keras.layers.Reshape((dim, 1), name="as_sequence")(inputs)
@@ -23,8 +24,8 @@ def build(dim, solver):
 
 
 # === Config ===
-def recipe(dim):
-    """The paper gives the 2-D recipe; it serves every dimension."""
+def recipe(dim: int) -> Recipe:
+    """The paper's recipe for 2 dimensions, which serves every dimension."""
     return Recipe(
         dataset=f"concentric_spheres/{dim}d",
         optimizer="adam",

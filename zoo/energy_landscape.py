@@ -3,12 +3,13 @@
 import keras
 
 import tfnode
+from tfnode.solvers import SolverLike
 from zoo.layers import dense
 from zoo.recipes import Recipe
 
 
-def build(solver):
-    """Returns the functional model: position and velocity `(2,)` to 3 logits."""
+def build(solver: SolverLike) -> keras.Model:
+    """Returns the functional model: from position and velocity `(2,)` to 3 logits."""
     # === Functional Model ===
     inputs = keras.Input((2,), name="state")
     field = keras.Sequential(

@@ -1,22 +1,25 @@
-"""A weight file into a model of the zoo, after a look at what the file holds."""
+"""Loads a weight file into a model of the zoo, after a look at what the file holds."""
 
 import os
 import pathlib
 import warnings
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
+from tfnode.typing import PathLike, Shape
+
 SUFFIX = ".weights.h5"
 
 
-def is_path(weights):
-    """Whether this stands for a file, and not for a name."""
+def is_path(weights: PathLike) -> bool:
+    """Whether this is the path of a file rather than a name."""
     return isinstance(weights, os.PathLike) or str(weights).endswith(SUFFIX)
 
 
-def load(model, path):
+def load(model: keras.Model, path: PathLike) -> None:
     """Loads a `.weights.h5` file of the model's own architecture.
 
     Args:
@@ -25,14 +28,14 @@ def load(model, path):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no whole file of weights, of another architecture, saved with
-            another kind of solver, or if a weight is not finite.
+        ValueError: If the file is not a complete weight file, is of another architecture or was
+            saved with another kind of solver, or if a weight is not finite.
     """
     path = pathlib.Path(path)
     _check_shapes(model, path, _shapes(path))
     try:
         with warnings.catch_warnings():
-            # Of what Keras raises an error for afterwards.
+            # About what Keras then raises an error for.
             warnings.simplefilter("ignore", UserWarning)
             model.load_weights(path)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -43,27 +46,27 @@ def load(model, path):
     if not all(np.isfinite(keras.ops.convert_to_numpy(w)).all() for w in model.weights):
         raise ValueError(
             "Weights must be finite numbers. "
-            f"Received: weights={str(path)!r}, which holds others. Take the file of a training "
+            f"Received: weights={str(path)!r}, which holds others. Use the file of a training "
             "that did not diverge."
         )
 
 
-def _shapes(path):
-    """The shapes of a file's layers' weights, those of the solver, which are scalars, left out."""
+def _shapes(path: pathlib.Path) -> list[Shape]:
+    """The shapes of the layers' weights in a file, without the solver's, which are scalars."""
     if not path.name.endswith(SUFFIX) or path.is_dir():
         raise ValueError(
-            "Weights come from a file whose name ends in `.weights.h5`. "
+            "Weights are loaded from a file whose name ends in `.weights.h5`. "
             f"Received: weights={str(path)!r}. Save them with `model.save_weights`."
         )
     if not path.exists():
         raise FileNotFoundError(
-            "The file of the weights must exist. "
+            "The weight file must exist. "
             f"Received: weights={str(path)!r}. Is the path right, and relative to "
-            f"{os.getcwd()!r}? `zoo.list_models(pretrained=True)` shows the weights with a name."
+            f"{os.getcwd()!r}? `zoo.list_models(pretrained=True)` lists the weights by name."
         )
-    shapes = []
+    shapes: list[Shape] = []
 
-    def note(_, item):
+    def note(_: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape:
             shapes.append(item.shape)
 
@@ -82,11 +85,11 @@ def _shapes(path):
     return sorted(shapes)
 
 
-def _check_shapes(model, path, found):
+def _check_shapes(model: keras.Model, path: pathlib.Path, found: list[Shape]) -> None:
     expected = sorted(tuple(weight.shape) for weight in model.trainable_weights)
     if found != expected:
         raise ValueError(
             f"A weight file of {model.name!r} must hold weights of the shapes {expected}. "
-            f"Received: weights={str(path)!r} with the shapes {found}. It is another "
-            "architecture's: build the model that it was saved from."
+            f"Received: weights={str(path)!r} with the shapes {found}. It belongs to another "
+            "architecture: build the model that it was saved from."
         )

@@ -1,11 +1,14 @@
-"""The manifest: which pretrained weights there are, and what was measured of each."""
+"""The manifest: which pretrained weights there are, and what was measured on each."""
 
 import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Callable
+from typing import Any, Self
 
 from tfnode import solvers
+from tfnode.typing import PathLike
 
 PATH = pathlib.Path(__file__).parent / "weights.json"
 LICENCE = "Apache-2.0"
@@ -13,7 +16,7 @@ LICENCE = "Apache-2.0"
 
 @dataclasses.dataclass(frozen=True)
 class WeightsEntry:
-    """One pretrained weight, as the manifest has it.
+    """The pretrained weights of one name, as in the manifest.
 
     Args:
         name: String, `<model>_<solver>_<how>_v<N>`, such as
@@ -21,20 +24,20 @@ class WeightsEntry:
         model: String, a name for `zoo.get_model`.
         file: String, `<name>.weights.h5`.
         sha256: String, the file's hash as 64 hexadecimal digits.
-        bytes: Integer, the file's length.
-        parameters: Integer, the trainable parameters.
+        bytes: Integer, the size of the file.
+        parameters: Integer, the number of trainable parameters.
         dataset: String, a name for `tfnode.datasets.load`.
-        accuracy: Dictionary of the test accuracies, as fractions: with the solver of the training
+        accuracy: Dictionary of the test accuracies, as fractions: with the training solver
             (`train_solver`) and with RK4 at `rk4_steps` (`rk4_fine`).
-        rk4_steps: Integer, the steps of the fine RK4, also that of the verdict.
-        test_samples: Integer, the first test samples, which accuracies and verdict come from;
-            None for the whole test set.
+        rk4_steps: Integer, the number of steps of the fine RK4, in the verdict too.
+        test_samples: Integer, how many of the first test samples the accuracies and the verdict
+            come from; None for the whole test set.
         is_ode: Boolean, the verdict of `tfnode.validity.check`.
         gap: Float, the verdict's gap.
-        solver: The solver of the training with its last step size or tolerances, in the manifest
-            a serialized one.
+        solver: The training solver with its last step size or tolerances; serialized in the
+            manifest.
         seed: Integer.
-        recipe: Dictionary of plain values, how it was trained, with the `iterations`.
+        recipe: Dictionary of plain values that say how they were trained, with the `iterations`.
         versions: Dictionary from packages to versions.
         machine: String.
         licence: `"Apache-2.0"`.
@@ -51,20 +54,20 @@ class WeightsEntry:
     bytes: int
     parameters: int
     dataset: str
-    accuracy: dict
+    accuracy: dict[str, float]
     rk4_steps: int
     test_samples: int | None
     is_ode: bool
     gap: float
-    solver: solvers.FixedStepSolver | solvers.AdaptiveSolver
+    solver: solvers.Solver
     seed: int
-    recipe: dict
-    versions: dict
+    recipe: dict[str, Any]
+    versions: dict[str, str]
     machine: str
     licence: str
     note: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, (rule, is_valid) in _RULES.items():
             if not is_valid(getattr(self, field), self):
                 raise ValueError(
@@ -73,14 +76,14 @@ class WeightsEntry:
                 )
 
     @classmethod
-    def from_config(cls, name, config):
-        """Returns the entry of a name and its dictionary in the manifest."""
+    def from_config(cls, name: str, config: dict[str, Any]) -> Self:
+        """Returns the entry for a name and its dictionary in the manifest."""
         fields = {field.name for field in dataclasses.fields(cls)} - {"name"}
         _check_keys(f"entry {name!r}", config, fields)
         return cls(name, **{**config, "solver": _solver(name, config["solver"])})
 
-    def get_config(self):
-        """Dictionary of plain values from which `from_config` makes an equal entry."""
+    def get_config(self) -> dict[str, Any]:
+        """The plain values from which `from_config` makes an equal entry."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del values["name"]
         return {**values, "solver": solvers.serialize(self.solver)}
@@ -95,14 +98,14 @@ class Manifest:
         default: Dictionary from models to the names of their default weights.
     """
 
-    weights: dict
-    default: dict
+    weights: dict[str, WeightsEntry]
+    default: dict[str, str]
 
-    def find(self, model, weights):
-        """Returns the entry of a name, or of `"DEFAULT"`, for a model.
+    def find(self, model: str, weights: Any) -> WeightsEntry:
+        """Returns a model's entry of a name, or of `"DEFAULT"`.
 
         Raises:
-            ValueError: If there is no such weight of this model.
+            ValueError: If the model has no such weights.
         """
         names = [name for name, entry in self.weights.items() if entry.model == model]
         name = self.default.get(model) if weights == "DEFAULT" else weights
@@ -116,8 +119,8 @@ class Manifest:
         return self.weights[name]
 
 
-def read(path=None):
-    """Returns the `Manifest` of a file, by default that of the package.
+def read(path: PathLike | None = None) -> Manifest:
+    """Returns the `Manifest` in a file, by default the one of the package.
 
     Raises:
         ValueError: If a key is missing or unknown, or a value is not valid.
@@ -140,7 +143,7 @@ def read(path=None):
     return Manifest(weights, content["default"])
 
 
-def _check_keys(what, config, expected):
+def _check_keys(what: str, config: Any, expected: set[str]) -> None:
     found = set(config) if isinstance(config, dict) else set()
     if found != expected:
         raise ValueError(
@@ -150,7 +153,7 @@ def _check_keys(what, config, expected):
         )
 
 
-def _solver(name, config):
+def _solver(name: str, config: Any) -> solvers.Solver:
     try:
         return solvers.deserialize(config)
     except (AttributeError, TypeError, ValueError) as error:
@@ -160,38 +163,39 @@ def _solver(name, config):
         ) from error
 
 
-def _is_name(name, entry):
+def _is_name(name: str, entry: WeightsEntry) -> bool:
     solver = type(entry.solver).__name__.lower()
     return bool(re.fullmatch(rf"{re.escape(entry.model)}_{solver}_[a-z0-9_]+_v[1-9][0-9]*", name))
 
 
-def _is_hash(value):
+def _is_hash(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
-def _is_fraction(value):
+def _is_fraction(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1
 
 
-def _is_accuracy(value):
+def _is_accuracy(value: Any) -> bool:
     names = {"train_solver", "rk4_fine"}
     return (
         isinstance(value, dict) and set(value) == names and all(map(_is_fraction, value.values()))
     )
 
 
-def _is_recipe(value):
+def _is_recipe(value: Any) -> bool:
     return isinstance(value, dict) and _is_integer(value.get("iterations"), 1)
 
 
-def _is_integer(value, least):
+def _is_integer(value: Any, least: int) -> bool:
     return type(value) is int and value >= least
 
 
-_TEXT = ("a string", lambda value, _: isinstance(value, str))
-_COUNT = ("a positive integer", lambda value, _: _is_integer(value, 1))
+_Rule = tuple[str, Callable[[Any, WeightsEntry], bool]]
+_TEXT: _Rule = ("a string", lambda value, _: isinstance(value, str))
+_COUNT: _Rule = ("a positive integer", lambda value, _: _is_integer(value, 1))
 # field: the rule in words, and as a function of the value and the entry
-_RULES = {
+_RULES: dict[str, _Rule] = {
     "model": _TEXT,
     "name": ("`<model>_<solver>_<how>_v<N>` in lower case", _is_name),
     "file": ("`<name>.weights.h5`", lambda value, entry: value == f"{entry.name}.weights.h5"),
@@ -203,14 +207,14 @@ _RULES = {
         "a dictionary of `train_solver` and `rk4_fine`, fractions in [0, 1]",
         lambda value, _: _is_accuracy(value),
     ),
-    "rk4_steps": ("an integer from 2 up", lambda value, _: _is_integer(value, 2)),
+    "rk4_steps": ("an integer of at least 2", lambda value, _: _is_integer(value, 2)),
     "test_samples": (
         "a positive integer or null",
         lambda value, _: value is None or _is_integer(value, 1),
     ),
     "is_ode": ("a boolean", lambda value, _: isinstance(value, bool)),
     "gap": ("a fraction in [0, 1]", lambda value, _: _is_fraction(value)),
-    "seed": ("an integer from 0 up", lambda value, _: _is_integer(value, 0)),
+    "seed": ("a non-negative integer", lambda value, _: _is_integer(value, 0)),
     "recipe": ("a dictionary with the `iterations`", lambda value, _: _is_recipe(value)),
     "versions": ("a dictionary", lambda value, _: isinstance(value, dict)),
     "machine": _TEXT,

@@ -3,12 +3,13 @@
 import keras
 
 import tfnode
+from tfnode.solvers import SolverLike
 from zoo.layers import conv_field, dense
 from zoo.recipes import Recipe
 
 
-def build(solver):
-    """Returns the functional model: images `(28, 28, 1)` in [0, 1] to 10 logits."""
+def build(solver: SolverLike) -> keras.Model:
+    """Returns the functional model: from images `(28, 28, 1)` in [0, 1] to 10 logits."""
     # === Functional Model ===
     inputs = keras.Input((28, 28, 1), name="image")
     field = conv_field(keras.layers.Conv2D, filters=96, channels=1)

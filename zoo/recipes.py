@@ -14,8 +14,8 @@ class Recipe:
         optimizer: `"adam"` or `"sgd"`, without momentum, decay or schedule.
         learning_rate: Float.
         batch_size: Integer; the last, incomplete batch is dropped.
-        iterations: Integer, optimizer steps.
-        loss: String, the name of a Keras loss, taken on logits.
+        iterations: Integer, the number of optimizer steps.
+        loss: String, the name of a Keras loss, applied to logits.
     """
 
     dataset: str
@@ -25,14 +25,14 @@ class Recipe:
     iterations: int
     loss: str = "SparseCategoricalCrossentropy"
 
-    def build_optimizer(self):
-        """Returns a new optimizer; Adam with the epsilon 1e-8 of the authors' experiments."""
+    def build_optimizer(self) -> keras.optimizers.Optimizer:
+        """Returns a new optimizer; Adam has the epsilon 1e-8 of the authors' experiments."""
         options = {"epsilon": 1e-8} if self.optimizer == "adam" else {}
         identifier = {"class_name": self.optimizer, "config": options}
         optimizer = keras.optimizers.get(identifier)
         optimizer.learning_rate = self.learning_rate
         return optimizer
 
-    def build_loss(self):
+    def build_loss(self) -> keras.losses.Loss:
         """Returns a new loss on logits."""
         return getattr(keras.losses, self.loss)(from_logits=True)

@@ -1,13 +1,19 @@
 """The models by name."""
 
 import functools
+from collections.abc import Callable
+
+import keras
 
 import tfnode
+from tfnode.solvers import SolverLike
+from tfnode.typing import PathLike
 from zoo import cifar10, concentric_spheres, energy_landscape, listing, loading, manifest, mnist
+from zoo.recipes import Recipe
 from zoo.weights import find
 
 # name -> (builder of the model for a solver, recipe)
-_MODELS = {
+_MODELS: dict[str, tuple[Callable[[SolverLike], keras.Model], Recipe]] = {
     **{
         f"concentric_spheres_{dim}d": (
             functools.partial(concentric_spheres.build, dim),
@@ -21,7 +27,7 @@ _MODELS = {
 }
 
 
-def list_models(pretrained=False):
+def list_models(pretrained: bool = False) -> list[str]:
     """Returns the names of the zoo's models, or of its pretrained weights.
 
     Examples:
@@ -40,8 +46,13 @@ def list_models(pretrained=False):
     return list(entries)
 
 
-def get_model(name, weights=None, solver=None, step_size=None):
-    """Returns a functional model of the paper, ending in logits.
+def get_model(
+    name: str,
+    weights: PathLike | None = None,
+    solver: SolverLike | None = None,
+    step_size: float | None = None,
+) -> keras.Model:
+    """Returns a functional model of the paper that ends in logits.
 
     Examples:
 
@@ -55,15 +66,15 @@ def get_model(name, weights=None, solver=None, step_size=None):
             `list_models(pretrained=True)`, or `"DEFAULT"` for its default; or the path of a
             `.weights.h5` file of this architecture.
         solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary. If None, a
-            pretrained model has the solver of its training with its step size, others Euler's
-            method. Given with a pretrained model's name, it replaces that solver; given with a
-            path, it is the solver of the file, which also holds the step size.
+            pretrained model has its training solver and step size, and any other model Euler's
+            method. Given with the name of pretrained weights, it replaces that solver; given with
+            a path, it is the solver of the file, which also holds the step size.
         step_size: Optional float that replaces the step size of the solver and of the file.
 
     Raises:
         ValueError: If the name, the weights, the solver or the step size is not valid, or if a
-            file is not the one of the manifest, is damaged, or of another architecture.
-        OSError: If a file is not there, or cannot be fetched.
+            file is not the one in the manifest, is damaged, or is of another architecture.
+        OSError: If a file is not there or cannot be fetched.
     """
     build, _ = _entry(name)
     if weights is None or loading.is_path(weights):
@@ -77,16 +88,16 @@ def get_model(name, weights=None, solver=None, step_size=None):
     wanted = tfnode.solvers.get(entry.solver if solver is None else solver, step_size)
     model = build(entry.solver)
     loading.load(model, find(entry.file, entry.sha256, entry.bytes))
-    # Only then exchanged: the file holds the step size of the solver that it was trained with.
+    # Exchanged only now: the file holds the step size of the training solver.
     return model if wanted == entry.solver else tfnode.with_solver(model, wanted)
 
 
-def get_recipe(name):
+def get_recipe(name: str) -> Recipe:
     """Returns the `Recipe` of a model: the paper's hyper-parameters."""
     return _entry(name)[1]
 
 
-def _entry(name):
+def _entry(name: str) -> tuple[Callable[[SolverLike], keras.Model], Recipe]:
     if name not in _MODELS:
         raise ValueError(
             f"`name` must be one of {list_models()}. Received: name={name!r}. Pick one of these."

@@ -1,7 +1,7 @@
 """Weight files by name and hash: inside the package, in the cache, or fetched into it.
 
-A file is handed out only after its SHA-256 was compared with the manifest's. Nothing else of this
-project is imported here, so that a process that only fetches is a light one.
+A file is handed out only after its SHA-256 has been compared with the manifest's. Nothing else of
+this project is imported here, so that a process that only fetches stays light.
 
 | environment | |
 |---|---|
@@ -18,12 +18,16 @@ import queue
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import filelock
 import pooch
 
+T = TypeVar("T")
+
 SHIPPED = pathlib.Path(__file__).parent / "pretrained"
-# A server may be silent for so long, and a file take so long.
+# How long a server may be silent, and how long a file may take.
 SILENT_SECONDS = 10
 TOTAL_SECONDS = 60
 RETRIES = 2
@@ -31,11 +35,12 @@ RETRIES = 2
 LOCK_SECONDS = 300
 
 
-def find(file, sha256, size):
-    """Returns the path of a weight file, fetched if it has to be.
+def find(file: str, sha256: str, size: int) -> pathlib.Path:
+    """Returns the path of a weight file, which is fetched if necessary.
 
-    The package is looked at first, then the cache, and only then the network. Processes that
-    need a file at once fetch it once. A download has a temporary name until its hash was checked.
+    The package is searched first, then the cache, and only then the network. Processes that need
+    a file at the same time fetch it once. A download has a temporary name until its hash has been
+    checked.
 
     Args:
         file: String, the file's name.
@@ -46,9 +51,9 @@ def find(file, sha256, size):
         `pathlib.Path`.
 
     Raises:
-        ValueError: If the file is not the one of the hash, or the address is no address.
-        OSError: If the file cannot be had: no address is known, the network is forbidden, or the
-            server or the cache fails.
+        ValueError: If the file does not have this hash, or the address is not valid.
+        OSError: If the file is not available: no address is known, the network is forbidden, or
+            the server or the cache fails.
     """
     shipped = SHIPPED / file
     if shipped.is_file():
@@ -60,13 +65,13 @@ def find(file, sha256, size):
     return target
 
 
-def cache():
+def cache() -> pathlib.Path:
     """Returns the directory of fetched files: `TFNODE_HOME`, or the system's place for caches."""
     home = os.environ.get("TFNODE_HOME")
     return pathlib.Path(home).expanduser() if home else pooch.os_cache("tfnode")
 
 
-def _check_shipped(path, sha256, size):
+def _check_shipped(path: pathlib.Path, sha256: str, size: int) -> None:
     if _hash(path) != sha256:
         raise ValueError(
             "A weight file of the package must have the hash of the manifest. "
@@ -75,7 +80,7 @@ def _check_shipped(path, sha256, size):
         )
 
 
-def _is_cached(target, sha256, size):
+def _is_cached(target: pathlib.Path, sha256: str, size: int) -> bool:
     try:
         return _hash(target) == sha256
     except OSError as error:
@@ -86,12 +91,12 @@ def _is_cached(target, sha256, size):
         ) from error
 
 
-def _address(target, sha256, size):
-    """The address of a file, after a check that it may be asked."""
+def _address(target: pathlib.Path, sha256: str, size: int) -> str:
+    """The address of a file, after a check that it may be requested."""
     base = os.environ.get("TFNODE_ZOO_URL", "")
     address = f"{base.rstrip('/')}/{target.name}" if base else None
     received = _received(address, target, sha256, size, _found(target))
-    if not base:
+    if address is None:
         raise FileNotFoundError(
             "A weight file that neither ships with the package nor lies in the cache needs an "
             f"address. {received} Set TFNODE_ZOO_URL to the address of the directory that holds "
@@ -110,7 +115,7 @@ def _address(target, sha256, size):
     return address
 
 
-def _fetch(address, target, sha256, size):
+def _fetch(address: str, target: pathlib.Path, sha256: str, size: int) -> None:
     download = _Download(sha256, size)
     source = pooch.create(
         path=target.parent,
@@ -120,7 +125,7 @@ def _fetch(address, target, sha256, size):
     )
     try:
         with lock(target):
-            # Another process may have fetched it meanwhile; a bad file goes in any case.
+            # Another process may have fetched it meanwhile; a bad file is removed in any case.
             if _hash(target) != sha256:
                 target.unlink(missing_ok=True)
                 source.fetch(target.name, downloader=download)
@@ -134,7 +139,7 @@ def _fetch(address, target, sha256, size):
         ) from error
 
 
-def lock(target):
+def lock(target: pathlib.Path) -> filelock.BaseFileLock:
     """Returns a lock between processes, which the system releases when its owner dies."""
     locks = target.parent / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -142,20 +147,20 @@ def lock(target):
 
 
 class _Download:
-    """Downloads one file for `pooch`, within limits of size and time; notes what was not it."""
+    """Downloads one file for `pooch`, within limits of size and time; records a wrong file."""
 
-    def __init__(self, sha256, size):
+    def __init__(self, sha256: str, size: int) -> None:
         self._sha256, self._size = sha256, size
-        self.found = None
+        self.found: str | None = None
 
-    def __call__(self, url, output_file, _):
+    def __call__(self, url: str, output_file: str, _: Any) -> None:
         self.found = None
         try:
             data = _within(TOTAL_SECONDS, _read, url, self._size + 1)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code < 500:
-                # A file that is not there: no later attempt would go better.
+                # The file is not there: no later attempt would do better.
                 raise
             # After a ValueError pooch tries again.
             raise ValueError(str(error)) from error
@@ -171,20 +176,20 @@ class _Download:
         path.chmod(0o644)
 
 
-def _read(url, size):
+def _read(url: str, size: int) -> bytes:
     with urllib.request.urlopen(url, timeout=SILENT_SECONDS) as response:
         return response.read(size)
 
 
-def _within(seconds, function, *arguments):
+def _within(seconds: float, function: Callable[..., T], *arguments: Any) -> T:
     """Returns what a function returns, or raises a `TimeoutError`.
 
     A server that sends a byte now and then is never silent, so the time of a whole call is limited
-    from outside. The thread of a call that was given up holds no file.
+    from outside. The thread of a call that has been given up holds no file.
     """
-    outcome = queue.SimpleQueue()
+    outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def run():
+    def run() -> None:
         try:
             outcome.put((function(*arguments), None))
         except BaseException as error:
@@ -200,19 +205,19 @@ def _within(seconds, function, *arguments):
     return result
 
 
-def _hash(path):
-    """The SHA-256 of a file as hexadecimal digits, None if there is no file."""
+def _hash(path: pathlib.Path) -> str | None:
+    """The SHA-256 of a file as hexadecimal digits; None if there is no file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _found(path):
+def _found(path: pathlib.Path) -> str:
     return f"sha256={_hash(path)}, {path.stat().st_size} bytes" if path.is_file() else "nothing"
 
 
-def _received(address, target, sha256, size, found):
+def _received(address: str | None, target: pathlib.Path, sha256: str, size: int, found: str) -> str:
     return (
         f"Received: address={address!r}, target={str(target)!r}, expected sha256={sha256}, "
         f"{size} bytes, found {found}."

@@ -1,4 +1,4 @@
-"""The paper's data sets by name: two synthetic TFDS builders, and MNIST and CIFAR-10 of TFDS."""
+"""The paper's data sets by name: two synthetic TFDS builders, and TFDS's MNIST and CIFAR-10."""
 
 from tfnode.datasets.loading import list_datasets, load
 

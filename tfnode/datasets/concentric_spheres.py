@@ -1,12 +1,14 @@
-"""Concentric spheres (Ott et al., section 3.1): three shells, the outer and the inner one class."""
+"""Concentric spheres (Ott et al., section 3.1): three shells, the outer and inner of one class."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 # Radii, class and share of each shell.
-SHELLS = (
+SHELLS: tuple[tuple[tuple[float, float], int, float], ...] = (
     ((0.1, 0.15), 0, 1 / 4),
     ((0.25, 0.3), 1, 1 / 2),
     ((0.4, 0.45), 0, 1 / 4),
@@ -14,11 +16,11 @@ SHELLS = (
 _NUM_EXAMPLES = {"train": 2000, "test": 1000}
 
 
-def sample(dim, num_examples, seed):
+def sample(dim: int, num_examples: int, seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Draws points on the shells, in the order of the shells.
 
-    The radius is `(r_max - r_min) u^(1/dim) + r_min` with `u` uniform, the direction uniform on
-    the sphere.
+    The radius is `(r_max - r_min) u^(1/dim) + r_min` with `u` uniform; the direction is uniform
+    on the sphere.
 
     Args:
         dim: Integer, the dimension of the points.
@@ -58,7 +60,7 @@ class ConcentricSpheres(tfds.core.GeneratorBasedBuilder):
         for dim in (2, 3, 10, 900)
     ]
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             description="Three concentric shells; the outer and the inner one are one class.",
             features=tfds.features.FeaturesDict(
@@ -72,10 +74,10 @@ class ConcentricSpheres(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("point", "label"),
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
         return {split: self._generate_examples(split) for split in _NUM_EXAMPLES}
 
-    def _generate_examples(self, split):
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
         split_index = list(_NUM_EXAMPLES).index(split)
         points, labels = sample(config.dim, _NUM_EXAMPLES[split], (config.seed, split_index))

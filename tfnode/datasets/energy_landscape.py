@@ -1,35 +1,40 @@
 """Particle in an energy landscape (Ott et al., section 3.2): which minimum does it settle in?
 
-The data comes from an ODE, so that a Neural ODE can be compared with the truth:
+The data come from an ODE, so that a Neural ODE can be compared with the truth:
 `dx/dt = v`, `dv/dt = -V'(x) - friction * v`. In `dims` dimensions the potential is the sum of the
 same 1-D potential in each coordinate, and a class is a combination of minima.
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from tfnode import tableaus
 from tfnode.integrate import runge_kutta_step
+from tfnode.typing import Field
 
 _NUM_EXAMPLES = {"train": 2000, "test": 1000}
 
 
 @dataclasses.dataclass(frozen=True)
 class Potential:
-    """A 1-D potential with several minima, by its force.
+    """A 1-D potential with several minima, given by its slope.
 
     Args:
         slope: Tuple of floats, the coefficients of the polynomial `V'(x)`, highest power first.
         minima: Tuple of floats, the positions of the minima, ascending.
     """
 
-    slope: tuple
-    minima: tuple
+    slope: tuple[float, ...]
+    minima: tuple[float, ...]
 
     @classmethod
-    def from_minima(cls, minima, maxima=None, scale=1.2):
+    def from_minima(
+        cls, minima: Sequence[float], maxima: Sequence[float] | None = None, scale: float = 1.2
+    ) -> Self:
         """The potential with `V'(x) = scale * product(x - root)` over minima and maxima.
 
         Examples:
@@ -39,30 +44,30 @@ class Potential:
 
         Args:
             minima: Sequence of floats, ascending.
-            maxima: Sequence of floats, one between each two neighbours; the midpoints if None.
+            maxima: Sequence of floats, one between every two neighbours; the midpoints if None.
             scale: Float, positive.
 
         Raises:
             ValueError: If minima and maxima do not interleave, or `scale` is not positive.
         """
-        minima = np.array(minima, "float64")
-        maxima = (minima[:-1] + minima[1:]) / 2 if maxima is None else np.array(maxima, "float64")
-        fits = len(minima) >= 1 and len(maxima) == len(minima) - 1
-        if not fits or not np.all((minima[:-1] < maxima) & (maxima < minima[1:])):
+        low = np.array(minima, "float64")
+        high = (low[:-1] + low[1:]) / 2 if maxima is None else np.array(maxima, "float64")
+        fits = len(low) >= 1 and len(high) == len(low) - 1
+        if not fits or not np.all((low[:-1] < high) & (high < low[1:])):
             raise ValueError(
-                "Minima must ascend, with exactly one maximum between each two neighbours. "
-                f"Received: minima={minima.tolist()}, maxima={maxima.tolist()}. Leave `maxima` "
-                "out to put them half-way."
+                "Minima must ascend, with exactly one maximum between every two neighbours. "
+                f"Received: minima={low.tolist()}, maxima={high.tolist()}. Leave `maxima` "
+                "out to have them half-way."
             )
         if not scale > 0:
             raise ValueError(
-                "The scale of a potential must be positive, or minima become maxima. "
+                "The scale of a potential must be positive, or its minima become maxima. "
                 f"Received: scale={scale}. The paper's landscape has 1.2."
             )
-        slope = scale * np.poly(np.concatenate([minima, maxima]))
-        return cls(tuple(slope.tolist()), tuple(minima.tolist()))
+        slope = scale * np.poly(np.concatenate([low, high]))
+        return cls(tuple(slope.tolist()), tuple(low.tolist()))
 
-    def derivative(self, x):
+    def derivative(self, x: np.ndarray) -> np.ndarray:
         """`V'(x)`, element-wise."""
         return np.polyval(self.slope, x)
 
@@ -73,17 +78,23 @@ THREE_MINIMA = Potential(
 )
 
 
-def vector_field(potential, friction):
+def vector_field(potential: Potential, friction: float) -> Field:
     """Returns `field(t, z)` for states `z = (x, v)` of shape `(..., 2 * dims)`."""
 
-    def field(t, z):
+    def field(t: float, z: np.ndarray) -> np.ndarray:
         x, v = np.split(z, 2, axis=-1)
         return np.concatenate([v, -potential.derivative(x) - friction * v], axis=-1)
 
     return field
 
 
-def settle(potential, friction, z0, t1=100.0, step_size=0.02):
+def settle(
+    potential: Potential,
+    friction: float,
+    z0: np.ndarray,
+    t1: float = 100.0,
+    step_size: float = 0.02,
+) -> np.ndarray:
     """Integrates states with RK4 until they rest; returns the class of each.
 
     Args:
@@ -94,11 +105,11 @@ def settle(potential, friction, z0, t1=100.0, step_size=0.02):
         step_size: Float.
 
     Returns:
-        int64 array of shape `(batch_size,)`: the index of the minimum, in `dims` dimensions the
-        number whose digits to the base `len(minima)` are the indices of the coordinates.
+        int64 array of shape `(batch_size,)`: the index of the minimum; in several dimensions
+        the number whose digits in base `len(minima)` are the indices of the coordinates.
 
     Raises:
-        ValueError: If a particle still moves at `t1` or rests at no minimum.
+        ValueError: If a particle is not at rest at a minimum by `t1`.
     """
     field, z = vector_field(potential, friction), np.asarray(z0, "float64")
     for k in range(round(t1 / step_size)):
@@ -110,7 +121,7 @@ def settle(potential, friction, z0, t1=100.0, step_size=0.02):
     if not np.all(at_rest):
         raise ValueError(
             "Every particle must rest at a minimum when the integration ends. "
-            f"Received: {np.sum(~at_rest)} of {len(z)} that do not at t1={t1}, with "
+            f"Received: {np.sum(~at_rest)} of {len(z)} that do not by t1={t1}, with "
             f"friction={friction}, step_size={step_size}, minima={potential.minima}. Raise the "
             "friction or t1, or take a smaller step."
         )
@@ -119,18 +130,18 @@ def settle(potential, friction, z0, t1=100.0, step_size=0.02):
 
 @dataclasses.dataclass(kw_only=True)
 class EnergyLandscapeConfig(tfds.core.BuilderConfig):
-    """A landscape and the box of initial states; positions default to the minima's range."""
+    """A landscape and the box of initial states; positions default to the range of the minima."""
 
     potential: Potential = THREE_MINIMA
     dims: int = 1
     friction: float = 0.2
-    x_range: tuple | None = None
-    v_range: tuple = (-2.0, 2.0)
+    x_range: tuple[float, float] | None = None
+    v_range: tuple[float, float] = (-2.0, 2.0)
     t1: float = 100.0
     step_size: float = 0.02
     seed: int = 0
 
-    def sample(self, num_examples, seed):
+    def sample(self, num_examples: int, seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Draws initial states and integrates them to their classes.
 
         Returns:
@@ -141,7 +152,7 @@ class EnergyLandscapeConfig(tfds.core.BuilderConfig):
         x_range = self.x_range or (minima[0] - 0.15, minima[-1] + 0.15)
         shape = (num_examples, self.dims)
         x, v = rng.uniform(*x_range, size=shape), rng.uniform(*self.v_range, size=shape)
-        # Rounded first: the label belongs to the state that the model is given.
+        # Rounded first: the label belongs to the state that the model sees.
         state = np.concatenate([x, v], axis=-1).astype("float32")
         return state, settle(self.potential, self.friction, state, self.t1, self.step_size)
 
@@ -159,7 +170,7 @@ class EnergyLandscape(tfds.core.GeneratorBasedBuilder):
         )
     ]
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
         return self.dataset_info_from_configs(
             description="A particle with friction in a potential with several minima.",
@@ -174,10 +185,10 @@ class EnergyLandscape(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("state", "label"),
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
         return {split: self._generate_examples(split) for split in _NUM_EXAMPLES}
 
-    def _generate_examples(self, split):
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         split_index = list(_NUM_EXAMPLES).index(split)
         seed = (self.builder_config.seed, split_index)
         states, labels = self.builder_config.sample(_NUM_EXAMPLES[split], seed)

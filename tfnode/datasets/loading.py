@@ -1,8 +1,14 @@
 """`load`: one call from a name to batches or arrays."""
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from tfnode.typing import PathLike
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _SYNTHETIC = (
     "concentric_spheres/2d",
@@ -14,16 +20,23 @@ _SYNTHETIC = (
 _IMAGES = ("mnist", "cifar10")
 
 
-def list_datasets():
+def list_datasets() -> list[str]:
     """Returns the names that `load` knows."""
     return [*_SYNTHETIC, *_IMAGES]
 
 
-def load(name, split, batch_size=None, as_numpy=False, seed=0, data_dir=None):
+def load(
+    name: str,
+    split: str,
+    batch_size: int | None = None,
+    as_numpy: bool = False,
+    seed: int = 0,
+    data_dir: PathLike | None = None,
+) -> "tf.data.Dataset | tuple[np.ndarray, np.ndarray]":
     """Loads a split as a `tf.data.Dataset` of batches or as NumPy arrays.
 
-    A synthetic set is generated at its first use, an image set is downloaded by TFDS unless it
-    is already in the data directory.
+    A synthetic set is generated when it is first used; TFDS downloads an image set unless it is
+    already in the data directory.
 
     Examples:
 
@@ -37,15 +50,15 @@ def load(name, split, batch_size=None, as_numpy=False, seed=0, data_dir=None):
     Args:
         name: String, one of `list_datasets()`.
         split: `"train"`, `"test"`, or a slice in TFDS's notation, such as `"train[:100]"`.
-        batch_size: Integer, the samples of a batch; needed unless `as_numpy`.
+        batch_size: Integer, the samples in a batch; required unless `as_numpy`.
         as_numpy: Boolean. If true, returns arrays `(x, y)` in the set's own order.
-        seed: Integer, the seed of the order of the training batches.
+        seed: Integer, which determines the order of the training batches.
         data_dir: Optional path of the TFDS data directory; TFDS's own default if None.
 
     Returns:
         A dataset of `(inputs, labels)` batches, or two arrays. Inputs are float32, images in
         [0, 1]; labels are int64. Training splits are shuffled anew in every epoch and drop the
-        last, incomplete batch; others keep order and remainder.
+        last, incomplete batch; others keep their order and the remainder.
 
     Raises:
         ValueError: If the name is unknown, or `batch_size` is missing or not positive.
@@ -54,16 +67,19 @@ def load(name, split, batch_size=None, as_numpy=False, seed=0, data_dir=None):
         raise ValueError(
             f"`name` must be one of {list_datasets()}. Received: name={name!r}. Pick one of these."
         )
-    if not as_numpy and (not isinstance(batch_size, int) or batch_size < 1):
+    if as_numpy:
+        x, y = _read(name, split, data_dir)
+        return _scaled(x), y
+    if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(
             "A dataset of batches needs a positive `batch_size`. "
             f"Received: batch_size={batch_size!r}. Pass one, or as_numpy=True for arrays."
         )
     x, y = _read(name, split, data_dir)
-    return (_scaled(x), y) if as_numpy else batched(x, y, split, batch_size, seed)
+    return batched(x, y, split, batch_size, seed)
 
 
-def _read(name, split, data_dir):
+def _read(name: str, split: str, data_dir: PathLike | None) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow_datasets as tfds
 
     # Importing a builder registers it with TFDS.
@@ -71,18 +87,20 @@ def _read(name, split, data_dir):
 
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
-        # TFDS reports a download, which a generated set is not.
+        # TFDS reports a download, but a generated set is not downloaded.
         quiet = contextlib.redirect_stdout(None) if name in _SYNTHETIC else contextlib.nullcontext()
         with quiet:
             builder.download_and_prepare()
     return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, as_supervised=True))
 
 
-def _scaled(x):
+def _scaled(x: np.ndarray) -> np.ndarray:
     return x.astype("float32") / np.float32(255) if x.dtype == np.uint8 else x
 
 
-def batched(x, y, split, batch_size, seed):
+def batched(
+    x: np.ndarray, y: np.ndarray, split: str, batch_size: int, seed: int
+) -> "tf.data.Dataset":
     """Returns arrays as the `tf.data.Dataset` that `load` describes."""
     import tensorflow as tf
 
@@ -92,9 +110,9 @@ def batched(x, y, split, batch_size, seed):
         dataset = dataset.shuffle(len(x), seed=seed, reshuffle_each_iteration=True)
     dataset = dataset.batch(batch_size, drop_remainder=training)
     if x.dtype == np.uint8:
-        # Batches are scaled one by one: the whole set stays at a byte a pixel.
+        # Batches are scaled one by one, so that the whole set stays at one byte a pixel.
         dataset = dataset.map(lambda x, y: (tf.cast(x, tf.float32) / 255, y))
     options = tf.data.Options()
-    # On one core, tuning makes training wait for half a millisecond a step.
+    # On one core, tuning makes training wait for half a millisecond in each step.
     options.autotune.enabled = False
     return dataset.prefetch(2).with_options(options)

@@ -1,7 +1,7 @@
 """SavedModels for TensorFlow Serving: a model under each of its solver configurations.
 
-`export_saved_models` writes them, `write_models_config` tells TensorFlow Serving of all that are
-there.
+`export_saved_models` writes them, and `write_models_config` lists all of them for TensorFlow
+Serving.
 """
 
 from tfnode.export.repositories import solver_slug, write_models_config

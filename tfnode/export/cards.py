@@ -1,13 +1,17 @@
-"""The validity card of an export: what was measured of a model, before it is served."""
+"""The validity card of an export: what was measured on a model before it is served."""
 
 import dataclasses
 import importlib
 import json
 import platform
+from collections.abc import Mapping, Sequence
+
+import keras
 
 from tfnode import solvers
+from tfnode.validity import SweepRow, ValidityReport
 
-# Accuracies are quotients: a gap at the threshold is not above it by rounding.
+# Accuracies are quotients: a gap at the threshold must not exceed it by rounding.
 _ROUNDING = 1e-9
 
 
@@ -25,13 +29,17 @@ class Configuration:
     """
 
     slug: str
-    solver: object
-    model: object
+    solver: solvers.Solver
+    model: keras.Model
     accuracy: float
     is_valid: bool
 
 
-def configurations(models, report, rows):
+def configurations(
+    models: Mapping[str, tuple[solvers.Solver, keras.Model]],
+    report: ValidityReport,
+    rows: Sequence[SweepRow],
+) -> list[Configuration]:
     """Returns the `Configuration`s of a model.
 
     Args:
@@ -39,20 +47,31 @@ def configurations(models, report, rows):
         report: `tfnode.validity.ValidityReport` of the trained model.
         rows: List of `tfnode.validity.SweepRow`, one for each solver.
     """
-    trained = report.rows[0].accuracy
+    trained = _accuracy(report.rows[0])
     return [
         Configuration(
             slug,
             solver,
             model,
-            row.accuracy,
-            report.is_ode and abs(row.accuracy - trained) <= report.threshold + _ROUNDING,
+            _accuracy(row),
+            report.is_ode and abs(_accuracy(row) - trained) <= report.threshold + _ROUNDING,
         )
         for (slug, (solver, model)), row in zip(models.items(), rows)
     ]
 
 
-def card(model, report, served, data_name):
+def _accuracy(row: SweepRow) -> float:
+    # Only classifiers are exported, and these have one.
+    assert row.accuracy is not None
+    return row.accuracy
+
+
+def card(
+    model: keras.Model,
+    report: ValidityReport,
+    served: Sequence[Configuration],
+    data_name: str | None,
+) -> str:
     """Returns the validity card of a SavedModel as a JSON string.
 
     Args:
@@ -86,11 +105,13 @@ def card(model, report, served, data_name):
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def require_valid(model, report, configurations):
+def require_valid(
+    model: keras.Model, report: ValidityReport, configurations: Sequence[Configuration]
+) -> None:
     """Prints the report and raises if one of the configurations is not valid.
 
     Raises:
-        ValueError: If the model is bound to its solver, or a configuration loses its accuracy.
+        ValueError: If the model is bound to its solver, or a configuration loses accuracy.
     """
     invalid = [c for c in configurations if not c.is_valid]
     if not invalid:
@@ -101,18 +122,18 @@ def require_valid(model, report, configurations):
             "With require_valid=True a model must be an ODE: its accuracy must not depend on the "
             f"solver. Received: model={model.name!r} with a gap of {report.gap:.4f}, above the "
             f"threshold of {report.threshold}. Train it with a smaller step or a method of higher "
-            "order, or pass require_valid=False: it then is no `stable` version."
+            "order, or pass require_valid=False, which exports it without the label `stable`."
         )
     raise ValueError(
-        "With require_valid=True every configuration must keep the accuracy of the training's, "
+        "With require_valid=True every configuration must keep the accuracy of the training, "
         f"{report.rows[0].accuracy:.4f}. Received: "
         f"{', '.join(f'{c.slug} with {c.accuracy:.4f}' for c in invalid)}. Choose smaller steps or "
         "tolerances."
     )
 
 
-def describe(model, report):
-    """Returns a report as a table of text; a star marks the rows that count for the verdict."""
+def describe(model: keras.Model, report: ValidityReport) -> str:
+    """Returns a report as a text table; a star marks the rows that count for the verdict."""
     verdict = "is an ODE" if report.is_ode else "is bound to its solver"
     lines = [
         f"{model.name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "

@@ -1,13 +1,17 @@
 """What is in a SavedModel: forward passes with names, checks, and no side effects."""
 
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from tfnode.measure import class_probabilities
+from tfnode.typing import Nested, PathLike, Tensor
 
 
-def write_graphs(path, models):
+def write_graphs(path: PathLike, models: Mapping[str, keras.Model]) -> None:
     """Writes a SavedModel with a signature for each model; the first is `serving_default` too.
 
     Args:
@@ -19,12 +23,12 @@ def write_graphs(path, models):
     archive = keras.export.ExportArchive()
     for name, model in models.items():
         archive.add_endpoint(name, _forward_pass(model), [_input_specs(model)])
-    # Nothing is differentiated here; a custom gradient in a loop could not even be saved.
+    # Nothing is differentiated here, and a custom gradient in a loop cannot be saved.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(path, options=options, verbose=False)
 
 
-def named_inputs(model, x):
+def named_inputs(model: keras.Model, x: Nested) -> dict[str, np.ndarray]:
     """The inputs of a model as a dictionary from the names of its inputs to NumPy arrays."""
     arrays = [np.asarray(array) for array in keras.tree.flatten(x)]
     return {
@@ -33,7 +37,7 @@ def named_inputs(model, x):
     }
 
 
-def _input_specs(model):
+def _input_specs(model: keras.Model) -> dict[str, keras.InputSpec]:
     return {
         tensor.name: keras.InputSpec(
             shape=(None, *tensor.shape[1:]),
@@ -44,14 +48,16 @@ def _input_specs(model):
     }
 
 
-def _forward_pass(model):
+def _forward_pass(
+    model: keras.Model,
+) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """A function from a dictionary of inputs to one of `logits` and `probabilities`."""
     names, are_logits = list(_input_specs(model)), has_logits(model)
 
-    def forward_pass(inputs):
+    def forward_pass(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors = [_finite(f"input {name!r}", inputs[name]) for name in names]
         x = keras.tree.pack_sequence_as(model.input, tensors)
-        # Layers note nothing here (the statistics of adaptive steps): requests run at once.
+        # No layer writes a weight here (statistics of adaptive steps): requests run in parallel.
         with keras.StatelessScope():
             outputs = _finite("output", model(x, training=False))
         return {
@@ -62,8 +68,8 @@ def _forward_pass(model):
     return forward_pass
 
 
-def _finite(name, tensor):
-    """The tensor, or an error when the graph runs: a NaN in an answer is no JSON."""
+def _finite(name: str, tensor: Tensor) -> Tensor:
+    """The tensor, or an error when the graph runs: JSON has no NaN to answer with."""
     import tensorflow as tf
 
     if not tensor.dtype.is_floating:
@@ -72,8 +78,8 @@ def _finite(name, tensor):
     return tf.debugging.assert_all_finite(tensor, message)
 
 
-def _logits(probabilities):
-    # Of a probability that is rounded to 0 or 1, too, the logit must be finite.
+def _logits(probabilities: Tensor) -> Tensor:
+    # The logit of a probability that is rounded to 0 or 1 must be finite, too.
     p = ops.maximum(probabilities, np.finfo("float32").tiny)
     if p.shape[-1] != 1:
         return ops.log(p)
@@ -81,43 +87,43 @@ def _logits(probabilities):
 
 
 # === What can be served ===
-def has_logits(model):
-    """Whether a classifier ends in logits: by its loss, or because it was not compiled."""
+def has_logits(model: keras.Model) -> bool:
+    """Whether a classifier ends in logits: its loss says so, or it was not compiled."""
     loss = _loss(model)
     return loss is None or bool(getattr(loss, "from_logits", False))
 
 
-def _loss(model):
+def _loss(model: keras.Model) -> Any:
     losses = keras.tree.flatten(model.loss)
     return losses[0] if losses else None
 
 
-def check_model(model):
-    """Raises if a model is none, or not every layer computes in single precision."""
+def check_model(model: keras.Model) -> None:
+    """Raises if this is not a model, or a layer does not compute in single precision."""
     if not isinstance(model, keras.Model):
         raise ValueError(
-            "What is served is a classifier, a Keras model. "
+            "Only a classifier that is a Keras model can be served. "
             f"Received: model={model!r}. Put a block into a `keras.Sequential` with the layers "
-            "that make logits of its states."
+            "that turn its states into logits."
         )
     for layer in _layers(model):
         policy = layer.dtype_policy
         if {policy.compute_dtype, policy.variable_dtype} != {"float32"}:
             raise ValueError(
-                "A served model computes in single precision. "
+                "A served model must compute in single precision. "
                 f"Received: model={model.name!r} whose layer {layer.name!r} has the dtype policy "
                 f"{policy.name!r}. Build the model with dtype float32 and give it the weights: "
                 "`model.set_weights(trained.get_weights())`."
             )
 
 
-def _layers(model):
+def _layers(model: keras.Layer) -> Iterator[keras.Layer]:
     for layer in getattr(model, "layers", ()):
         yield layer
         yield from _layers(layer)
 
 
-def check_outputs(model, x):
+def check_outputs(model: keras.Model, x: Nested) -> None:
     """Raises if it cannot be told whether a model ends in logits or in probabilities.
 
     Args:

@@ -4,15 +4,17 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
-from tfnode.solvers import AdaptiveSolver, DormandPrince
+from tfnode.solvers import AdaptiveSolver, DormandPrince, Solver
+from tfnode.typing import PathLike
 
 CARD = pathlib.PurePath("assets.extra", "validity.json")
 MODELS_CONFIG = "models.config"
 
-# Read by `--enable_per_model_batching_parameters`. A request of more rows is split.
+# Read with `--enable_per_model_batching_parameters`. A request with more rows is split.
 BATCHING = pathlib.PurePath("batching_params.pbtxt")
 BATCHING_PARAMETERS = """\
 max_batch_size { value: 64 }
@@ -23,7 +25,7 @@ max_execution_batch_size { value: 64 }
 """
 
 
-def solver_slug(solver):
+def solver_slug(solver: Solver) -> str:
     """Returns the name of a solver configuration, for a directory and a signature.
 
     Examples:
@@ -39,7 +41,7 @@ def solver_slug(solver):
     method = "dopri5" if isinstance(solver, DormandPrince) else solver.tableau.name
     parts = [re.sub(r"[^a-z0-9]+", "_", method.lower())]
     if not isinstance(solver, AdaptiveSolver):
-        # In single precision, as the block's weight holds it.
+        # In single precision, as in the block's weight.
         step_size = np.format_float_positional(np.float32(solver.step_size), trim="-")
         return "_".join([*parts, f"h{_number(step_size)}"])
     parts.append(f"rtol{_tolerance(solver.rtol)}")
@@ -50,46 +52,48 @@ def solver_slug(solver):
     return "_".join([*parts, "per_sample"] if solver.per_sample else parts)
 
 
-def _tolerance(value):
+def _tolerance(value: float) -> str:
     return _number(np.format_float_scientific(np.float32(value), trim="-", exp_digits=1))
 
 
-def _number(text):
+def _number(text: str) -> str:
     return text.replace(".", "p").replace("e-", "em").replace("e+", "e")
 
 
-def can_be_batched(solver):
+def can_be_batched(solver: Solver) -> bool:
     """Whether a sample's answer does not depend on the requests that share its batch."""
     return not isinstance(solver, AdaptiveSolver) or solver.per_sample
 
 
 # === Versions ===
-def versions(folder):
+def versions(folder: pathlib.Path) -> list[int]:
     """The versions of a configuration: the numbers that name directories, in order."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
-def next_version(folders):
-    """The version after the latest of all the configurations, so that one number is one model."""
+def next_version(folders: Iterable[pathlib.Path]) -> int:
+    """The version after the latest of all configurations, so that a number means one model."""
     return 1 + max((number for folder in folders for number in versions(folder)), default=0)
 
 
-def is_valid(version):
-    """Whether the card of a version says that it may be called stable."""
+def is_valid(version: pathlib.Path) -> bool:
+    """Whether a version's card says that it may be called stable."""
     card = version / CARD
     return card.is_file() and json.loads(card.read_text())["is_valid"]
 
 
 # === TensorFlow Serving's configuration ===
-def write_models_config(repository, mount="/models"):
+def write_models_config(
+    repository: PathLike, mount: str | pathlib.PurePosixPath = "/models"
+) -> pathlib.Path:
     """Writes `models.config` for every SavedModel below a directory.
 
     A model is named by its directories: `mnist/rk4_h0p0625/1` below `saved_models` is version 1
     of `mnist_rk4_h0p0625`, and so is `rk4_h0p0625/1` below `saved_models/mnist`. Every version is
-    served. The label `canary` is at the latest, and `stable` at the latest whose validity card
-    calls it valid; a model without one has no such label.
+    served. The latest has the label `canary`, and the latest whose validity card calls it valid
+    has the label `stable`; a model without a valid version has no such label.
 
     Examples:
 
@@ -107,8 +111,8 @@ def write_models_config(repository, mount="/models"):
         Path of the file.
 
     Raises:
-        ValueError: If there is no SavedModel below the directory, if two would have one name, or
-            if `mount` is not absolute.
+        ValueError: If there is no SavedModel below the directory, if two would have the same
+            name, or if `mount` is not absolute.
     """
     repository, mount = pathlib.Path(repository).resolve(), pathlib.PurePosixPath(mount)
     if not mount.is_absolute():
@@ -116,7 +120,7 @@ def write_models_config(repository, mount="/models"):
             "TensorFlow Serving finds models by absolute paths. "
             f"Received: mount={str(mount)!r}. The default is '/models'."
         )
-    folders = {}
+    folders: dict[str, pathlib.Path] = {}
     for folder in _model_folders(repository):
         parts = folder.relative_to(repository).parts
         name = "_".join(parts if len(parts) > 1 else (repository.name, *parts))
@@ -142,8 +146,8 @@ def write_models_config(repository, mount="/models"):
     return path
 
 
-def _model_folders(repository):
-    """The directories with versions; what is still being written has a dot in front."""
+def _model_folders(repository: pathlib.Path) -> list[pathlib.Path]:
+    """The directories with versions; names of those still being written start with a dot."""
     paths = [path.relative_to(repository) for path in repository.rglob("saved_model.pb")]
     # At least <model>/<version>/saved_model.pb.
     folders = {path.parent.parent for path in paths if len(path.parts) > 2}
@@ -154,7 +158,7 @@ def _model_folders(repository):
     ]
 
 
-def _entry(name, base_path, folder):
+def _entry(name: str, base_path: pathlib.PurePosixPath, folder: pathlib.Path) -> str:
     numbers = versions(folder)
     valid = [number for number in numbers if is_valid(folder / str(number))]
     labels = {"stable": valid[-1]} if valid else {}
@@ -169,13 +173,13 @@ def _entry(name, base_path, folder):
     return "  config {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"
 
 
-def _quoted(text):
-    # The escapes of JSON are those of text protocol buffers.
+def _quoted(text: str) -> str:
+    # JSON has the same escapes as text protocol buffers.
     return json.dumps(text, ensure_ascii=False)
 
 
-def write_beside(path, text):
-    """Writes a file beside its place and renames it when it is complete."""
+def write_beside(path: pathlib.Path, text: str) -> None:
+    """Writes a file under a temporary name beside it and renames it when it is complete."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text)
     beside.replace(path)

@@ -1,48 +1,53 @@
-"""From a trained model to the SavedModels of its solver configurations, complete or not there."""
+"""From a trained model to the SavedModels of its solver configurations, each complete or absent."""
 
 import pathlib
 import tempfile
+from collections.abc import Iterable, Mapping
 
 import keras
+import numpy as np
 
 from tfnode import solvers as tfnode_solvers
 from tfnode import validity
 from tfnode.export import cards, graphs, repositories, warmup
 from tfnode.models import with_solver
+from tfnode.solvers import Solver, SolverLike
+from tfnode.typing import Data, PathLike
+from tfnode.validity import ValidityReport
 
 # The directory of a SavedModel that holds every configuration.
 ALL_SOLVERS = "all_solvers"
 
 
 def export_saved_models(
-    model,
-    base,
-    solvers,
-    data,
-    data_name=None,
-    require_valid=False,
-    threshold=0.02,
-    reference_steps=256,
-    as_signatures=False,
-    version=None,
-    repository=None,
-    verbose="auto",
-):
+    model: keras.Model,
+    base: PathLike,
+    solvers: Iterable[SolverLike],
+    data: Data,
+    data_name: str | None = None,
+    require_valid: bool = False,
+    threshold: float = 0.02,
+    reference_steps: int = 256,
+    as_signatures: bool = False,
+    version: int | None = None,
+    repository: PathLike | None = None,
+    verbose: int | str = "auto",
+) -> list[pathlib.Path]:
     """Writes a SavedModel for each solver configuration of a trained classifier.
 
-    `<base>/<configuration>/<version>/` is what TensorFlow Serving takes: a graph that takes the
-    model's inputs by their names, any number of rows, and gives `logits` and `probabilities`,
-    without XLA, and an error where a number is not finite. Beside it lie the validity card
+    `<base>/<configuration>/<version>/` is what TensorFlow Serving loads: a graph without XLA that
+    takes the model's inputs by name, with any number of rows, and returns `logits` and
+    `probabilities`, or an error where a number is not finite. Beside it lie the validity card
     `assets.extra/validity.json`, warm-up requests (with the package `tensorflow-serving-api`),
-    and, if a sample's answer does not depend on its batch mates, the parameters of batching.
-    `models.config` lists all that is in the repository.
+    and, if a sample's answer does not depend on the rest of its batch, the batching parameters.
+    `models.config` lists everything in the repository.
 
-    A configuration is valid if the model is an ODE by `tfnode.validity.check`, and its accuracy
-    under the configuration within `threshold` of that under the solver of its training. Only a
-    valid version gets the label `stable`.
+    A configuration is valid if `tfnode.validity.check` finds the model to be an ODE, and its
+    accuracy under the configuration is within `threshold` of that under the solver of its
+    training. Only a valid version gets the label `stable`.
 
-    Everything is written beside its place and renamed when it is complete. All configurations of
-    a call get one version, the next that is free in all of them.
+    Everything is written under a temporary name and renamed when it is complete. All
+    configurations of a call get the same version, the next that is free in all of them.
 
     Examples:
 
@@ -58,28 +63,28 @@ def export_saved_models(
         model: Functional or Sequential Keras model with `ODEBlock`s of one method, in single
             precision, with one output: logits, or probabilities if its loss says so.
         base: Path of the directory to write to.
-        solvers: List of solvers of `tfnode.solvers`, their names, or serialized dictionaries.
+        solvers: Iterable of solvers of `tfnode.solvers`, their names, or serialized dictionaries.
         data: `tf.data.Dataset` of `(inputs, labels)` batches, or a tuple of arrays `(x, y)`, to
             judge the model on. It is read more than once.
-        data_name: Optional string for the card, what the data is.
+        data_name: Optional string for the card that names the data.
         require_valid: Boolean. If true, a model that is bound to its solver, or a configuration
-            that is not accurate enough, is refused, and the report printed.
+            that is not accurate enough, is refused and the report is printed.
         threshold: Float, as for `tfnode.validity.check`.
         reference_steps: Integer, likewise.
         as_signatures: Boolean. If true, one SavedModel `<base>/all_solvers/<version>/` is written,
             which holds the weights once and has a signature for each configuration; the first is
-            the default. It is valid, and batched, if every configuration is.
+            the default. It is valid, and batched, if all configurations are.
         version: Optional integer in place of the next free version.
-        repository: Optional path of the directory that servers get to see, in which
-            `models.config` is written: a parent of `base`, or `base` itself, which is the default.
+        repository: Optional path of the directory that servers see, in which `models.config` is
+            written: a parent of `base`, or `base` itself, which is the default.
         verbose: As for `tfnode.validity.check`.
 
     Returns:
         List of the paths of the versions.
 
     Raises:
-        ValueError: If the backend is not TensorFlow's, if an argument is not valid, if two
-            solvers have one name, if a version exists already, if the model is no classifier or
+        ValueError: If the backend is not TensorFlow, if an argument is not valid, if two solvers
+            have the same name, if a version exists already, if the model is not a classifier or
             not in single precision, or, with `require_valid`, if it is not valid.
     """
     base = pathlib.Path(base)
@@ -112,20 +117,20 @@ def export_saved_models(
     return targets
 
 
-def check_exportable(model, base):
-    """Raises before a training if the model could not be exported when it ends.
+def check_exportable(model: keras.Model, base: PathLike) -> None:
+    """Raises, before a training, if the model could not be exported at its end.
 
     Args:
         model: Keras model, which need not be built.
         base: Path of the directory to write to.
 
     Raises:
-        ValueError: If the backend is not TensorFlow's, if `base` is a file, or if the model is no
-            Keras model or does not compute in single precision.
+        ValueError: If the backend is not TensorFlow, if `base` is a file, or if the model is not
+            a Keras model or does not compute in single precision.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "A SavedModel is TensorFlow's and needs its backend. "
+            "A SavedModel is TensorFlow's format and needs its backend. "
             f"Received: base={str(base)!r} with KERAS_BACKEND={keras.backend.backend()!r}. Save "
             "weights instead, with `model.save_weights`."
         )
@@ -137,18 +142,20 @@ def check_exportable(model, base):
     graphs.check_model(model)
 
 
-def _check_repository(base, repository):
+def _check_repository(base: pathlib.Path, repository: pathlib.Path) -> None:
     if not base.resolve().is_relative_to(repository.resolve()):
         raise ValueError(
-            "Models are written below the repository that servers get to see. "
+            "Models are written below the repository that servers see. "
             f"Received: base={str(base)!r} with repository={str(repository)!r}. Name a directory "
             "above `base`, or leave `repository` out."
         )
 
 
-def _models(model, solvers):
+def _models(
+    model: keras.Model, solvers: Iterable[SolverLike]
+) -> dict[str, tuple[Solver, keras.Model]]:
     """A dictionary from slugs to pairs of a solver and a model with it that shares the weights."""
-    models = {}
+    models: dict[str, tuple[Solver, keras.Model]] = {}
     for solver in map(tfnode_solvers.get, solvers):
         slug = repositories.solver_slug(solver)
         if slug in models:
@@ -160,13 +167,13 @@ def _models(model, solvers):
         models[slug] = solver, with_solver(model, solver)
     if not models:
         raise ValueError(
-            "There must be a solver to serve the model with. Received: solvers=[]. Pass that of "
+            "There must be a solver to serve the model with. Received: solvers=[]. Pass the one of "
             "the training, for example `[model.get_layer('ode_block').solver]`."
         )
     return models
 
 
-def _targets(base, slugs, version):
+def _targets(base: pathlib.Path, slugs: Iterable[str], version: int | None) -> list[pathlib.Path]:
     """The paths of the versions to write, none of which exists."""
     folders = [base / slug for slug in slugs]
     if version is None:
@@ -174,7 +181,7 @@ def _targets(base, slugs, version):
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(
             "A version is a positive integer. "
-            f"Received: version={version!r}. Leave it out for the next one that is free."
+            f"Received: version={version!r}. Leave it out for the next free one."
         )
     targets = [folder / str(version) for folder in folders]
     for target in targets:
@@ -182,12 +189,12 @@ def _targets(base, slugs, version):
             raise ValueError(
                 "A version is never overwritten: servers may have loaded it. "
                 f"Received: version={version}, and {str(target)!r} exists. Leave `version` out "
-                "for the next one that is free."
+                "for the next free one."
             )
     return targets
 
 
-def _first_inputs(model, data):
+def _first_inputs(model: keras.Model, data: Data) -> dict[str, np.ndarray]:
     """The first rows of the data, as a dictionary from names of inputs to arrays."""
     x = data[0] if isinstance(data, tuple) else next(iter(data))[0]
     size = max(warmup.BATCH_SIZES)
@@ -196,17 +203,22 @@ def _first_inputs(model, data):
     return graphs.named_inputs(model, x)
 
 
-def _check_task(model, report):
+def _check_task(model: keras.Model, report: ValidityReport) -> None:
     if report.task != "classification":
         raise ValueError(
-            "A served model gives logits and probabilities of classes. "
+            "A served model must return logits and probabilities of classes. "
             f"Received: model={model.name!r} with targets of a {report.task}. Export it with "
             "`model.export`."
         )
 
 
-def _write(path, served, inputs, model_name):
-    """Writes a version without its card: `served` has the configurations by their signatures."""
+def _write(
+    path: pathlib.Path,
+    served: Mapping[str, cards.Configuration],
+    inputs: Mapping[str, np.ndarray],
+    model_name: str,
+) -> None:
+    """Writes a version without its card: `served` has the configurations by signature."""
     graphs.write_graphs(path, {name: c.model for name, c in served.items()})
     (path / "assets.extra").mkdir(exist_ok=True)
     warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
@@ -214,6 +226,6 @@ def _write(path, served, inputs, model_name):
         (path / repositories.BATCHING).write_text(repositories.BATCHING_PARAMETERS)
 
 
-def _made(folder):
+def _made(folder: pathlib.Path) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,23 +1,30 @@
-"""Warm-up requests, which TensorFlow Serving answers before it calls a model loaded."""
+"""Warm-up requests, which TensorFlow Serving answers before it reports a model as loaded."""
 
 import pathlib
 import warnings
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from tfnode.typing import PathLike
 
 WARMUP = pathlib.PurePath("assets.extra", "tf_serving_warmup_requests")
 
-# The rows of the requests: the smallest batch, and one that is worth being split among threads.
+# The rows of the requests: the smallest batch, and one worth splitting among threads.
 BATCH_SIZES = (1, 16)
 
 
-def write_warmup(path, name, signatures, inputs):
+def write_warmup(
+    path: PathLike, name: str, signatures: Iterable[str], inputs: Mapping[str, np.ndarray]
+) -> None:
     """Writes the requests as a TFRecord file of `PredictionLog` protocol buffers.
 
-    They need the package `tensorflow-serving-api`; without it there is a warning, and no file.
+    They need the package `tensorflow-serving-api`; without it there is a warning and no file.
 
     Args:
         path: Path of the file.
         name: String, the name of the model.
-        signatures: Iterable of strings; each gets a request of every batch size.
+        signatures: Iterable of strings; each gets one request of each batch size.
         inputs: Dictionary from names of inputs to NumPy arrays.
     """
     import tensorflow as tf

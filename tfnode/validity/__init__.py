@@ -1,8 +1,8 @@
 """Is a trained model really an ODE, or has it grown together with its solver?
 
-`check` gives the verdict, `sweep` the accuracies under every solver and step of the paper,
+`check` gives the verdict and `sweep` the accuracies under every solver and step of the paper;
 `convergence_test`, `certify` and `crossings` look at the same question from three other sides,
-and `critical_step` reads a grid search.
+and `critical_step` evaluates a grid search.
 """
 
 from tfnode.validity.convergence import ConvergenceResult, ConvergenceRow, convergence_test

@@ -1,19 +1,27 @@
 """How a model's answers converge as the step goes to zero."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
-from tfnode.validity.evaluation import evaluate
+from tfnode.typing import Data
+from tfnode.validity.evaluation import Evaluation, evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
+    Trial,
     fine_trial,
     fits,
     require_fixed_step,
     scaled,
     training_trial,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FACTORS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
 
@@ -23,10 +31,10 @@ class ConvergenceRow:
     """A model under its own method at one step.
 
     Args:
-        factor: Float, the step over that of the training.
+        factor: Float, the step as a multiple of the training step.
         step_size: Float, of the first block.
         num_steps: Integer, summed over the blocks.
-        error: Float, the relative distance of the outputs to the reference's.
+        error: Float, the relative distance of the outputs from the reference's.
         accuracy: Float; None in regression.
         loss: Float; None for a model that is not compiled.
     """
@@ -45,8 +53,8 @@ class ConvergenceResult(Result):
 
     Args:
         rows: Tuple of `ConvergenceRow`s, the coarsest step first.
-        order: Float, fitted to the errors from the training step on; None where fewer than two of
-            them are above rounding.
+        order: Float, fitted to the errors from the training step down; None where fewer than two
+            of them are above rounding.
         expected_order: Integer, the order of the method.
         error_optimum_at_training_step: Boolean, whether the error is smallest there.
         loss_optimum_at_training_step: Boolean, whether the loss is smallest there, and larger by
@@ -56,7 +64,7 @@ class ConvergenceResult(Result):
         reference_loss: Float, under fine RK4; None for a model that is not compiled.
     """
 
-    rows: tuple
+    rows: tuple[ConvergenceRow, ...]
     order: float | None
     expected_order: int
     error_optimum_at_training_step: bool
@@ -65,44 +73,44 @@ class ConvergenceResult(Result):
     reference_accuracy: float | None
     reference_loss: float | None
 
-    def plot(self, title=None):
+    def plot(self, title: str | None = None) -> "Figure":
         """Error and loss over the step size, with the training step marked.
 
         Returns:
             A `matplotlib.figure.Figure`.
         """
-        # Here, so that matplotlib is only loaded by who draws.
+        # Here, so that matplotlib is loaded only by those who draw.
         from tfnode import plots
 
         return plots.convergence(self, title)
 
 
 def convergence_test(
-    model,
-    data,
-    factors=FACTORS,
-    margin=0.01,
-    task=None,
-    reference_steps=256,
-    verbose="auto",
-):
+    model: keras.Model,
+    data: Data,
+    factors: Iterable[float] = FACTORS,
+    margin: float = 0.01,
+    task: str | None = None,
+    reference_steps: int = 256,
+    verbose: int | str = "auto",
+) -> ConvergenceResult:
     """Measures how a model's outputs converge to those of the exact flow, step by step.
 
     The model runs under its own method at multiples of its training step, and under RK4 with at
-    least `reference_steps` steps in the place of the flow. Two things tell a proper ODE from a
+    least `reference_steps` steps in place of the flow. Two things tell a proper ODE from a
     solver-bound model:
 
-    - **The order.** From the training step on the error falls like the step to the power of the
-      method's order, if that step is small for the field. A fitted order that is far from the
-      expected one says that the training step lies outside the reach of the theory. ReLU fields
-      have kinks, which cost methods of high order a part of theirs.
+    - **The order.** From the training step down, the error falls as the step to the power of the
+      method's order, if that step is small for the field. A fitted order far from the expected
+      one says that the training step is too coarse for the theory to apply. ReLU fields have
+      kinks, which cost methods of high order part of theirs.
     - **The optimum of the loss.** Training minimises the loss of the discrete solution at its own
       step, so a model that has grown together with its solver is best exactly there, and worse
       with a coarser *and* with a finer step, as in figure 1 (d) of the paper. For an ODE the loss
       is flat towards fine steps. This is the telling sign. The *error* has no reason to be
-      smallest at the training step, since training never sees the exact flow: it mostly falls
-      with the step for both kinds, and if it is not monotone, the steps are coarse. It is reported
-      for completeness.
+      smallest at the training step, since training never sees the exact flow: for both kinds it
+      mostly falls with the step, and where it does not, the steps are coarse. It is reported for
+      completeness.
 
     Examples:
 
@@ -117,11 +125,11 @@ def convergence_test(
     Args:
         model: Functional or Sequential Keras model with fixed-step `ODEBlock`s of one method.
         data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
-        factors: Iterable of floats, the multiples of the training step, which is always among
-            them. Steps that are longer than the interval are left out.
-        margin: Float, the relative rise of the loss that counts: below it a loss is flat.
-        task: `"classification"`, `"regression"`, or None to tell it as `sweep` does.
-        reference_steps: Integer, the least steps of RK4 in the place of the flow.
+        factors: Iterable of floats, the multiples of the training step, which is always one of
+            them. Steps longer than the interval are left out.
+        margin: Float, the relative rise of the loss that counts; below it a loss is flat.
+        task: `"classification"`, `"regression"`, or None to infer it as `sweep` does.
+        reference_steps: Integer, the fewest steps of RK4 in place of the flow.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
 
     Returns:
@@ -133,10 +141,10 @@ def convergence_test(
     """
     training = training_trial(model)
     require_fixed_step(training, "A convergence test")
-    factors = sorted({1.0, *map(float, factors)}, reverse=True)
-    trials = [scaled(training, factor) for factor in factors]
+    multiples = sorted({1.0, *map(float, factors)}, reverse=True)
+    trials = [scaled(training, factor) for factor in multiples]
     trials = [trial for trial in trials if fits(model, trial)]
-    reference = fine_trial(model, training, factors[-1], reference_steps)
+    reference = fine_trial(model, training, multiples[-1], reference_steps)
     evaluation = evaluate(model, data, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
     scorer = Scorer(model, evaluation.y, outputs, task)
@@ -156,7 +164,10 @@ def convergence_test(
     )
 
 
-def _row(trial, evaluation, reference, scorer):
+def _row(
+    trial: Trial, evaluation: Evaluation, reference: np.ndarray, scorer: Scorer
+) -> ConvergenceRow:
+    assert trial.factor is not None
     outputs = evaluation.outputs[trial]
     scores = scorer.scores(outputs)
     return ConvergenceRow(
@@ -169,8 +180,8 @@ def _row(trial, evaluation, reference, scorer):
     )
 
 
-def _fitted_order(rows, floor):
-    """The slope of the logarithms of the errors over those of the steps, rounding left out."""
+def _fitted_order(rows: Sequence[ConvergenceRow], floor: float) -> float | None:
+    """The slope of log(error) over log(step); errors that are only rounding are left out."""
     points = [(row.step_size, row.error) for row in rows if floor < row.error < float("inf")]
     if len(points) < 2:
         return None
@@ -178,10 +189,13 @@ def _fitted_order(rows, floor):
     return float(np.polyfit(steps, errors, 1)[0])
 
 
-def _is_optimum(rows, own, reference_loss, margin):
+def _is_optimum(
+    rows: Sequence[ConvergenceRow], own: int, reference_loss: float | None, margin: float
+) -> bool | None:
     if reference_loss is None:
         return None
-    others = [row.loss for i, row in enumerate(rows) if i != own] + [reference_loss]
-    bound = rows[own].loss + margin * abs(rows[own].loss)
-    # A loss that is not finite is no lower either.
-    return all(not loss <= bound for loss in others)
+    losses = [row.loss for row in rows if row.loss is not None]
+    own_loss = losses.pop(own)
+    bound = own_loss + margin * abs(own_loss)
+    # A loss that is not finite is not lower either.
+    return all(not loss <= bound for loss in [*losses, reference_loss])

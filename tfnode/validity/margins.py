@@ -1,9 +1,12 @@
 """Which samples keep their class under better solvers, by an estimate of their errors."""
 
 import dataclasses
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 
+from tfnode.typing import Data
 from tfnode.validity.evaluation import evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
@@ -22,9 +25,9 @@ class Certificate(Result):
     """What `certify` found, sample by sample in the order of the data.
 
     Args:
-        fraction: Float, of the samples that are certified.
-        accuracy: Float, the fraction of the samples that are certified and right, below which a
-            better solver's accuracy does not fall where the estimates of the errors hold.
+        fraction: Float, the fraction of the samples that are certified.
+        accuracy: Float, the fraction of the samples that are certified and right; a better solver's
+            accuracy is at least this, where the estimates of the errors hold.
         num_samples: Integer.
         certified: Tuple of Booleans.
         margins: Tuple of floats, the lead of the predicted class over the class that an error
@@ -35,19 +38,21 @@ class Certificate(Result):
     fraction: float
     accuracy: float
     num_samples: int
-    certified: tuple
-    margins: tuple
-    errors: tuple
+    certified: tuple[bool, ...]
+    margins: tuple[float, ...]
+    errors: tuple[float, ...]
 
 
-def certify(model, data, reference_steps=256, verbose="auto"):
-    """Certifies the samples whose class does not change under better solvers, by an estimate.
+def certify(
+    model: keras.Model, data: Data, reference_steps: int = 256, verbose: int | str = "auto"
+) -> Certificate:
+    """Certifies, by an estimate, the samples whose class does not change under better solvers.
 
     Section 4 of the paper: "for the classifier, there should exist a robustness threshold e such
-    that f_d(z(T) + delta) = f_d(z(T))" for every smaller delta, so that two solvers which agree up
+    that f_d(z(T) + delta) = f_d(z(T))" for every smaller delta, so that two solvers that agree up
     to delta give the same class. Here delta and e are measured for each sample, where they meet:
     in the outputs. For a class j let `d` be the lead of the predicted class over j at the training
-    step h. Its error is estimated from the same at h/2 and h/4 by Richardson's extrapolation
+    step h. Its error is estimated from the leads at h/2 and h/4 by Richardson extrapolation
     (Hairer et al., *Solving ODEs I*, section II.4), with p the order of the method, as the largest
     of
 
@@ -55,12 +60,12 @@ def certify(model, data, reference_steps=256, verbose="auto"):
         |d(h) - d(h/2)| + 2^p / (2^p - 1) |d(h/2) - d(h/4)|, and
         |d(h) - d(RK4)|,
 
-    which agree where h is small. The second also sees a step that is too coarse for the first, and
-    the third, against RK4 at a fine step, a field that changes within less than a quarter of a
-    step. A sample is certified if `d` exceeds **twice** that error for every j: once for the way
-    to the exact flow, once more for the error of a better solver; and if its class is the same
-    under every better solver of `sweep`. These are better by order and step, or for the data as a
-    whole, and for a single sample the error may yet be larger.
+    which agree where h is small. The second also detects a step that is too coarse for the first,
+    and the third, against RK4 at a fine step, a field that changes within a quarter of a step. A
+    sample is certified if `d` exceeds **twice** that error for every j, once for the way to the
+    exact flow and once more for the error of a better solver, and if its class is the same under
+    every better solver of `sweep`. These are better by order and step, or on the data as a whole;
+    for a single sample the error may still be larger.
 
     Examples:
 
@@ -74,7 +79,7 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     Args:
         model: Functional or Sequential Keras classifier with fixed-step `ODEBlock`s of one method.
         data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
-        reference_steps: Integer, the least steps of the fine RK4, as for `check`.
+        reference_steps: Integer, the fewest steps of the fine RK4, as for `check`.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
 
     Returns:
@@ -82,7 +87,7 @@ def certify(model, data, reference_steps=256, verbose="auto"):
 
     Raises:
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
-            if the labels are no classes, or if the data is empty or endless.
+            if the labels are not classes, or if the data is empty or endless.
     """
     training = training_trial(model)
     require_fixed_step(training, "A certificate")
@@ -93,10 +98,10 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     outputs = evaluation.outputs
     scorer = Scorer(model, evaluation.y, outputs[training], "classification")
     classes = scorer.classes(outputs[training])
-    # Differences of what is not finite are no numbers, and no number certifies nothing.
+    # Differences of values that are not finite are NaN, which certifies nothing.
     with np.errstate(invalid="ignore"):
         leads = [_leads(outputs[trial], classes, scorer.threshold) for trial in steps]
-        margins, errors = leads[0], _errors(*leads, training.solvers[0].order)
+        margins, errors = leads[0], _errors(leads, training.solvers[0].order)
         nearest = np.nan_to_num(margins - 2 * errors, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     # The class that an error would reach first.
     first = nearest.argmin(axis=-1)[..., None]
@@ -118,19 +123,21 @@ def certify(model, data, reference_steps=256, verbose="auto"):
     )
 
 
-def _leads(outputs, classes, threshold):
+def _leads(outputs: np.ndarray, classes: np.ndarray, threshold: float) -> np.ndarray:
     """The leads of a class over all the others, of shape `(num_samples, ..., classes - 1)`."""
     outputs = outputs.astype("float64")
     if outputs.shape[-1] == 1:
         return np.where(classes[..., None] == 1, outputs - threshold, threshold - outputs)
-    # Where no output is finite there is no class; any will do, as the leads are not finite.
+    # Where an output is not finite there is no class; any will do, as the leads are not finite.
     own = np.maximum(classes, 0)[..., None]
     leads = np.take_along_axis(outputs, own, -1) - outputs
     others = np.arange(outputs.shape[-1]) != own
     return leads[others].reshape(*leads.shape[:-1], -1)
 
 
-def _errors(at_h, at_half, at_quarter, at_fine, order):
+def _errors(leads: Sequence[np.ndarray], order: int) -> np.ndarray:
+    """The estimated errors of leads: those at h, h/2 and h/4, and under RK4 at a fine step."""
+    at_h, at_half, at_quarter, at_fine = leads
     extrapolation = 2**order / (2**order - 1)
     first, second = np.abs(at_h - at_half), np.abs(at_half - at_quarter)
     estimate = np.maximum(extrapolation * first, first + extrapolation * second)

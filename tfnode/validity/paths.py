@@ -1,15 +1,21 @@
 """Where the paths that a solver takes through the plane cross each other."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfnode.models import ode_blocks, replace_blocks
+from tfnode.typing import Nested, Tensor
 from tfnode.validity.results import Result
 
-# Pairs of segments that are looked at together: some tens of megabytes.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Pairs of segments that are compared at once: some tens of megabytes.
 _PAIRS = 1_000_000
 
 
@@ -20,8 +26,8 @@ class Crossings(Result):
     Args:
         count: Integer, the number of crossings.
         num_segments: Integer, steps times trajectories.
-        fraction: Float, of the trajectories that cross another or themselves.
-        points: NumPy array `(count, 2)`, where they cross.
+        fraction: Float, the fraction of the trajectories that cross another or themselves.
+        points: NumPy array `(count, 2)`, the places where they cross.
         steps: NumPy array `(count, 2)`, the k and k' of the definition.
         samples: NumPy array `(count, 2)`, the n and n'.
         states: NumPy array `(num_steps + 1, num_samples, 2)`, the paths.
@@ -35,7 +41,7 @@ class Crossings(Result):
     samples: np.ndarray
     states: np.ndarray
 
-    def plot(self, classes=None, title=None):
+    def plot(self, classes: Sequence[int] | None = None, title: str | None = None) -> "Figure":
         """The paths with their crossings marked, as in figure 1 (a, b) of the paper.
 
         Args:
@@ -45,13 +51,13 @@ class Crossings(Result):
         Returns:
             A `matplotlib.figure.Figure`.
         """
-        # Here, so that matplotlib is only loaded by who draws.
+        # Here, so that matplotlib is loaded only by those who draw.
         from tfnode import plots
 
         return plots.crossings(self, classes, title)
 
 
-def crossings(model, x):
+def crossings(model: keras.Model, x: Nested) -> Crossings:
     """Finds the crossings of a model's trajectories in the plane.
 
     "If the trajectories found by the ODE solver are supposed to approximate the true solutions to
@@ -61,23 +67,23 @@ def crossings(model, x):
         Psi_{tau h}(z_{n,k}) = Psi_{tau' h}(z_{n',k'}),
         z_{n,k} != z_{n',k'},  z_{n,k+1} != z_{n',k'+1}.
 
-    The path of step k of sample n is here the straight segment from `z_{n,k}` to `z_{n,k+1}`: for
-    Euler's method it is the path itself, for the other methods its chord. As the field is
-    autonomous, any two different segments may cross, at different times and of one trajectory
-    too. What counts, exactly:
+    The path of step k of sample n is taken to be the straight segment from `z_{n,k}` to
+    `z_{n,k+1}`: for Euler's method it is the path itself, for other methods its chord. As the
+    field is autonomous, any two different segments may cross, at different times and also within
+    one trajectory. Exactly what counts:
 
     - Two segments cross if they have a point in common that is an end of neither, and neither
-      their starts nor their ends are equal. Touching an end is no crossing.
-    - Parallel segments on one line have a whole stretch in common or nothing. In *opposite*
-      directions it counts, once, with its middle as the point: no field points both ways. In the
-      *same* direction it does not, although the letter of the definition has it: two samples on
-      one orbit run along it at different times, in a proper ODE too.
+      their starts nor their ends are equal. Touching an end is not a crossing.
+    - Parallel segments on one line share a whole stretch or nothing. In *opposite* directions it
+      counts, once, with its middle as the point: no field points both ways. In the *same*
+      direction it does not, although it does by the letter of the definition: two samples on one
+      orbit run along it at different times, in a proper ODE too.
     - Points are equal, segments parallel and tau at an end of (0, 1) if they are so up to rounding:
       within four spacings of the states' dtype at the largest coordinate. Steps shorter than that
       do not count.
 
     Chords cut corners: where orbits lie closer than the sagitta of a chord, about
-    `h^2 |z''| / 8`, even an ODE's paths may cross: with 256 Euler steps 4 of 1000 trajectories
+    `h^2 |z''| / 8`, even an ODE's paths may cross. With 256 Euler steps, 4 of 1000 trajectories
     of the energy landscape did, and none of the first 100. With many samples, look at the
     fraction.
 
@@ -100,8 +106,8 @@ def crossings(model, x):
         `Crossings`.
 
     Raises:
-        ValueError: If the model has not exactly one `ODEBlock`, if its field depends on time, or
-            if its state is not two-dimensional.
+        ValueError: If the model does not have exactly one `ODEBlock`, if its field depends on
+            time, or if its state is not two-dimensional.
     """
     states = _states(model, x)
     found, points = segment_crossings(states)
@@ -120,23 +126,23 @@ def crossings(model, x):
 
 
 class _Trajectory(keras.layers.Layer):
-    """Stands in for an `ODEBlock` in one eager call and notes its path."""
+    """Stands in for an `ODEBlock` in one eager call and records its path."""
 
-    def __init__(self, block):
+    def __init__(self, block: keras.Layer) -> None:
         super().__init__(name=block.name, dtype=block.dtype_policy, autocast=False)
         self.block = block
-        self.states = None
+        self.states = np.empty(0)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         _, states = self.block.trajectory(inputs)
         self.states = ops.convert_to_numpy(states)
         return ops.cast(states[-1], self.compute_dtype)
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
         return self.block.compute_output_spec(inputs)
 
 
-def _states(model, x):
+def _states(model: keras.Model, x: Nested) -> np.ndarray:
     blocks = ode_blocks(model)
     if len(blocks) != 1 or blocks[0].time_dependent:
         raise ValueError(
@@ -150,27 +156,27 @@ def _states(model, x):
     states = probe.states
     if states.ndim != 3 or states.shape[-1] != 2:
         raise ValueError(
-            "Only in the plane do paths that are close to each other have to cross. "
+            "Only in the plane are paths unable to pass around each other. "
             f"Received: states of shape {states.shape[1:]} in block {blocks[0].name!r}. Crossings "
             "need states of shape (num_samples, 2)."
         )
     return states
 
 
-def segment_crossings(states):
-    """The pairs of segments of some paths that cross, as `crossings` defines it.
+def segment_crossings(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of segments of some paths that cross, in the sense of `crossings`.
 
     Args:
         states: NumPy array `(num_steps + 1, num_samples, 2)`.
 
     Returns:
-        Tuple of the pairs, `(count, 2)`, segment `k * num_samples + n` being step k of sample n,
-        and of the points, `(count, 2)`, in float64.
+        Tuple of the pairs, `(count, 2)`, where segment `k * num_samples + n` is step k of sample
+        n, and of the points, `(count, 2)`, in float64.
     """
     rounding = 4 * np.finfo(states.dtype).eps * np.abs(states).max(initial=0.0)
     states = states.astype("float64")
     starts, ends = states[:-1].reshape(-1, 2), states[1:].reshape(-1, 2)
-    # NaN compares false: a path that has left the numbers crosses nothing.
+    # NaN compares false: a path that is no longer finite crosses nothing.
     moves = np.abs(ends - starts).max(axis=1) > rounding
     used = np.flatnonzero(moves)
     starts, ends = starts[used], ends[used]
@@ -183,11 +189,13 @@ def segment_crossings(states):
     return np.concatenate(pairs), np.concatenate(points)
 
 
-def _overlapping_boxes(low, high):
+def _overlapping_boxes(
+    low: np.ndarray, high: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields index arrays of the pairs of boxes that overlap, each pair once.
 
-    Boxes are sorted along the axis on which fewer overlap, so that a box's partners there are a
-    run behind it; the runs are cut into pieces of bounded size and compared on the other axis.
+    Boxes are sorted along the axis on which fewer overlap, so that a box's partners there are the
+    run that follows it; runs are cut into pieces of bounded size and compared on the other axis.
     """
     sorts = [_sort(low[:, axis], high[:, axis]) for axis in (0, 1)]
     axis = int(np.argmin([counts.sum() for _, counts in sorts]))
@@ -202,14 +210,16 @@ def _overlapping_boxes(low, high):
         yield order[i[both]], order[j[both]]
 
 
-def _sort(low, high):
-    """The order of intervals by their lower ends, and the number of partners behind each."""
+def _sort(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order of intervals by their lower ends, and the number of partners after each."""
     order = np.argsort(low, kind="stable")
     last = np.searchsorted(low[order], high[order], side="right")
     return order, last - np.arange(len(low)) - 1
 
 
-def _intersect(a, b, c, d, rounding):
+def _intersect(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, rounding: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Which segments ab and cd cross, and the points where they do."""
     u, v, w = b - a, d - c, c - a
     lengths = np.stack([np.linalg.norm(u, axis=1), np.linalg.norm(v, axis=1)])
@@ -227,8 +237,15 @@ def _intersect(a, b, c, d, rounding):
     return crossing, points[crossing]
 
 
-def _opposite(a, u, w, v, length, rounding):
-    """Which of parallel segments overlap in opposite directions, and the middles of the overlaps.
+def _opposite(
+    a: np.ndarray,
+    u: np.ndarray,
+    w: np.ndarray,
+    v: np.ndarray,
+    length: np.ndarray,
+    rounding: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which parallel segments overlap in opposite directions, and the middles of the overlaps.
 
     Args:
         a: Start of the first segment, of direction `u`.
@@ -244,5 +261,5 @@ def _opposite(a, u, w, v, length, rounding):
     return opposite, a + ((low + high) / 2)[:, None] * direction
 
 
-def _cross(u, v):
+def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]

@@ -1,10 +1,16 @@
 """A trained model under other solvers and steps (section 4.1 of the paper)."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
-from tfnode.validity.evaluation import evaluate
+import keras
+
+from tfnode.solvers import SolverLike
+from tfnode.typing import Data, Metric
+from tfnode.validity.evaluation import Evaluation, evaluate
 from tfnode.validity.scores import Scorer
-from tfnode.validity.trials import sweep_trials, training_trial
+from tfnode.validity.trials import Trial, sweep_trials, training_trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +19,8 @@ class SweepRow:
 
     Args:
         solver: String, the class of the solver.
-        factor: Float, its step or tolerance over that of the training; None if it was given.
+        factor: Float, its step or tolerance as a multiple of the training's; None for a solver that
+            was given as it is.
         step_size: Float, of the first block; None for an adaptive solver.
         tolerance: Float, `rtol`; None for a fixed step.
         num_steps: Integer, summed over the blocks; None for an adaptive solver.
@@ -21,7 +28,7 @@ class SweepRow:
         is_training: Boolean, whether this is the solver and step of the training.
         accuracy: Float, the fraction of the samples whose class is right; None in regression.
         loss: Float, over the whole data; None for a model that is not compiled.
-        metric: Float, the metric that was asked for; else None.
+        metric: Float, the metric that was asked for; None if there is none.
     """
 
     solver: str
@@ -36,17 +43,25 @@ class SweepRow:
     metric: float | None
 
 
-def sweep(model, data, solvers=None, factors=None, task=None, metric=None, verbose="auto"):
+def sweep(
+    model: keras.Model,
+    data: Data,
+    solvers: Iterable[SolverLike] | None = None,
+    factors: Iterable[float] | None = None,
+    task: str | None = None,
+    metric: Metric | None = None,
+    verbose: int | str = "auto",
+) -> list[SweepRow]:
     """Returns accuracy and loss of a model under every solver and step of the paper.
 
     Section 4.1: a model trained with Euler's method is tested with Euler's method, the midpoint
-    method and RK4, one trained with RK4 with RK4, at 0.5, 0.75, 1, 1.5 and 2 times the step size
-    of the training. (The authors' code multiplies the number of steps instead.) Other methods,
+    method and RK4, and a model trained with RK4 with RK4, at 0.5, 0.75, 1, 1.5 and 2 times the
+    training step. (The authors' code multiplies the number of steps instead.) Other methods,
     which the paper does not train with, are tested with themselves and, if their order is below
     4, with RK4; adaptive solvers with themselves at 0.1, 1 and 10 times their tolerances. Steps
-    that are longer than the interval are left out.
+    longer than the interval are left out.
 
-    The model is untouched and its weights are shared. The data is read once, for all the solvers.
+    The model is untouched and its weights are shared. The data is read once for all solvers.
 
     Examples:
 
@@ -66,9 +81,9 @@ def sweep(model, data, solvers=None, factors=None, task=None, metric=None, verbo
             0 for a loss with `from_logits=True`, else above 1/2, it means class 1), or targets.
             Sample weights are not used.
         solvers: Optional iterable in place of the paper's solvers. A name (`"rk4"`) stands for
-            the method at multiples of the training step, a solver for itself, step and all.
+            the method at multiples of the training step, a solver for itself with its own step.
         factors: Optional iterable of floats, the multiples of the step size or the tolerances.
-        task: `"classification"`, `"regression"`, or None to tell it from the loss
+        task: `"classification"`, `"regression"`, or None to infer it from the loss
             (cross-entropies and hinge losses mean classification, mean errors regression), or,
             if that leaves it open, from the labels: integers and one-hot rows mean classification.
         metric: Optional Keras metric, its name, or a function `metric(y_true, y_pred)`, for the
@@ -81,7 +96,7 @@ def sweep(model, data, solvers=None, factors=None, task=None, metric=None, verbo
     Raises:
         ValueError: If the model has no `ODEBlock` or blocks of different methods, if the labels
             do not fit its outputs, if the data is empty or endless, or if there is nothing to
-            measure: a regression without loss and metric.
+            measure: a regression without a loss or a metric.
     """
     training = training_trial(model)
     trials = sweep_trials(model, training, solvers, factors)
@@ -96,7 +111,9 @@ def sweep(model, data, solvers=None, factors=None, task=None, metric=None, verbo
     return [SweepRow(**row_values(t, training, evaluation, scorer)) for t in trials]
 
 
-def row_values(trial, training, evaluation, scorer):
+def row_values(
+    trial: Trial, training: Trial, evaluation: Evaluation, scorer: Scorer
+) -> dict[str, Any]:
     """The fields of a `SweepRow`, as a dictionary."""
     return {
         **trial.describe(),

@@ -1,10 +1,14 @@
-"""The verdict on a trained model, and the critical step of a grid of them."""
+"""The verdict on a trained model, and the critical step of a grid search."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
-from tfnode.validity.evaluation import evaluate
+from tfnode.typing import Data, Metric
+from tfnode.validity.evaluation import Evaluation, evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.sweeps import SweepRow, row_values
@@ -17,16 +21,19 @@ from tfnode.validity.trials import (
     training_trial,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclasses.dataclass(frozen=True)
 class CheckRow(SweepRow):
-    """A `SweepRow` with what it says about the model.
+    """A `SweepRow`, and what it says about the model.
 
     Args:
-        gap: Float, what changes against the training solver: the accuracy, the metric, or the
+        gap: Float, the difference from the training solver in accuracy, in the metric, or in the
             outputs, as `check` explains.
         changed: Float, the fraction of the samples whose class changes; None in regression.
-        error: Float, the relative distance of the outputs to those of the finest RK4.
+        error: Float, the relative distance of the outputs from those of the finest RK4.
         is_better: Boolean, whether the solver's error is equal to the training solver's or
             smaller, so that the row counts for the verdict.
     """
@@ -54,11 +61,11 @@ class ValidityReport(Result):
         class_gaps: Dictionary from the classes in the data to the largest gap of their accuracy
             in a better row; None in regression.
         loss_gap: Float, the largest difference of the loss in a better row; None without a loss.
-        reference_error: Float, the relative distance of the outputs under the finest RK4 to those
-            at twice its step. The flow itself is as far from known: where this is not far below
-            the training row's `error`, the verdict is too.
+        reference_error: Float, the relative distance of the outputs under the finest RK4 from those
+            at twice its step: how well the flow itself is known. Where it is not far below the
+            training row's `error`, the verdict is doubtful.
         rows: Tuple of `CheckRow`s: the training solver first, then the sweep, and RK4 at two fine
-            steps, the finest last.
+            steps, the finer one last.
     """
 
     is_ode: bool
@@ -68,59 +75,59 @@ class ValidityReport(Result):
     task: str
     num_samples: int
     changed: float | None
-    class_gaps: dict | None
+    class_gaps: dict[int, float] | None
     loss_gap: float | None
     reference_error: float
-    rows: tuple
+    rows: tuple[CheckRow, ...]
 
-    def plot(self, title=None):
+    def plot(self, title: str | None = None) -> "Figure":
         """Accuracy over the number of steps, as in figures 1 (c, d) and 3 of the paper.
 
         Returns:
             A `matplotlib.figure.Figure`.
         """
-        # Here, so that matplotlib is only loaded by who draws.
+        # Here, so that matplotlib is loaded only by those who draw.
         from tfnode import plots
 
         return plots.validity(self, title)
 
 
 def check(
-    model,
-    data,
-    threshold=0.02,
-    task=None,
-    metric=None,
-    reference_steps=256,
-    verbose="auto",
-):
+    model: keras.Model,
+    data: Data,
+    threshold: float = 0.02,
+    task: str | None = None,
+    metric: Metric | None = None,
+    reference_steps: int = 256,
+    verbose: int | str = "auto",
+) -> ValidityReport:
     """Judges whether a trained model is an ODE, or has grown together with its solver.
 
     "If the trained model is supposed to be a flow generated from an ODE, it should be possible to
     choose another numerical solver with equal or smaller numerical error without loss of
     performance" (the paper's abstract; section 4). So the model is tried with such solvers, and
-    **it is an ODE if under none of them its accuracy differs by more than `threshold`** from that
-    under the solver of its training. A gain counts as a loss does, as in algorithm 1: either shows
-    that the answer is the solver's.
+    **it is an ODE if its accuracy under none of them differs by more than `threshold`** from that
+    under the solver of its training. A gain counts as much as a loss, as in algorithm 1: either
+    shows that the answer depends on the solver.
 
-    Tried are the solvers and steps of `sweep`, and RK4 with at least `reference_steps` steps in
-    the place of the exact flow. A solver has equal or smaller error, and counts, if
+    The solvers and steps of `sweep` are tried, and RK4 with at least `reference_steps` steps in
+    place of the exact flow. A solver has equal or smaller error, and counts, if
 
     - its order is at least that of the training method and its step no longer (its tolerance no
       larger), which is what theory says of small steps, or
     - its outputs are measured to be no further from the finest RK4's, which holds at any step.
 
-    In regression the outputs take the place of the accuracy: their change against the training
-    solver, as a root mean square, over the spread of the outputs about their mean. With a `metric`
-    its difference decides, in either task.
+    In regression the outputs take the place of the accuracy: the root mean square of their change
+    from the training solver, over the spread of the outputs about their mean. With a `metric`, its
+    difference decides in either task.
 
     Judge on the whole test set. The paper's check during training allows 0.1 on one batch, for the
     noise of a batch; such models lose up to 7 points under RK4, so the default is stricter.
 
     Examples:
 
-    The field `-z`, with the state 1. At t = 1 Euler's method with one step gives 0, the exact
-    flow 1/e, and class 1 lies above 1/2 or 1/4:
+    The field is `-z`, the initial state 1. At t = 1 one step of Euler's method gives 0 and the
+    exact flow 1/e, and class 1 lies above 1/2 or 1/4:
 
     >>> def model(level):
     ...     inputs = keras.Input((1,))
@@ -138,11 +145,11 @@ def check(
         model: Functional or Sequential Keras model with `ODEBlock`s of one method, and one output.
         data: `tf.data.Dataset` or other finite iterable of `(inputs, labels)` batches, or a tuple
             of arrays `(x, y)`, as for `sweep`.
-        threshold: Float, the largest gap of an ODE, as a fraction.
-        task: `"classification"`, `"regression"`, or None to tell it as `sweep` does.
+        threshold: Float, the largest gap that an ODE may have, as a fraction.
+        task: `"classification"`, `"regression"`, or None to infer it as `sweep` does.
         metric: Optional Keras metric, its name, or a function `metric(y_true, y_pred)`, whose
             difference decides instead.
-        reference_steps: Integer, the least steps of RK4 in the place of the exact flow. Fewer are
+        reference_steps: Integer, the fewest steps of RK4 in place of the exact flow. Fewer are
             faster for large models; the report's `reference_error` says whether they are enough.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
 
@@ -176,7 +183,7 @@ def check(
         measure=comparison.measure,
         task=scorer.task,
         num_samples=len(evaluation.y),
-        changed=None if scorer.task == "regression" else max(row.changed for row in better_rows),
+        changed=max((r.changed for r in better_rows if r.changed is not None), default=None),
         class_gaps=comparison.class_gaps(better),
         loss_gap=_loss_gap(rows[0], better_rows),
         reference_error=rows[trials.index(half)].error,
@@ -185,9 +192,11 @@ def check(
 
 
 class _Comparison:
-    """The outputs under each trial against those under the training solver."""
+    """Compares the outputs under each trial with those under the training solver."""
 
-    def __init__(self, scorer, evaluation, training, fine):
+    def __init__(
+        self, scorer: Scorer, evaluation: Evaluation, training: Trial, fine: Trial
+    ) -> None:
         self._scorer, self._evaluation, self._training = scorer, evaluation, training
         self._base = evaluation.outputs[training]
         self._fine = evaluation.outputs[fine]
@@ -197,7 +206,7 @@ class _Comparison:
         if scorer.metric_name is not None:
             self.measure = scorer.metric_name
 
-    def row(self, trial):
+    def row(self, trial: Trial) -> CheckRow:
         outputs = self._evaluation.outputs[trial]
         values = row_values(trial, self._training, self._evaluation, self._scorer)
         error = relative_distance(outputs, self._fine)
@@ -209,7 +218,7 @@ class _Comparison:
             is_better=is_better(trial, self._training, error, self._error),
         )
 
-    def class_gaps(self, trials):
+    def class_gaps(self, trials: Iterable[Trial]) -> dict[int, float] | None:
         """The largest gap of each class's accuracy; None in regression."""
         if self._scorer.task == "regression":
             return None
@@ -223,34 +232,35 @@ class _Comparison:
                 gaps[label] = max(gaps[label], gap)
         return gaps
 
-    def _gap(self, outputs, metric):
-        if metric is not None:
-            gap = abs(metric - self._scores["metric"])
+    def _gap(self, outputs: np.ndarray, metric: float | None) -> float:
+        base = self._scores["metric"]
+        if metric is not None and base is not None:
+            gap = abs(metric - base)
             return float("inf") if np.isnan(gap) else gap
         if self._scorer.task == "regression":
             return relative_distance(outputs, self._base)
         return self._accuracy_gap(self._scorer.is_right(outputs), slice(None))
 
-    def _accuracy_gap(self, right, rows):
-        # From counts, so that a gap at the threshold is not above it by rounding.
+    def _accuracy_gap(self, right: np.ndarray, rows: np.ndarray | slice) -> float:
+        # From counts, so that a gap at the threshold does not exceed it by rounding.
         base = self._scorer.is_right(self._base)[rows]
         return float(abs(int(right.sum()) - int(base.sum())) / right.size)
 
-    def _changed(self, outputs):
+    def _changed(self, outputs: np.ndarray) -> float | None:
         if self._scorer.task == "regression":
             return None
         changes = self._scorer.classes(outputs) != self._scorer.classes(self._base)
         return float(changes.mean())
 
 
-def _loss_gap(training, rows):
+def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:
     if training.loss is None:
         return None
-    gaps = [abs(row.loss - training.loss) for row in rows]
+    gaps = [abs(row.loss - training.loss) for row in rows if row.loss is not None]
     return float("inf") if np.isnan(gaps).any() else max(gaps)
 
 
-def _check_threshold(threshold, measure):
+def _check_threshold(threshold: float, measure: str) -> None:
     if not (threshold >= 0 and (threshold < 1 or measure != "accuracy")):
         raise ValueError(
             "`threshold` must be a fraction in [0, 1), of the accuracy. "
@@ -258,12 +268,12 @@ def _check_threshold(threshold, measure):
         )
 
 
-def critical_step(gaps, threshold):
-    """Returns the numbers of steps below and above the critical one, of a grid search.
+def critical_step(gaps: Mapping[int, float], threshold: float) -> tuple[int | None, int | None]:
+    """Returns the numbers of steps of a grid search just below and above the critical one.
 
     "There exists some critical step size below which the model shows no clear dependence on the
-    test solver" (section 4.1): a number of steps is valid if the gap of the models that were
-    trained with it is at most `threshold`, **and so for every larger number of the grid**. The
+    test solver" (section 4.1): a number of steps is valid if the gap of the models trained
+    with it is at most `threshold`, **and likewise for every larger number of the grid**. The
     critical one lies between the largest that is not valid and the smallest that is.
 
     Examples:
