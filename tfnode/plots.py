@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # The paper's markers: a disc for the training solver, crosses and triangles for better ones.
 MARKERS = {"train_solver": "o", "midpoint": "x", "rk4": "^"}
 _COLORS = {"train_solver": "tab:blue", "midpoint": "tab:orange", "rk4": "tab:green"}
+_TWO_PANELS = (9, 3.5)
 _LABELS = {"train_solver": "training solver", "midpoint": "midpoint", "rk4": "RK4"}
 
 
@@ -33,7 +34,8 @@ def adaption_over_training(
     Returns:
         The figure, with two panels.
     """
-    figure, (accuracy, steps) = _two_panels(title, figure)
+    figure = figure or Figure(figsize=_TWO_PANELS, layout="constrained")
+    accuracy, steps = _two_panels(figure, title)
     for seed, curve in sorted(curves.items()):
         accuracy.plot(curve["iteration"], curve["train_solver"], label=f"seed {seed}")
         steps.step(curve["iteration"], curve["num_steps"], where="post", label=f"seed {seed}")
@@ -42,7 +44,7 @@ def adaption_over_training(
     return figure
 
 
-def adaption_behaviour(curve: Mapping[str, Sequence[Any]], title: str | None = None) -> FigureBase:
+def adaption_behaviour(curve: Mapping[str, Sequence[Any]], title: str | None = None) -> Figure:
     """One training, with the accuracies under better solvers marked (the paper's figure 6).
 
     Args:
@@ -53,7 +55,8 @@ def adaption_behaviour(curve: Mapping[str, Sequence[Any]], title: str | None = N
     Returns:
         A `matplotlib.figure.Figure` with two panels.
     """
-    figure, (accuracy, steps) = _two_panels(title, None)
+    figure = Figure(figsize=_TWO_PANELS, layout="constrained")
+    accuracy, steps = _two_panels(figure, title)
     accuracy.plot(curve["iteration"], curve["train_solver"], color="tab:blue", linewidth=1)
     steps.step(curve["iteration"], curve["num_steps"], where="post", linewidth=1)
     marked = [i for i, value in enumerate(curve["rk4"]) if value is not None]
@@ -211,13 +214,10 @@ def trajectories(
         axes.scatter(x, y, color="black", marker="x", s=20, zorder=3, label="crossing")
 
 
-def _two_panels(
-    title: str | None, figure: FigureBase | None
-) -> tuple[FigureBase, tuple[Axes, Axes]]:
-    figure = figure or Figure(figsize=(9, 3.5), layout="constrained")
+def _two_panels(figure: FigureBase, title: str | None) -> tuple[Axes, Axes]:
     accuracy, steps = figure.subplots(1, 2)
     accuracy.set(xlabel="iteration", ylabel="test accuracy", title="(a)")
     steps.set(xlabel="iteration", ylabel="number of steps", title="(b)")
     if title:
         figure.suptitle(title)
-    return figure, (accuracy, steps)
+    return accuracy, steps
