@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from probes import Probe
 
 from tfnode import solvers, tableaus
 from tfnode.adaption import (
+    Decision,
     StepRule,
     ToleranceRule,
     initial_step_size,
-    next_step,
     reference_solver,
 )
 
@@ -24,18 +25,6 @@ BELOW = 0.75 - 1e-6
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """No Keras here: its clean-up between tests would take longer than the tests."""
-
-
-class Probe:
-    """Stands in for the accuracy at another step size and notes what it was asked."""
-
-    def __init__(self, accuracy):
-        self.accuracy = accuracy
-        self.asked = []
-
-    def __call__(self, step_size):
-        self.asked.append(step_size)
-        return self.accuracy
 
 
 def test_the_defaults_are_the_constants_of_the_paper():
@@ -87,10 +76,12 @@ def test_propose(step_size, train, reference, expected):
         (1 / 128, 1.0, 0.0, 0.0, (1 / 128, "keep"), []),
     ],
 )
-def test_next_step(step_size, train, reference, at_proposed, expected, asked):
-    accuracy_at = Probe(at_proposed)
-    assert next_step(EXACT, step_size, train, reference, accuracy_at) == expected
-    assert accuracy_at.asked == asked
+@pytest.mark.parametrize("method", [solvers.Euler, solvers.RK4])
+def test_decide(method, step_size, train, reference, at_proposed, expected, asked):
+    probe, solver = Probe(at_proposed, reference), method(step_size)
+    decision = EXACT.decide(solver, EXACT.first_memory(), probe.measurement(train))
+    assert decision == Decision(method(expected[0]), (), expected[1])
+    assert probe.asked == [method(step_size) for step_size in asked]
 
 
 @pytest.mark.parametrize("batch_size", [10, 100, 250])
@@ -105,15 +96,22 @@ def test_the_rounding_of_accuracies_makes_no_gap(batch_size, number):
             assert rule.exceeded(found[0], found[2]) and rule.exceeded(found[2], found[0])
 
 
+def decide(rule, step_size, train_accuracy, probe):
+    """The next step size of Euler's method and the action."""
+    decision = rule.decide(solvers.Euler(step_size), (), probe.measurement(train_accuracy))
+    return decision.solver.step_size, decision.action
+
+
 def test_an_accuracy_that_is_not_a_number_is_a_gap():
-    assert next_step(EXACT, 0.25, math.nan, 1.0, Probe(1.0)) == (0.125, "shrink")
-    assert next_step(EXACT, 0.25, 1.0, 1.0, Probe(math.nan)) == (0.25, "keep")
+    assert decide(EXACT, 0.25, math.nan, Probe()) == (0.125, "shrink")
+    assert decide(EXACT, 0.25, 1.0, Probe(reference_accuracy=math.nan)) == (0.125, "shrink")
+    assert decide(EXACT, 0.25, 1.0, Probe(math.nan)) == (0.25, "keep")
 
 
 def test_halving_never_goes_below_the_floor_and_growth_never_above_the_cap():
     step_size, steps = 1.0, []
     for gap in [1.0] * 10 + [0.0] * 66:
-        step_size, _ = next_step(RULE, step_size, 1.0, 1.0 - gap, Probe(1.0))
+        step_size, _ = decide(RULE, step_size, 1.0, Probe(1.0, 1.0 - gap))
         steps.append(step_size)
     assert steps[:10] == [2.0**-k for k in range(1, 9)] + [1 / 500, 1 / 500]
     # 1.1^65 < 500 < 1.1^66

@@ -1,6 +1,7 @@
 """`StepAdaption` through `fit`, on frozen linear models whose every decision is known by hand."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -22,10 +23,11 @@ from frozen_models import (
     ode_blocks,
     rounded,
 )
+from probes import Probe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tfnode
-from tfnode.adaption import StepRule, initial_step_size, next_step, reference_solver
+from tfnode.adaption import Decision, StepRule, initial_step_size, reference_solver
 from tfnode.batches import endless_batches
 from tfnode.measure import decision_threshold, gives_logits
 
@@ -247,7 +249,7 @@ def test_a_restored_callback_goes_on_as_the_first_one(policy):
     state = json.loads(json.dumps(first.get_state()))
     assert (state["num_batches"], state["training_iterations"]) == (2, 3)
     if policy == "damped":
-        assert any(state["memory"].values())
+        assert any(state["memory"])
     second.set_state(state)
     fit(model, second, iterations=13)
     assert len(set(columns(straight, "train_accuracy"))) > 1
@@ -617,6 +619,57 @@ def test_arrays_are_checked_in_full_batches():
     assert list(rounds[0]) != list(rounds[1])
 
 
+@dataclasses.dataclass(frozen=True)
+class Doubling:
+    """A rule of a user: the step doubles up to the cap at every third check, whatever it shows."""
+
+    cap: float = 0.0
+
+    def first_memory(self):
+        return (0,)
+
+    def within(self, low, high):
+        return Doubling(high)
+
+    def start(self, solver):
+        return solver.with_step_size(solver.step_size / 2)
+
+    def methods(self, solver):
+        return (type(solver),)
+
+    def reference(self, solver, length):
+        return tfnode.solvers.RK4(length / 3)
+
+    def decide(self, solver, memory, measurement):
+        (checks,) = memory
+        doubled = solver.with_step_size(2 * solver.step_size)
+        if checks % 3 < 2 or doubled.step_size > self.cap:
+            return Decision(solver, (checks + 1,), "keep")
+        tried = measurement.measure(doubled)
+        assert tried.reference_accuracy == measurement.reference_accuracy
+        return Decision(doubled, (checks + 1,), "grow")
+
+
+def test_a_rule_of_a_users_own():
+    callback = tfnode.StepAdaption((X, ONES), 1, Doubling(), initial_step_size=1 / 4)
+    fit(frozen(), callback, iterations=10)
+    steps = [1 / 8] * 3 + [1 / 4] * 3 + [1 / 2] * 3 + [1.0]
+    assert [h for (h,) in columns(callback, "step_size")] == steps
+    actions = ["keep", "keep", "grow"] * 3 + ["keep"]
+    assert [action for (action,) in columns(callback, "action")] == actions
+    # Each check costs the training solver and twelve evaluations; a growth the grown solver.
+    training = 3 * (8 + 4 + 2) + 1
+    checks = training + 10 * 12 + (4 + 2 + 1)
+    assert callback.nfe_per_iteration_with_checks == (training + checks) / 10
+
+
+def test_a_rule_for_other_solvers_is_refused_before_training():
+    model, rule = frozen(), tfnode.adaption.ToleranceRule()
+    with pytest.raises(ValueError, match="Received: solver="):
+        fit(model, tfnode.StepAdaption((X, ONES), policy=rule))
+    assert int(model.optimizer.iterations) == 0
+
+
 def test_the_rule_is_that_of_adaption():
     # A run with other constants, replayed from its own records.
     callback = tfnode.StepAdaption(
@@ -629,4 +682,5 @@ def test_the_rule_is_that_of_adaption():
         (0.25, "grow"),
         (0.5, "keep"),
     ]
-    assert next_step(rule, 0.5, 0.0, 0.0, lambda step_size: 1.0) == (0.5, "keep")
+    euler, probe = tfnode.solvers.Euler(0.5), Probe(accuracy=1.0, reference_accuracy=0.0)
+    assert rule.decide(euler, (), probe.measurement(0.0)) == Decision(euler, (), "keep")

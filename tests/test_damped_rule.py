@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from probes import Probe
 
 from tfnode import tableaus
-from tfnode.adaption import DampedRule, DampedState, StepRule, next_state, next_step
+from tfnode.adaption import DampedMemory, DampedRule, Decision, Measurement, StepRule
 from tfnode.solvers import RK4, RK38, Euler, Heun, Midpoint, RungeKutta
 
 # Binary fractions: the target is 1/8, and a boundary is a boundary.
@@ -31,21 +32,20 @@ def _fresh_keras():
     """No Keras here: its clean-up between tests would take longer than the tests."""
 
 
-class Probe:
-    """Stands in for the change at another step size and notes what it was asked."""
-
-    def __init__(self, change=0.0):
-        self.change = change
-        self.asked = []
-
-    def __call__(self, step_size):
-        self.asked.append(step_size)
-        return self.change
-
-
 def after(solver, change, rule=RULE, probe=None, **memory):
-    """The next state and action from a state of this solver."""
-    return next_state(rule, DampedState(solver, **memory), change, probe or Probe())
+    """The decision with this solver and memory."""
+    measurement = (probe or Probe()).measurement(change=change)
+    return rule.decide(solver, DampedMemory(**memory), measurement)
+
+
+def going_on(decision, change, rule=RULE, probe=None):
+    """The decision after another one."""
+    return after(decision.solver, change, rule, probe, **decision.memory._asdict())
+
+
+def begin(solver):
+    """What stands before the first check."""
+    return Decision(solver, RULE.first_memory(), "keep")
 
 
 def test_the_defaults():
@@ -61,7 +61,7 @@ def test_the_defaults():
     }
     assert DampedRule().target == pytest.approx(0.003**0.5 * 0.1, rel=1e-15)
     assert RULE.target == 1 / 8
-    assert DampedState(Euler(1 / 8)) == DampedState(Euler(1 / 8), 0, 0, 0)
+    assert DampedRule().first_memory() == DampedMemory() == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +125,17 @@ def test_a_rule_outside_its_range_is_refused(arguments):
 def test_the_first_failure_shrinks_by_the_order(solver, num_steps, change, expected):
     solver = (solver if isinstance(solver, RungeKutta) else solver()).with_step_size(1 / num_steps)
     probe = Probe()
-    state, action = after(solver, change, probe=probe, calm=1)
+    decision = after(solver, change, probe=probe, calm=1)
     finer = solver.with_step_size(1 / expected)
-    assert (state, action) == (DampedState(finer, 1, 0, failed_num_steps=num_steps), "shrink")
+    assert decision == Decision(finer, DampedMemory(1, 0, failed_num_steps=num_steps), "shrink")
     assert probe.asked == []
 
 
 @pytest.mark.parametrize("num_steps", [64, 100])
 def test_a_failure_at_the_floor_or_below_keeps_the_step_and_is_remembered(num_steps):
     for solver in (Euler(1 / num_steps), RK4(1 / num_steps)):
-        expected = DampedState(solver, failures=1, failed_num_steps=num_steps)
-        assert after(solver, TOO_MUCH) == (expected, "keep")
+        expected = DampedMemory(failures=1, failed_num_steps=num_steps)
+        assert after(solver, TOO_MUCH) == Decision(solver, expected, "keep")
 
 
 @pytest.mark.parametrize(
@@ -158,17 +158,27 @@ def test_a_failure_at_the_floor_or_below_keeps_the_step_and_is_remembered(num_st
 )
 @pytest.mark.parametrize("change", [ABOVE, TOO_MUCH, math.nan])
 def test_the_second_failure_climbs_and_forgets(solver, num_steps, better, expected, change):
-    state, action = after(
+    decision = after(
         solver.with_step_size(1 / num_steps), change, failures=1, calm=1, failed_num_steps=50
     )
-    assert (state, action) == (DampedState(better(1 / expected)), "climb")
+    assert decision == Decision(better(1 / expected), DampedMemory(), "climb")
+
+
+def test_a_climb_from_many_stages_stays_above_the_floor():
+    zeros = tuple((0,) * k for k in range(5))
+    wasteful = tableaus.ButcherTableau("wasteful", zeros, (1, 0, 0, 0, 0), (0,) * 5, order=1)
+    for num_steps, expected in ((8, 20), (64, 64), (100, 100)):
+        solver = RungeKutta(1 / num_steps, wasteful)
+        decision = after(solver, TOO_MUCH, failures=1)
+        assert decision == Decision(Midpoint(1 / expected), DampedMemory(), "climb")
 
 
 def test_a_failing_euler_climbs_to_rk4_and_then_only_shrinks():
-    state, seen = DampedState(Euler(1 / 4)), []
+    decision, seen = begin(Euler(1 / 4)), []
     for _ in range(9):
-        state, action = next_state(RULE, state, TOO_MUCH, Probe())
-        seen.append((type(state.solver), round(1 / state.solver.step_size), action))
+        decision = going_on(decision, TOO_MUCH)
+        solver = decision.solver
+        seen.append((type(solver), round(1 / solver.step_size), decision.action))
     assert seen == [
         (Euler, 16, "shrink"),
         (Midpoint, 8, "climb"),
@@ -180,15 +190,16 @@ def test_a_failing_euler_climbs_to_rk4_and_then_only_shrinks():
         (RK4, 64, "shrink"),
         (RK4, 64, "keep"),
     ]
-    assert state == DampedState(RK4(1 / 64), failures=5, calm=0, failed_num_steps=64)
+    memory = DampedMemory(failures=5, calm=0, failed_num_steps=64)
+    assert decision == Decision(RK4(1 / 64), memory, "keep")
 
 
 @pytest.mark.parametrize("method", [RK38, RK4])
 @pytest.mark.parametrize("failures", [1, 7])
 def test_what_has_no_better_method_only_shrinks(method, failures):
-    state, action = after(method(1 / 8), 1 / 2, failures=failures, failed_num_steps=10)
-    expected = DampedState(method(1 / 12), failures + 1, 0, failed_num_steps=10)
-    assert (state, action) == (expected, "shrink")
+    decision = after(method(1 / 8), 1 / 2, failures=failures, failed_num_steps=10)
+    memory = DampedMemory(failures + 1, 0, failed_num_steps=10)
+    assert decision == Decision(method(1 / 12), memory, "shrink")
 
 
 # === The band ===
@@ -196,8 +207,8 @@ def test_what_has_no_better_method_only_shrinks(method, failures):
 @pytest.mark.parametrize("method", [Euler, RK4])
 def test_within_the_band_nothing_moves_but_the_calm_ends(change, method):
     probe = Probe()
-    state, action = after(method(1 / 8), change, probe=probe, failures=1, calm=3)
-    assert (state, action) == (DampedState(method(1 / 8), 1, 0, 0), "keep")
+    decision = after(method(1 / 8), change, probe=probe, failures=1, calm=3)
+    assert decision == Decision(method(1 / 8), DampedMemory(1, 0, 0), "keep")
     assert probe.asked == []
 
 
@@ -224,78 +235,92 @@ def test_within_the_band_nothing_moves_but_the_calm_ends(change, method):
     ],
 )
 def test_growth(method, num_steps, change, expected):
-    probe, solver = Probe(1 / 8), method(1 / num_steps)
-    state, action = after(solver, change, probe=probe, failures=1, calm=1)
-    assert (state, action) == (DampedState(method(1 / expected), 1, 0, 0), "grow")
-    assert probe.asked == [1 / expected]
+    probe, solver = Probe(change=1 / 8), method(1 / num_steps)
+    decision = after(solver, change, probe=probe, failures=1, calm=1)
+    assert decision == Decision(method(1 / expected), DampedMemory(1, 0, 0), "grow")
+    assert probe.asked == [method(1 / expected)]
 
 
 def test_the_step_never_grows_beyond_the_interval():
     probe = Probe()
     for calm in (1, 3, 100):
-        state, action = after(Euler(1.0), CALM, probe=probe, calm=calm)
-        assert (state, action) == (DampedState(Euler(1.0), calm=calm + 1), "keep")
+        decision = after(Euler(1.0), CALM, probe=probe, calm=calm)
+        assert decision == Decision(Euler(1.0), DampedMemory(calm=calm + 1), "keep")
     assert probe.asked == []
 
 
 def test_patience_before_a_growth():
     rule = dataclasses.replace(RULE, patience=3)
-    state, actions, probe = DampedState(Euler(1 / 12)), [], Probe()
+    decision, actions, probe = begin(Euler(1 / 12)), [], Probe()
     # The third calm check in a row grows; the band between starts the count anew.
     for change in (CALM, CALM, RIGHT, CALM, BELOW, CALM, CALM, CALM, CALM):
-        state, action = next_state(rule, state, change, probe)
-        actions.append((action, state.calm))
+        decision = going_on(decision, change, rule, probe)
+        actions.append((decision.action, decision.memory.calm))
     keep = [("keep", 1), ("keep", 2), ("keep", 0), ("keep", 1), ("keep", 2)]
     assert actions == [*keep, ("grow", 0), ("keep", 1), ("keep", 2), ("grow", 0)]
-    assert probe.asked == [1 / 8, 1 / 6]
+    assert probe.asked == [Euler(1 / 8), Euler(1 / 6)]
 
 
 @pytest.mark.parametrize("at_longer", [math.nextafter(1 / 8, 1), 1.0, math.nan, math.inf])
 def test_a_failed_probe_keeps_the_step_and_is_remembered(at_longer):
-    probe = Probe(at_longer)
-    state, action = after(Euler(1 / 12), CALM, probe=probe, calm=1)
-    # It is no failure of the method: that has not trained with this step.
-    assert (state, action) == (DampedState(Euler(1 / 12), 0, 0, failed_num_steps=8), "keep")
-    assert probe.asked == [1 / 8]
+    probe = Probe(change=at_longer)
+    decision = after(Euler(1 / 12), CALM, probe=probe, calm=1)
+    # It is not a failure of the method, which has not trained with this step.
+    memory = DampedMemory(0, 0, failed_num_steps=8)
+    assert decision == Decision(Euler(1 / 12), memory, "keep")
+    assert probe.asked == [Euler(1 / 8)]
     # What failed at more steps is not forgotten for it.
-    state, _ = after(Euler(1 / 12), CALM, probe=Probe(1.0), calm=3, failed_num_steps=10)
-    assert state == DampedState(Euler(1 / 12), failed_num_steps=10)
+    probe = Probe(change=1.0)
+    decision = after(Euler(1 / 12), CALM, probe=probe, calm=3, failed_num_steps=10)
+    assert decision == Decision(Euler(1 / 12), DampedMemory(failed_num_steps=10), "keep")
 
 
 @pytest.mark.parametrize("failed, needed", [(0, 2), (7, 2), (8, 4), (12, 4)])
 def test_going_back_to_where_it_failed_takes_the_memory(failed, needed):
     # From 12 steps the next are 8.
-    probe, state = Probe(), DampedState(Euler(1 / 12), failures=1, failed_num_steps=failed)
+    memory = DampedMemory(failures=1, failed_num_steps=failed)
+    probe, decision = Probe(), Decision(Euler(1 / 12), memory, "keep")
     for _ in range(needed - 1):
-        state, action = next_state(RULE, state, CALM, probe)
-        assert (action, probe.asked) == ("keep", [])
-    state, action = next_state(RULE, state, CALM, probe)
+        decision = going_on(decision, CALM, probe=probe)
+        assert (decision.action, probe.asked) == ("keep", [])
+    decision = going_on(decision, CALM, probe=probe)
     # A success there does not make it forget either.
-    assert (state, action) == (DampedState(Euler(1 / 8), 1, 0, failed), "grow")
-    assert probe.asked == [1 / 8]
+    assert decision == Decision(Euler(1 / 8), DampedMemory(1, 0, failed), "grow")
+    assert probe.asked == [Euler(1 / 8)]
 
 
 def test_a_failure_is_remembered_at_the_steps_that_failed():
     # Fails with 4 steps and goes to 8; there it is calm, and the way back is long.
-    state, action = after(Euler(1 / 4), ABOVE, rule=dataclasses.replace(RULE, shrink=0.5))
-    assert (round(1 / state.solver.step_size), action) == (8, "shrink")
+    decision = after(Euler(1 / 4), ABOVE, rule=dataclasses.replace(RULE, shrink=0.5))
+    assert (round(1 / decision.solver.step_size), decision.action) == (8, "shrink")
     checks = []
     for check in range(1, 20):
-        state, action = next_state(RULE, state, CALM, Probe())
-        if action != "keep":
-            checks.append((check, round(1 / state.solver.step_size)))
+        decision = going_on(decision, CALM)
+        if decision.action != "keep":
+            checks.append((check, round(1 / decision.solver.step_size)))
     # 6 steps after the patience of 2, and from there on the memory of 4 each.
     assert checks == [(2, 6), (6, 4), (10, 3), (14, 2), (18, 1)]
 
 
-def test_the_rule_leaves_the_state_that_it_was_given():
-    state = DampedState(Euler(1 / 12), 1, 1, 8)
-    before = dataclasses.replace(state)
+def test_the_rule_leaves_what_it_was_given():
+    # A memory that could be changed.
+    memory, solver = [1.0, 1.0, 8.0], Euler(1 / 12)
     for change in (CALM, RIGHT, TOO_MUCH):
-        assert next_state(RULE, state, change, Probe()) == next_state(RULE, state, change, Probe())
-    assert state == before
+        first, second = (
+            RULE.decide(solver, memory, Probe().measurement(change=change)) for _ in range(2)
+        )
+        assert first == second
+    assert (memory, solver) == ([1, 1, 8], Euler(1 / 12))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        state.calm = 0
+        first.action = "keep"
+    with pytest.raises(AttributeError):
+        first.memory.calm = 0
+
+
+@pytest.mark.parametrize("memory", [(), (1, 2), (1, 2, 3, 4), (0, math.nan, 0), (math.inf, 0, 0)])
+def test_a_memory_of_something_else_is_refused(memory):
+    with pytest.raises(ValueError, match="Received: memory="):
+        RULE.decide(Euler(1 / 8), memory, Probe().measurement())
 
 
 # === Whole steps ===
@@ -341,14 +366,15 @@ def test_single_precision_adds_no_step(length):
     assert rule.finer(Euler(length / 499), 1.0) == 500
 
 
-def test_a_step_that_is_no_whole_number_of_steps_counts_its_last_short_one():
+def test_a_step_that_is_not_a_whole_number_of_steps_counts_its_last_short_one():
     # As after an assignment between two trainings: 0.3 takes four steps.
-    state, _ = after(Euler(0.3), TOO_MUCH)
-    assert state == DampedState(Euler(1 / 16), failures=1, failed_num_steps=4)
-    state, _ = after(Euler(0.3), TOO_MUCH, failures=1)
-    assert state == DampedState(Midpoint(1 / 2))
-    state, _ = after(Euler(0.3), CALM, calm=1)
-    assert state == DampedState(Euler(1 / 3))
+    decision = after(Euler(0.3), TOO_MUCH)
+    memory = DampedMemory(failures=1, failed_num_steps=4)
+    assert decision == Decision(Euler(1 / 16), memory, "shrink")
+    decision = after(Euler(0.3), TOO_MUCH, failures=1)
+    assert decision == Decision(Midpoint(1 / 2), DampedMemory(), "climb")
+    decision = after(Euler(0.3), CALM, calm=1)
+    assert decision == Decision(Euler(1 / 3), DampedMemory(), "grow")
 
 
 # === How it settles ===
@@ -371,20 +397,22 @@ class Plant:
 
 def damped_run(plant, solver, checks):
     """The solvers after the checks, and the actions."""
-    state, found, actions = DampedState(solver), [], []
+    decision, found, actions = begin(solver), [], []
     for _ in range(checks):
         plant.draw()
-        solver, asked = state.solver, []
+        asked = []
 
-        def change_at(step_size, solver=solver, asked=asked):
-            asked.append(step_size)
-            return plant.change(solver.with_step_size(step_size))
+        def measure(solver, asked=asked):
+            asked.append(solver)
+            return Measurement(1.0, 1.0, plant.change(solver), measure=None)
 
-        state, action = next_state(DampedRule(), state, plant.change(solver), change_at)
-        assert len(asked) <= 1 and (not asked or action in ("grow", "keep"))
-        assert action != "grow" or asked == [state.solver.step_size]
-        found.append(state.solver)
-        actions.append(action)
+        change = plant.change(decision.solver)
+        measurement = Measurement(1.0, 1.0, change, measure)
+        decision = DampedRule().decide(decision.solver, decision.memory, measurement)
+        assert len(asked) <= 1 and (not asked or decision.action in ("grow", "keep"))
+        assert decision.action != "grow" or asked == [decision.solver]
+        found.append(decision.solver)
+        actions.append(decision.action)
     return found, actions
 
 
@@ -416,13 +444,17 @@ def test_the_rule_settles(constant, start, last, noise, seeds):
 def test_the_papers_rule_oscillates_on_the_same_plant():
     # Its gap is the change, its threshold that of the damped rule.
     rule, plant = StepRule(threshold=0.01), Plant(0.05, 0.2, seed=0)
-    step_size, steps, actions = 1 / 8, [], []
+    solver, steps, actions = Euler(1 / 8), [], []
+
+    def measure(solver):
+        return Measurement(1 - plant.change(solver), 1.0, plant.change(solver), measure)
+
     for _ in range(600):
         plant.draw()
-        gap_at = lambda h: 1 - plant.change(Euler(h))
-        step_size, action = next_step(rule, step_size, gap_at(step_size), 1.0, gap_at)
-        steps.append(step_size)
-        actions.append(action)
+        decision = rule.decide(solver, (), measure(solver))
+        solver = decision.solver
+        steps.append(solver.step_size)
+        actions.append(decision.action)
     # Nine checks of ten move the step, to the end, and over more than a factor of two.
     assert (actions.count("shrink"), actions.count("grow")) == (66, 485)
     assert actions[300:].count("keep") < 30

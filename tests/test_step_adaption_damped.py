@@ -329,7 +329,8 @@ def test_a_change_that_is_not_a_number_is_a_failure():
         {"policy": None},
         {"policy": 0.1},
         {"policy": DampedRule},
-        {"policy": tfnode.adaption.StepRule()},
+        {"policy": tfnode.adaption.StepRule},
+        {"policy": "tolerance"},
         {"policy": "damped", "threshold": 0.05},
         {"policy": "damped", "shrink": 0.25},
         {"policy": "damped", "growth": 1.5},
@@ -337,6 +338,7 @@ def test_a_change_that_is_not_a_number_is_a_failure():
         # The blocks give these; a value that nobody reads is not taken.
         {"policy": DampedRule(min_step_size=1 / 50)},
         {"policy": DampedRule(max_step_size=2.0)},
+        {"policy": tfnode.adaption.StepRule(min_step_size=1 / 50)},
     ],
     ids=str,
 )

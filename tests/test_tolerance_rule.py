@@ -3,9 +3,10 @@
 import math
 
 import pytest
+from probes import Probe
 
 from tfnode import solvers
-from tfnode.adaption import ToleranceRule, next_tolerance, tighter_solver
+from tfnode.adaption import Decision, ToleranceRule, tighter_solver
 
 # Binary fractions, so that products are exact and a boundary is a boundary.
 RULE = ToleranceRule(
@@ -50,15 +51,13 @@ def test_the_defaults_are_the_constants_of_the_paper():
         (2**-6, 1.0, 1.0, math.nan, VARYING, (2**-6, "keep"), [1.5 * 2**-6]),
     ],
 )
-def test_next_tolerance(tolerance, train, reference, at_proposed, recent, expected, asked):
-    tried = []
-
-    def accuracy_at(proposed):
-        tried.append(proposed)
-        return at_proposed
-
-    assert next_tolerance(RULE, tolerance, train, reference, accuracy_at, recent) == expected
-    assert tried == asked
+@pytest.mark.parametrize("method", [solvers.Fehlberg21, solvers.DormandPrince])
+def test_decide(method, tolerance, train, reference, at_proposed, recent, expected, asked):
+    probe, solver = Probe(at_proposed, reference), method(tolerance, tolerance, per_sample=True)
+    measurement = probe.measurement(train, recent_nfe=recent)
+    decision = RULE.decide(solver, RULE.first_memory(), measurement)
+    assert decision == Decision(solver.with_tolerance(expected[0]), (), expected[1])
+    assert probe.asked == [solver.with_tolerance(tolerance) for tolerance in asked]
 
 
 @pytest.mark.parametrize(
@@ -95,3 +94,14 @@ def test_tighter_solver(solver, expected):
     assert type(found) is type(expected)
     assert (found.max_num_steps, found.per_sample) == (expected.max_num_steps, expected.per_sample)
     assert (found.rtol, found.atol) == pytest.approx((expected.rtol, expected.atol), rel=1e-15)
+
+
+@pytest.mark.parametrize("solver", [solvers.Fehlberg21, solvers.DormandPrince])
+@pytest.mark.parametrize("rtol, atol", [(2**-4, 2**-5), (2**-9, 2**-9), (2**-10, 2**-6)])
+def test_the_reference_is_tighter_but_stays_above_the_floor(solver, rtol, atol):
+    expected = tighter_solver(solver(rtol, atol, 50, True))
+    found = RULE.reference(solver(rtol, atol, 50, True), 1.0)
+    assert type(found) is type(expected)
+    assert (found.max_num_steps, found.per_sample) == (50, True)
+    assert found.rtol == max(expected.rtol, 2**-10)
+    assert found.atol == max(expected.atol, 2**-10)

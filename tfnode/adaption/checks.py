@@ -1,13 +1,26 @@
-"""What the rules share: the ranges of their constants, and when accuracies differ."""
+"""What the rules share: the ranges of their constants, and when two solvers disagree."""
 
 import math
+from typing import Any
+
+from tfnode.adaption.measurement import Measurement, SolverT
 
 # Accuracies are means in single precision: their rounding makes no gap, nor does a decimal's.
 _ROUNDING = 1e-7
 
 
-def check(rule, name, bound, holds):
-    """Raises if a constant of a rule lies outside its range."""
+def check(rule: Any, name: str, bound: str, holds: bool) -> None:
+    """Raises if a constant of a rule lies outside its range.
+
+    Args:
+        rule: A dataclass with the constant as a field.
+        name: String, the name of the constant.
+        bound: String, its range in words.
+        holds: Boolean, whether it lies in its range.
+
+    Raises:
+        ValueError: If it does not.
+    """
     if not holds:
         default = type(rule).__dataclass_fields__[name].default
         raise ValueError(
@@ -16,8 +29,16 @@ def check(rule, name, bound, holds):
         )
 
 
-def check_factors(rule, quantity):
-    """What the rules share: the factors, and the floor and the cap of what is adapted."""
+def check_factors(rule: Any, quantity: str) -> None:
+    """Raises if the factors, the floor or the cap of a rule lie outside their ranges.
+
+    Args:
+        rule: A dataclass with `shrink` and `growth`.
+        quantity: String, what it adapts, the end of the names of its floor and its cap.
+
+    Raises:
+        ValueError: If one of them does.
+    """
     check(rule, "shrink", "in (0, 1)", 0 < rule.shrink < 1)
     check(rule, "growth", "above 1 and finite", 1 < rule.growth < math.inf)
     low, high = getattr(rule, f"min_{quantity}"), getattr(rule, f"max_{quantity}")
@@ -25,11 +46,40 @@ def check_factors(rule, quantity):
     check(rule, f"min_{quantity}", f"in (0, max_{quantity} = {high}]", fits)
 
 
-def is_count(value):
+def check_solver(rule: object, solver: object, kind: type) -> None:
+    """Raises if a rule is asked about a kind of solver that it does not adapt.
+
+    Args:
+        rule: The rule.
+        solver: The solver that it was given.
+        kind: The class of the solvers that it adapts.
+
+    Raises:
+        ValueError: If the solver is not of that class.
+    """
+    if not isinstance(solver, kind):
+        raise ValueError(
+            f"`{type(rule).__name__}` adapts a `{kind.__name__}` only. Received: "
+            f"solver={solver!r}. Take `StepRule` or `DampedRule` for fixed steps, and "
+            "`ToleranceRule` for an adaptive solver."
+        )
+
+
+def is_count(value: object) -> bool:
     """Whether a value is an integer from 1 up."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def is_gap(accuracy, reference_accuracy, threshold):
+def is_gap(accuracy: float, reference_accuracy: float, threshold: float) -> bool:
     """Whether two accuracies are further apart than the threshold; one that is NaN always is."""
     return not abs(accuracy - reference_accuracy) <= threshold + _ROUNDING
+
+
+def disagrees(measurement: Measurement[SolverT], threshold: float) -> bool:
+    """Whether a measurement shows a gap between its accuracies.
+
+    Outputs that are not finite have an accuracy, too, and the same under both solvers: they do not
+    agree for that.
+    """
+    gap = is_gap(measurement.accuracy, measurement.reference_accuracy, threshold)
+    return gap or not math.isfinite(measurement.change)

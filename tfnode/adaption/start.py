@@ -1,11 +1,13 @@
 """Where step adaption starts, and what it compares with."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from tfnode.solvers import RK4, DormandPrince, Midpoint
+from tfnode.solvers import RK4, AdaptiveSolver, DormandPrince, FixedStepSolver, Midpoint
 
 
-def reference_solver(solver, length=1.0):
+def reference_solver(solver: FixedStepSolver, length: float = 1.0) -> FixedStepSolver:
     """Returns the better solver that a check compares `solver` with.
 
     With the relative step `r = h / length`, the authors' code pairs a method of order 1 with the
@@ -24,7 +26,7 @@ def reference_solver(solver, length=1.0):
     return (Midpoint if p == 1 else RK4)(length * reference_r)
 
 
-def tighter_solver(solver):
+def tighter_solver(solver: AdaptiveSolver) -> AdaptiveSolver:
     """Returns the better solver that a check compares an adaptive `solver` with.
 
     The authors' experiments pair Fehlberg's method with Dormand-Prince at a fifth of the
@@ -40,7 +42,14 @@ def tighter_solver(solver):
     return better.scaled(1 / 5)
 
 
-def initial_step_size(field, t0, z0, order, length, direction=1.0):
+def initial_step_size(
+    field: Callable[[float, np.ndarray], np.ndarray],
+    t0: float,
+    z0: np.ndarray,
+    order: int,
+    length: float,
+    direction: float = 1.0,
+) -> float:
     """Returns the starting step size of Hairer et al., *Solving ODEs I*, p. 169.
 
     The book's norm of one state is here the mean of the Euclidean norms over the batch.
@@ -66,5 +75,5 @@ def initial_step_size(field, t0, z0, order, length, direction=1.0):
     return float(min(100 * h0, h1, length))
 
 
-def _mean_norm(z):
-    return np.linalg.norm(z.reshape(len(z), -1), axis=1).mean()
+def _mean_norm(z: np.ndarray) -> float:
+    return float(np.linalg.norm(z.reshape(len(z), -1), axis=1).mean())

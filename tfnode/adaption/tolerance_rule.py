@@ -1,13 +1,33 @@
 """The paper's rule for the tolerance of an adaptive solver (Ott et al., supplement B.6)."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
-from tfnode.adaption.checks import check, check_factors, is_gap
+from tfnode.adaption.checks import check, check_factors, check_solver, disagrees, is_gap
+from tfnode.adaption.measurement import Measurement
+from tfnode.adaption.rule import Decision
+from tfnode.adaption.start import tighter_solver
+from tfnode.solvers import AdaptiveSolver
 
 
 @dataclasses.dataclass(frozen=True)
 class ToleranceRule:
-    """When to tighten and when to loosen the tolerance.
+    """When to tighten and when to loosen the tolerance, which is both `rtol` and `atol`.
+
+    It decides as `StepRule` does for a step size, but for one thing: where the evaluations of the
+    latest training iterations are all the same, the tolerance does not bind the solver, and a
+    looser one is not tried.
+
+    The rule remembers nothing. For its methods see `Rule`.
+
+    Examples:
+
+    >>> rule = ToleranceRule()
+    >>> measurement = tfnode.adaption.Measurement(0.9, 0.7, change=0.3, measure=None)
+    >>> decision = rule.decide(tfnode.solvers.Fehlberg21(1e-3, 1e-3), (), measurement)
+    >>> decision.action, decision.solver.rtol, decision.solver.atol
+    ('shrink', 0.0005, 0.0005)
 
     Args:
         threshold: Float, the largest accepted gap between the accuracies.
@@ -26,37 +46,60 @@ class ToleranceRule:
     min_tolerance: float = 1e-6
     max_tolerance: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self, "threshold", "in [0, 1)", 0 <= self.threshold < 1)
         check_factors(self, "tolerance")
 
-    def exceeded(self, accuracy, reference_accuracy):
+    def first_memory(self) -> tuple[float, ...]:
+        return ()
+
+    def within(self, low: float, high: float) -> "ToleranceRule":
+        return dataclasses.replace(self, min_tolerance=low, max_tolerance=high)
+
+    def start(self, solver: AdaptiveSolver) -> AdaptiveSolver:
+        """Returns the solver with `rtol`, clipped to the floor and the cap, as both tolerances."""
+        check_solver(self, solver, AdaptiveSolver)
+        tolerance = min(max(solver.rtol, self.min_tolerance), self.max_tolerance)
+        return solver.with_tolerance(tolerance)
+
+    def methods(self, solver: AdaptiveSolver) -> tuple[type[AdaptiveSolver], ...]:
+        check_solver(self, solver, AdaptiveSolver)
+        return (type(solver),)
+
+    def reference(self, solver: AdaptiveSolver, length: float) -> AdaptiveSolver:
+        """Returns the better solver of `tighter_solver`, its tolerances at the floor at least."""
+        tighter = tighter_solver(solver)
+        rtol, atol = (max(value, self.min_tolerance) for value in (tighter.rtol, tighter.atol))
+        return dataclasses.replace(tighter, rtol=rtol, atol=atol)
+
+    def decide(
+        self,
+        solver: AdaptiveSolver,
+        memory: Sequence[float],
+        measurement: Measurement[AdaptiveSolver],
+    ) -> Decision[AdaptiveSolver]:
+        tolerance = solver.rtol
+        keep = Decision(solver, (), "keep")
+        if math.isnan(tolerance):
+            return keep
+        if disagrees(measurement, self.threshold):
+            smaller = max(self.shrink * tolerance, min(self.min_tolerance, tolerance))
+            if smaller == tolerance:
+                return keep
+            return Decision(solver.with_tolerance(smaller), (), "shrink")
+        larger = min(self.growth * tolerance, self.max_tolerance)
+        if larger <= tolerance or not _vary(measurement.recent_nfe):
+            return keep
+        looser = solver.with_tolerance(larger)
+        if disagrees(measurement.measure(looser), self.threshold):
+            return keep
+        return Decision(looser, (), "grow")
+
+    def exceeded(self, accuracy: float, reference_accuracy: float) -> bool:
         """Whether the two accuracies are further apart than the threshold."""
         return is_gap(accuracy, reference_accuracy, self.threshold)
 
 
-def next_tolerance(rule, tolerance, train_accuracy, reference_accuracy, accuracy_at, recent_nfe):
-    """Returns the next tolerance and the action that led to it.
-
-    Args:
-        rule: `ToleranceRule`.
-        tolerance: Float, the present tolerance.
-        train_accuracy: Float, the accuracy on one batch with the training solver.
-        reference_accuracy: Float, the same with the tighter solver.
-        accuracy_at: Callable that measures the training solver's accuracy at another tolerance;
-            called once, and only before a growth.
-        recent_nfe: Sequence of the latest evaluations of a training iteration. Where they are all
-            the same, the tolerance does not bind the solver, and a looser one is not tried.
-
-    Returns:
-        Tuple of the tolerance and `"shrink"`, `"grow"` or `"keep"`.
-    """
-    if rule.exceeded(train_accuracy, reference_accuracy):
-        smaller = max(rule.shrink * tolerance, min(rule.min_tolerance, tolerance))
-        return smaller, "shrink" if smaller < tolerance else "keep"
-    looser = min(rule.growth * tolerance, rule.max_tolerance)
-    if looser <= tolerance or len(set(recent_nfe)) <= 1:
-        return tolerance, "keep"
-    if rule.exceeded(accuracy_at(looser), reference_accuracy):
-        return tolerance, "keep"
-    return looser, "grow"
+def _vary(evaluations: Sequence[float]) -> bool:
+    """Whether not all are the same; NaN, which is never the same as itself, does not vary."""
+    return len({number for number in evaluations if not math.isnan(number)}) > 1

@@ -19,13 +19,16 @@ class SolverAdaption(keras.callbacks.Callback):
     A subclass finds its blocks and the bounds of what it adapts, starts them, builds what measures,
     and checks: `_find_blocks`, `_set_bounds`, `_start`, `_prepare`, `_check`.
     `_training_evaluations` and `_values` tell what it did. What its rule remembers from one check
-    to the next, beside the solver that the blocks hold, are the plain values of `_memory`.
+    to the next is `_memory`; the present solver is in the blocks.
     """
 
-    def __init__(self, data, every, batch_size, log_dir, verbose):
+    def __init__(self, rule, data, every, batch_size, log_dir, verbose):
         super().__init__()
         _check_count("every", every)
         _check_count("batch_size", batch_size)
+        self._rule = rule
+        self._memory = rule.first_memory()
+        self._recent_nfe = ()
         self._data = data
         self._every = every
         self._batch_size = batch_size
@@ -37,7 +40,6 @@ class SolverAdaption(keras.callbacks.Callback):
         self._training_iterations = 0
         self._training_nfe = 0
         self._checks_nfe = 0
-        self._memory = {}
         self.history = []
 
     @property
@@ -75,7 +77,8 @@ class SolverAdaption(keras.callbacks.Callback):
             "training_iterations": self._training_iterations,
             "training_nfe": self._training_nfe,
             "checks_nfe": self._checks_nfe,
-            "memory": dict(self._memory),
+            "memory": list(self._memory),
+            "recent_nfe": list(self._recent_nfe),
         }
 
     def set_state(self, state):
@@ -101,7 +104,8 @@ class SolverAdaption(keras.callbacks.Callback):
         self._training_iterations = state["training_iterations"]
         self._training_nfe = state["training_nfe"]
         self._checks_nfe = state["checks_nfe"]
-        self._memory = dict(state["memory"])
+        self._memory = tuple(state["memory"])
+        self._recent_nfe = tuple(state["recent_nfe"])
         self._batches = None
         if self.history:
             last = self.history[-1]

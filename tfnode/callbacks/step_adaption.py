@@ -1,13 +1,11 @@
 """`StepAdaption`: the paper's algorithm, and a damped one, for blocks with a fixed step."""
 
-import dataclasses
 import pathlib
 
 import numpy as np
 
 from tfnode import adaption, export, solvers
 from tfnode.callbacks.base import SolverAdaption
-from tfnode.callbacks.policies import rule_of
 from tfnode.measure import StepTwin, initial_step_sizes, total_variation
 from tfnode.models import ode_blocks
 
@@ -53,14 +51,16 @@ class StepAdaption(SolverAdaption):
             rows, or 0/1 for a single output.
         every: Integer, the iterations (optimizer steps) between checks. With
             `steps_per_execution` above 1, a check waits for the end of the execution.
-        policy: `"paper"`, `"damped"`, or a `tfnode.adaption.DampedRule` with other constants; its
-            floor and its cap are those of the blocks.
+        policy: `"paper"`, `"damped"`, or a `tfnode.adaption.Rule` for fixed steps: for example a
+            `DampedRule` with other constants, or one of your own. Its floor and its cap are those
+            of the blocks.
         threshold: Float, the largest accepted gap between the accuracies. This and the next two
-            are the paper's rule's; a `DampedRule` has constants of its own.
+            are the paper's rule's; every other rule has constants of its own.
         shrink: Float in (0, 1), the factor after a larger gap.
         growth: Float above 1, the factor otherwise.
-        initial_step_size: `"auto"` for Hairer's rule, or a float. It is applied once: a later
-            `fit` with the same callback goes on from the present step size.
+        initial_step_size: `"auto"` for Hairer's rule, or a float, which the rule brings into what
+            it allows. It is applied once: a later `fit` with the same callback goes on from the
+            present step size.
         batch_size: Integer, the samples of a check when `data` is a tuple of arrays.
         export_dir: Optional path. When training ends, SavedModels with the training solver and
             the better one become the next version below it (`tfnode.export`), with a validity
@@ -81,8 +81,8 @@ class StepAdaption(SolverAdaption):
 
     Raises:
         ValueError: If an argument is not valid, if `data` is empty or has no labels, if the model
-            has no `ODEBlock`, or one that is unrolled or adaptive, if the damped rule meets blocks
-            of different methods, or if `export_dir` is a file.
+            has no `ODEBlock`, or one that is unrolled or adaptive, if a rule that changes the
+            method meets blocks of different ones, or if `export_dir` is a file.
         FloatingPointError: If the loss is no longer finite. The model keeps its weights.
     """
 
@@ -100,10 +100,10 @@ class StepAdaption(SolverAdaption):
         log_dir=None,
         verbose=0,
     ):
-        super().__init__(data, every, batch_size, log_dir, verbose)
+        rule = adaption.get(policy, threshold, shrink, growth)
+        super().__init__(rule, data, every, batch_size, log_dir, verbose)
         if initial_step_size != "auto":
             initial_step_size = solvers.check_step_size(initial_step_size)
-        self._rule = rule_of(policy, adaption.StepRule(threshold, shrink, growth))
         self._initial_step_size = initial_step_size
         self._export_dir = None if export_dir is None else pathlib.Path(export_dir)
 
@@ -119,7 +119,7 @@ class StepAdaption(SolverAdaption):
             export.export_saved_models(
                 self.model,
                 self._export_dir,
-                [self._solver, adaption.reference_solver(self._solver, length)],
+                [self._solver, self._rule.reference(self._solver, length)],
                 self._some_samples(),
                 data_name="batches that StepAdaption was given",
                 verbose=0,
@@ -127,31 +127,29 @@ class StepAdaption(SolverAdaption):
 
     # === Start ===
     def _find_blocks(self):
-        return _adaptable_blocks(self.model, isinstance(self._rule, adaption.DampedRule))
+        return _adaptable_blocks(self.model, self._rule)
 
     def _start(self, x):
-        step_size = self._first_step_size(x)
-        if isinstance(self._rule, adaption.DampedRule):
-            step_size = self._rule.snapped(step_size)
-        self._assign(step_size)
+        solver = self._blocks[0].solver.with_step_size(self._first_step_size(x))
+        self._assign(self._rule.start(solver).step_size)
 
     def _first_step_size(self, x):
         if self._initial_step_size != "auto":
-            return min(self._initial_step_size, self._rule.max_step_size)
-        return max(min(initial_step_sizes(self.model, x)), self._rule.min_step_size)
+            return self._initial_step_size
+        return max(min(initial_step_sizes(self.model, x)), self._floor)
 
     def _set_bounds(self):
         lengths = [block.length for block in self._blocks]
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
         caps = (min(max(lengths) / 500, min(lengths)), min(lengths))
-        low, high = np.array(caps, self._blocks[0].time_dtype).tolist()
-        self._rule = dataclasses.replace(self._rule, min_step_size=low, max_step_size=high)
+        self._floor, cap = np.array(caps, self._blocks[0].time_dtype).tolist()
+        self._rule = self._rule.within(self._floor, cap)
 
     def _prepare(self):
         self._read_solver()
-        finest = min(self._rule.min_step_size, self._solver.step_size)
+        finest = min(self._floor, self._solver.step_size)
         self._train_twin = StepTwin(self.model, finest, lambda solver, _: solver)
-        self._reference_twin = StepTwin(self.model, finest, adaption.reference_solver)
+        self._reference_twin = StepTwin(self.model, finest, self._rule.reference)
 
     # === The solver ===
     def _assign(self, step_size):
@@ -175,10 +173,6 @@ class StepAdaption(SolverAdaption):
 
     # === Checks ===
     def _check(self, iteration, x, y):
-        train_accuracy, probabilities = self._measure(self._train_twin, self._solver, x, y)
-        reference = self._measure(self._reference_twin, self._solver, x, y)
-        self._gap = abs(train_accuracy - reference[0])
-        self._change = total_variation(probabilities, reference[1])
         before = self._solver
         record = {
             "iteration": iteration,
@@ -186,44 +180,39 @@ class StepAdaption(SolverAdaption):
             "step_size": before.step_size,
             "num_steps": self._num_steps,
             "nfe": self._nfe,
-            "train_accuracy": train_accuracy,
-            "reference_accuracy": reference[0],
-            "change": self._change,
         }
-        action = self._decide(train_accuracy, reference, x, y)
-        self.history.append({**record, "action": action})
-        if self._verbose and action != "keep":
-            self._print(iteration, action, before)
-
-    def _decide(self, train_accuracy, reference, x, y):
-        """Asks the rule, gives the blocks what it says, and returns the action."""
-
-        def measure_at(step_size):
-            return self._measure(self._train_twin, self._solver.with_step_size(step_size), x, y)
-
-        if isinstance(self._rule, adaption.DampedRule):
-            state, action = adaption.next_state(
-                self._rule,
-                adaption.DampedState(self._solver, **self._memory),
-                self._change,
-                change_at=lambda step_size: total_variation(measure_at(step_size)[1], reference[1]),
-            )
-            solver = state.solver
-            self._memory = {k: v for k, v in vars(state).items() if k != "solver"}
+        measurement = self._measurement(x, y)
+        self._gap, self._change = measurement.gap, measurement.change
+        decision = self._rule.decide(before, self._memory, measurement)
+        self._memory = decision.memory
+        self.history.append(
+            {
+                **record,
+                "train_accuracy": measurement.accuracy,
+                "reference_accuracy": measurement.reference_accuracy,
+                "change": measurement.change,
+                "action": decision.action,
+            }
+        )
+        if decision.action == "keep":
+            return
+        if decision.action == "climb":
+            self._change_method(decision.solver)
         else:
-            step_size, action = adaption.next_step(
-                self._rule,
-                self._solver.step_size,
-                train_accuracy,
-                reference[0],
-                accuracy_at=lambda step_size: measure_at(step_size)[0],
-            )
-            solver = self._solver.with_step_size(step_size)
-        if action == "climb":
-            self._change_method(solver)
-        elif action != "keep":
-            self._assign(solver.step_size)
-        return action
+            self._assign(decision.solver.step_size)
+        if self._verbose:
+            self._print(iteration, decision.action, before)
+
+    def _measurement(self, x, y):
+        """What the rule is told: the present solver, and any other, against the better one."""
+
+        def measure(solver):
+            accuracy, probabilities = self._measure(self._train_twin, solver, x, y)
+            change = total_variation(probabilities, reference)
+            return adaption.Measurement(accuracy, reference_accuracy, change, measure)
+
+        reference_accuracy, reference = self._measure(self._reference_twin, self._solver, x, y)
+        return measure(self._solver)
 
     def _measure(self, twin, solver, x, y):
         self._checks_nfe += twin.assign(solver.step_size)
@@ -255,7 +244,7 @@ class StepAdaption(SolverAdaption):
         )
 
 
-def _adaptable_blocks(model, damped):
+def _adaptable_blocks(model, rule):
     blocks = ode_blocks(model)
     unfit = [b for b in blocks if b.unroll or not isinstance(b.solver, solvers.FixedStepSolver)]
     if not blocks or unfit:
@@ -266,10 +255,11 @@ def _adaptable_blocks(model, damped):
             "`ODEBlock` with a fixed-step solver and unroll=False to the model."
         )
     methods = {block.solver.tableau.name for block in blocks}
-    if damped and len(methods) > 1:
+    changes = any(len(rule.methods(block.solver)) > 1 for block in blocks)
+    if changes and len(methods) > 1:
         raise ValueError(
-            "The damped rule changes the method of all blocks together, so they must start from "
-            f"one. Received: model={model.name!r} with methods {sorted(methods)}. Build the "
-            "blocks with the same solver."
+            f"`{type(rule).__name__}` changes the method of all blocks together, so they must "
+            f"start from one. Received: model={model.name!r} with methods {sorted(methods)}. Build "
+            "the blocks with the same solver."
         )
     return blocks

@@ -1,7 +1,5 @@
 """`ToleranceAdaption`: the paper's algorithm for blocks with an adaptive solver."""
 
-import dataclasses
-
 import numpy as np
 
 from tfnode import adaption, solvers
@@ -86,10 +84,9 @@ class ToleranceAdaption(SolverAdaption):
         log_dir=None,
         verbose=0,
     ):
-        super().__init__(data, every, batch_size, log_dir, verbose)
-        self._rule = adaption.ToleranceRule(threshold, shrink, growth)
+        rule = adaption.get("tolerance", threshold, shrink, growth, adaptive=True)
+        super().__init__(rule, data, every, batch_size, log_dir, verbose)
         self._initial_tolerance = solvers.check_tolerance("initial_tolerance", initial_tolerance)
-        self._memory = {"recent_nfe": []}
         self._nfe = 0.0
 
     # === Start ===
@@ -98,17 +95,18 @@ class ToleranceAdaption(SolverAdaption):
 
     def _set_bounds(self):
         # Rounded as the weight rounds it, so that a tolerance at the floor is seen to be there.
-        floor = np.array(max(block.min_tolerance for block in self._blocks), "float32").item()
-        self._rule = dataclasses.replace(self._rule, min_tolerance=floor)
+        floor = max(block.min_tolerance for block in self._blocks)
+        self._floor = np.array(floor, "float32").item()
+        self._rule = self._rule.within(self._floor, 1.0)
 
     def _start(self, x):
-        rule = self._rule
-        self._assign(min(max(self._initial_tolerance, rule.min_tolerance), rule.max_tolerance))
+        solver = self._blocks[0].solver.with_tolerance(self._initial_tolerance)
+        self._assign(self._rule.start(solver).rtol)
 
     def _prepare(self):
         self._tolerance = self._blocks[0].solver.rtol
         self._train_twin = ToleranceTwin(self.model, lambda solver: solver)
-        self._reference_twin = ToleranceTwin(self.model, self._tighter_solver)
+        self._reference_twin = ToleranceTwin(self.model, self._better)
         self._seen_evaluations = self._evaluations()
 
     # === The solver ===
@@ -121,17 +119,19 @@ class ToleranceAdaption(SolverAdaption):
     def _check(self, iteration, x, y):
         train_accuracy, probabilities, nfe = self._measure(self._train_twin, self._tolerance, x, y)
         reference_accuracy, reference = self._measure_reference(nfe, x, y)
-        self._gap = abs(train_accuracy - reference_accuracy)
-        self._change = total_variation(probabilities, reference)
-        before = self._tolerance
-        tolerance, action = adaption.next_tolerance(
-            self._rule,
-            before,
-            train_accuracy,
-            reference_accuracy,
-            accuracy_at=lambda tolerance: self._measure(self._train_twin, tolerance, x, y)[0],
-            recent_nfe=self._memory["recent_nfe"],
-        )
+
+        def compared(accuracy, probabilities):
+            change = total_variation(probabilities, reference)
+            recent = self._recent_nfe
+            return adaption.Measurement(accuracy, reference_accuracy, change, measure, recent)
+
+        def measure(solver):
+            return compared(*self._measure(self._train_twin, solver.rtol, x, y)[:2])
+
+        measurement, before = compared(train_accuracy, probabilities), self._tolerance
+        self._gap, self._change = measurement.gap, measurement.change
+        decision = self._rule.decide(self._blocks[0].solver, self._memory, measurement)
+        self._memory = decision.memory
         self.history.append(
             {
                 "iteration": iteration,
@@ -139,33 +139,31 @@ class ToleranceAdaption(SolverAdaption):
                 "nfe": nfe,
                 "train_accuracy": train_accuracy,
                 "reference_accuracy": reference_accuracy,
-                "change": self._change,
-                "action": action,
+                "change": measurement.change,
+                "action": decision.action,
             }
         )
-        if action != "keep":
-            self._assign(tolerance)
+        if decision.action != "keep":
+            self._assign(decision.solver.rtol)
             if self._verbose:
                 print(
-                    f"\nIteration {iteration}: ToleranceAdaption {action}s the tolerance from "
-                    f"{before:.4g} to {self._tolerance:.4g} (accuracy gap {self._gap:.3f})."
+                    f"\nIteration {iteration}: ToleranceAdaption {decision.action}s the tolerance "
+                    f"from {before:.4g} to {self._tolerance:.4g} (accuracy gap {self._gap:.3f})."
                 )
 
     def _measure_reference(self, train_nfe, x, y):
         """Measures with the tighter solver, which must see more of the field than training."""
-        solver, floor = self._blocks[0].solver, self._rule.min_tolerance
+        solver, floor = self._blocks[0].solver, self._floor
         same_method = isinstance(solver, solvers.DormandPrince)
-        tolerance = self._tighter_solver(solver).rtol
+        tolerance = self._better(solver).rtol
         while True:
             accuracy, probabilities, nfe = self._measure(self._reference_twin, tolerance, x, y)
             if nfe > train_nfe or not same_method or tolerance == floor:
                 return accuracy, probabilities
             tolerance = max(tolerance / 10, floor)
 
-    def _tighter_solver(self, solver):
-        """The better solver, with a tolerance that the blocks' dtype can meet."""
-        tighter = adaption.tighter_solver(solver)
-        return tighter.with_tolerance(max(tighter.rtol, self._rule.min_tolerance))
+    def _better(self, solver):
+        return self._rule.reference(solver, self._blocks[0].length)
 
     def _measure(self, twin, tolerance, x, y):
         twin.assign(tolerance)
@@ -178,7 +176,7 @@ class ToleranceAdaption(SolverAdaption):
         before, self._seen_evaluations = self._seen_evaluations, self._evaluations()
         evaluations = self._seen_evaluations - before
         self._nfe = evaluations / max(1, iterations)
-        self._memory = {"recent_nfe": [*self._memory["recent_nfe"], self._nfe][-_RECENT:]}
+        self._recent_nfe = (*self._recent_nfe, self._nfe)[-_RECENT:]
         return evaluations
 
     def _evaluations(self):
