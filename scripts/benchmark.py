@@ -12,7 +12,6 @@ peers are those that this Python imports; a peer that is not installed is named 
 import argparse
 import dataclasses
 import datetime
-import importlib.metadata
 import importlib.util
 import json
 import math
@@ -26,9 +25,10 @@ import sys
 import benchmark_tables as tables
 import benchmark_worker
 import command_line
-import runner
 from benchmark_peers import PEERS, Job
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfnode import files, versions
 
 STEPPERS = ("fit", "bare", *PEERS)
 
@@ -57,9 +57,9 @@ def main():
     for result in run_all(groups, args):
         report["results"].append(result)
         report["targets"] = tables.targets(report["results"])
-        runner.write_json(pathlib.Path(args.out), report)
+        files.write_json(pathlib.Path(args.out), report)
     page = tables.page(report)
-    runner.write_text(pathlib.Path(args.out).with_suffix(".md"), page)
+    files.write_text(pathlib.Path(args.out).with_suffix(".md"), page)
     print(page)
     errors = [result["error"] for result in report["results"] if "error" in result]
     return int(any(not error.startswith("not installed") for error in errors))
@@ -187,10 +187,7 @@ def description():
         "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in present},
-        },
+        "versions": versions.of(*present),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor(),

@@ -4,6 +4,8 @@ import statistics
 
 from benchmark_peers import PEERS
 
+from tfnode import tables, versions
+
 COMPARISONS = ("energy", "spheres", "mnist")
 PEAKS = ("peak_bytes", "peak_increase_bytes")
 
@@ -63,10 +65,8 @@ def ratio(a, b):
 
 def steps_table(results):
     """Every contestant's training step, as Markdown."""
-    lines = [
-        "| case | K | contestant | ms a step | min - max | peak MB | increase MB |",
-        "|---|---:|---|---:|---:|---:|---:|",
-    ]
+    header = ("case", "K", "contestant", "ms a step", "min - max", "peak MB", "increase MB")
+    lines = []
     for case, k, contestant in {(r["case"], r["num_steps"], r["contestant"]): 0 for r in results}:
         of = lambda field, key=(case, k, contestant): values(results, *key, field)
         if seconds := of("seconds_per_step").values():
@@ -77,26 +77,26 @@ def steps_table(results):
             cells = (next(iter(errors.values())), "", "", "")
         else:
             continue
-        lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\n" if len(lines) > 2 else ""
+        lines.append((case, k, contestant, *cells))
+    return tables.markdown(header, lines, right=(1, 3, 4, 5, 6)) + "\n\n" if lines else ""
 
 
 def targets_table(rows):
-    lines = ["| measure | value | target | met |", "|---|---:|---:|---|"]
+    lines = []
     for r in rows:
         target = "" if r["target"] is None else f"<= {r['target']:.3g}"
         met = {None: "", True: "yes", False: "no"}[r["met"]]
-        lines.append(f"| {r['measure']} | {r['value']:.3g} | {target} | {met} |")
-    return "\n".join(lines)
+        lines.append((r["measure"], f"{r['value']:.3g}", target, met))
+    return tables.markdown(("measure", "value", "target", "met"), lines, right=(1, 2))
 
 
 def page(report):
     """The tables as a Markdown page with their provenance."""
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     machine = report["machine"]
     return (
-        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with {versions}; "
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
+        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with "
+        f"{versions.in_words(report['versions'])}; {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
         "A ratio is the median over the rounds of the ratios within a round, in which the "
         f"contestants take turns.\n\n{steps_table(report['results'])}"
         f"{targets_table(report['targets'])}\n"

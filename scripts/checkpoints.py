@@ -1,14 +1,12 @@
 """Checkpoints of a training: the model with its optimizer, and the states of its callbacks."""
 
 import json
-import os
-import pathlib
 import shutil
-import tempfile
 import time
 
 import keras
-import runner
+
+from tfnode import files
 
 # A checkpoint of a small model would cost more than the iterations between two of them.
 _SECONDS_BETWEEN = 60
@@ -41,20 +39,15 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self):
         """Writes a checkpoint beside its place, and then removes those before it."""
-        self._directory.mkdir(parents=True, exist_ok=True)
         old = _complete(self._directory)
         target = self._directory / f"iteration_{int(self.model.optimizer.iterations):06d}"
-        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".writing-") as beside:
-            written = pathlib.Path(beside) / target.name
+        with files.beside(target) as written:
             written.mkdir()
             self.model.save(written / "model.keras")
-            with (written / "model.keras").open("rb") as file:
-                os.fsync(file.fileno())
             states = {name: callback.get_state() for name, callback in self._callbacks.items()}
             content = {"origin": self._origin, "states": states}
             # A record may hold a NaN, which the results may not.
-            runner.write_text(written / "states.json", json.dumps(content))
-            written.rename(target)
+            (written / "states.json").write_text(json.dumps(content))
         for path in old:
             shutil.rmtree(path)
 

@@ -16,6 +16,8 @@ import runner
 import table1
 from matplotlib.figure import Figure
 
+from tfnode import files, tables, versions
+
 MODELS = ("concentric_spheres_2d", "energy_landscape")
 RULES = {
     "paper, from Euler": {"solver": "euler", "policy": "paper"},
@@ -43,12 +45,13 @@ def main(arguments):
         return stopped
     results = {key: runner.read_results(of_rule, args.runs) for key, of_rule in runs.items()}
     results = {key: of_rule for key, of_rule in results.items() if of_rule}
-    table = table1.markdown(
+    table = tables.markdown(
         HEADER, [cells(*key, found, len(runs[key])) for key, found in results.items()]
     )
     command = shlex.join(["python", "scripts/compare_policies.py", *arguments])
-    runner.write_text(args.out / "policies.md", page(table, command, results))
-    runner.write_figure(args.out / "policies.png", draw(results))
+    files.write_text(args.out / "policies.md", page(table, command, results))
+    with files.beside(args.out / "policies.png") as written:
+        draw(results).savefig(written)
     print(table, f"Written: {args.out / 'policies.md'}", sep="\n\n")
     return 0
 
@@ -80,10 +83,10 @@ def changes(result):
 
 
 def page(table, command, results):
-    versions = next(iter(results.values()))[0]["versions"]
+    made_with = versions.in_words(next(iter(results.values()))[0]["versions"])
     parts = [
         "# Rules of step adaption",
-        f"Made by `{command}` with {', '.join(f'{n} {v}' for n, v in versions.items())}.",
+        f"Made by `{command}` with {made_with}.",
         table,
         "*Lost*: the test accuracy under the solver of the training minus that under RK4 with 256 "
         "steps, in the mean over the seeds and at most. *NFE*: evaluations of the vector field in "

@@ -1,7 +1,6 @@
 """One training run of the paper, from a seed to a dictionary of results."""
 
 import dataclasses
-import importlib.metadata
 import logging
 import os
 import platform
@@ -13,6 +12,7 @@ import measurements
 import tensorflow as tf
 
 import tfnode
+import tfnode.versions
 import zoo
 
 # XLA pays for dense fields; for convolutions TensorFlow's own kernels are faster.
@@ -125,10 +125,7 @@ def _test_data(run):
 
 def versions():
     """The versions that a result depends on, and the machine."""
-    packages = ("tensorflow", "keras", "numpy")
     return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-        "tfnode": tfnode.__version__,
+        **tfnode.versions.of("tensorflow", "keras", "numpy", "tfnode"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }

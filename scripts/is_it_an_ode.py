@@ -11,12 +11,10 @@ import sys
 
 import command_line
 import experiments
-import runner
-import table1
 
 import tfnode
 import zoo
-from tfnode import validity
+from tfnode import files, tables, validity, versions
 
 MODEL = "energy_landscape"
 WEIGHTS = ("energy_landscape_rk4_damped_v1", "energy_landscape_euler_coarse_v1")
@@ -32,10 +30,10 @@ def main(arguments):
         model = zoo.get_model(MODEL, weights=weights)
         model.compile(loss=recipe.build_loss())
         columns[f"`{weights}`"] = examine(model, data, weights, out / weights)
-    table = table1.markdown(("", *columns), list(zip(ROWS, *columns.values())))
+    table = tables.markdown(("", *columns), list(zip(ROWS, *columns.values())))
     command = shlex.join(["python", "scripts/is_it_an_ode.py", *arguments])
-    versions = ", ".join(f"{n} {v}" for n, v in experiments.versions().items())
-    runner.write_text(out / "table.md", f"{table}\n\nMade by `{command}` with {versions}.\n")
+    made_with = versions.in_words(experiments.versions())
+    files.write_text(out / "table.md", f"{table}\n\nMade by `{command}` with {made_with}.\n")
     print(table)
     return 0
 
@@ -70,8 +68,9 @@ def examine(model, data, name, out):
         "flow": flow.plot(y[:30], f"under RK4, 256 steps: {flow.count} crossings"),
     }
     for picture, figure in pictures.items():
-        runner.write_figure(out / f"{picture}.png", figure)
-    runner.write_text(out / "check.json", report.to_json() + "\n")
+        with files.beside(out / f"{picture}.png") as written:
+            figure.savefig(written)
+    files.write_text(out / "check.json", report.to_json() + "\n")
     solver = model.get_layer("ode_block").solver
     return (
         f"{type(solver).__name__}, {round(1 / solver.step_size)} steps",

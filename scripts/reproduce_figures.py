@@ -17,6 +17,8 @@ import reproducing
 import runner
 from paper_figures import FIGURES
 
+from tfnode import files
+
 
 def main(arguments):
     args = parse(arguments)
@@ -49,8 +51,9 @@ def draw(number, panels, args, command):
         return
     figure = FIGURES[number].draw(results)
     for ending in ("png", "pdf"):
-        runner.write_figure(args.out / f"figure{number:02d}.{ending}", figure)
-    runner.write_json(args.out / f"figure{number:02d}.json", note)
+        with files.beside(args.out / f"figure{number:02d}.{ending}") as written:
+            figure.savefig(written)
+    files.write_json(args.out / f"figure{number:02d}.json", note)
     print(f"Written: {args.out / f'figure{number:02d}.png'}")
 
 
@@ -71,7 +74,7 @@ def write_page(out):
             f"{note['caption']} {_provenance(note)}",
             f"`{note['command']}`",
         ]
-    runner.write_text(out / "README.md", "\n\n".join(parts) + "\n")
+    files.write_text(out / "README.md", "\n\n".join(parts) + "\n")
 
 
 def _provenance(note):

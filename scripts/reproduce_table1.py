@@ -17,7 +17,7 @@ import reproducing
 import runner
 import table1
 
-from tfnode import plots
+from tfnode import files, plots, tables, versions
 
 ROWS = ("concentric_spheres_2d", "energy_landscape", "mnist", "cifar10")
 QUICK_GRID = (1, 8, 64)
@@ -50,15 +50,15 @@ def report(runs, args, arguments):
     rows = [table1.row(model, r) for model, r in results.items()]
     header, cells = table1.HEADER, table1.lines(rows)
     grid_header, grid_cells = table1.GRID_HEADER, table1.grid_lines(rows)
-    tables = [table1.markdown(header, cells), table1.markdown(grid_header, grid_cells)]
+    printed = [tables.markdown(header, cells), tables.markdown(grid_header, grid_cells)]
     command = shlex.join(["python", "scripts/reproduce_table1.py", *arguments])
     provenance = {"command": command, "versions": next(iter(results.values()))[0]["versions"]}
     figures = draw(results, args.out)
-    page = document(tables, provenance, figures, rows)
-    runner.write_text(args.out / "table1.md", page)
-    runner.write_text(args.out / "table1.csv", table1.comma_separated(header, cells))
-    runner.write_json(args.out / "table1.json", {**provenance, "rows": rows})
-    print("", *tables, *failures(rows), "", sep="\n\n")
+    page = document(printed, provenance, figures, rows)
+    files.write_text(args.out / "table1.md", page)
+    files.write_text(args.out / "table1.csv", table1.comma_separated(header, cells))
+    files.write_json(args.out / "table1.json", {**provenance, "rows": rows})
+    print("", *printed, *failures(rows), "", sep="\n\n")
     for path in (args.out / "table1.md", *figures):
         print(f"Written: {path}")
 
@@ -77,18 +77,18 @@ def draw(results, out):
             f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),
         }
         for name, figure in figures.items():
-            runner.write_figure(out / name, figure, dpi=120)
+            with files.beside(out / name) as written:
+                figure.savefig(written, dpi=120)
             paths.append(out / name)
     return paths
 
 
-def document(tables, provenance, figures, rows):
+def document(printed, provenance, figures, rows):
     """Returns the results as a Markdown page."""
-    versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
     parts = [
         "# Table 1, the paper's and ours",
-        f"Made by `{provenance['command']}` with {versions}.",
-        tables[0],
+        f"Made by `{provenance['command']}` with {versions.in_words(provenance['versions'])}.",
+        printed[0],
         "Accuracies are means and standard deviations over the seeds, on the test set. *Under "
         "RK4* evaluates the same trained models under RK4 with 256 steps, or 16 for images in the "
         "quick setting. *Grid NFE*: the numbers of Euler steps below and above the critical one, "
@@ -96,7 +96,7 @@ def document(tables, provenance, figures, rows):
         "10 points; the accuracy beside it is the highest of the valid numbers of steps, as in the "
         "paper.",
         "## The grid",
-        tables[1],
+        printed[1],
         *failures(rows),
         *(f"![{path.stem}]({path.name})" for path in figures),
     ]

@@ -5,16 +5,14 @@ file that exists is a finished run and is never run again.
 """
 
 import concurrent.futures
-import contextlib
 import json
-import os
-import pathlib
 import signal
-import tempfile
 import threading
 
 from joblib.externals.loky import ProcessPoolExecutor
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfnode import files
 
 # One thread for each process: these models are too small to gain from a second one.
 _WORKER_ENVIRONMENT = {
@@ -66,7 +64,7 @@ def _run_one(function, run, out):
     progress_file = _progress_file(out, run)
     progress_file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_json(out / run.path, function(run, lambda f: progress_file.write_text(str(f))))
+        files.write_json(out / run.path, function(run, lambda f: progress_file.write_text(str(f))))
     finally:
         progress_file.unlink(missing_ok=True)
 
@@ -131,32 +129,3 @@ def read_results(runs, out):
     """Returns the results of those runs that are finished."""
     paths = [out / run.path for run in runs]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
-
-
-def write_json(path, value):
-    """Writes a value as JSON; see `write_text`."""
-    write_text(path, json.dumps(value, allow_nan=False) + "\n")
-
-
-def write_text(path, text):
-    """Writes a text, to be complete or not there."""
-    with _renamed_when_complete(path) as temporary, temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_figure(path, figure, dpi=100):
-    """Writes a matplotlib `Figure`, to be complete or not there."""
-    with _renamed_when_complete(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
-
-
-@contextlib.contextmanager
-def _renamed_when_complete(path):
-    """Yields the path of a file beside the target, which then takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
-        temporary = pathlib.Path(beside) / path.name
-        yield temporary
-        temporary.replace(path)

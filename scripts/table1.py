@@ -118,16 +118,6 @@ def percent(mean_and_std):
     return "{:.1f} ± {:.1f}".format(*mean_and_std)
 
 
-def markdown(header, cells):
-    """Returns a Markdown table, its columns padded so that it reads in a terminal too."""
-    widths = [max(map(len, column)) for column in zip(header, *cells)]
-    rule = ["-" * width for width in widths]
-    padded = [
-        [cell.ljust(width) for cell, width in zip(line, widths)] for line in (header, rule, *cells)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
 def grid_lines(rows):
     """Returns the cells of the whole grid: a line for each model and number of steps."""
     return [

@@ -10,17 +10,14 @@ weight never changes. `--default` moves the model's `DEFAULT` to a weight that i
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import shutil
 import sys
-import tempfile
 
 import command_line
 import experiments
 import filelock
 import numpy as np
-import runner
 import runs
 import verify_zoo
 import write_golden
@@ -28,6 +25,7 @@ from rich.progress import Progress
 
 import tfnode
 import zoo
+from tfnode import files
 from zoo import listing, manifest, weights
 
 # For large models on a few cores: as many iterations as the paper's, on small batches, and an
@@ -198,9 +196,9 @@ def publish(name, model, run, result, note):
     """
     path = save(model, weights.SHIPPED / f"{name}.weights.h5")
     entry = manifest.WeightsEntry.from_config(name, entry_of(path, model, run, result, note))
-    runner.write_json(RESULTS / f"{name}.json", result)
+    files.write_json(RESULTS / f"{name}.json", result)
     change_manifest(entries={name: entry})
-    runner.write_json(write_golden.GOLDEN / f"{name}.json", write_golden.golden(entry))
+    files.write_json(write_golden.GOLDEN / f"{name}.json", write_golden.golden(entry))
     print(listing.pretrained([entry]))
     return entry
 
@@ -227,18 +225,15 @@ def change_manifest(entries=None, default=None):
             "weights": {name: entry.get_config() for name, entry in weights.items()},
             "default": {**found.default, **(default or {})},
         }
-        runner.write_text(manifest.PATH, json.dumps(content, indent=1) + "\n")
+        files.write_json(manifest.PATH, content, indent=1)
 
 
 def save(model, path):
-    """Writes a weight file beside its place and renames it when it is complete."""
-    path.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-        temporary = pathlib.Path(beside) / path.name
-        # Those of a copy, which has no optimizer.
-        solver = model.get_layer("ode_block").solver
-        tfnode.with_solver(model, solver).save_weights(temporary)
-        temporary.replace(path)
+    """Writes a weight file, which is complete or not there."""
+    # Those of a copy, which has no optimizer.
+    copy = tfnode.with_solver(model, model.get_layer("ode_block").solver)
+    with files.beside(path) as written:
+        copy.save_weights(written)
     return path
 
 

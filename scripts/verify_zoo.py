@@ -15,7 +15,8 @@ from reproducing import IMAGES
 
 import tfnode
 import zoo
-from zoo import listing, manifest
+from tfnode import tables
+from zoo import manifest
 
 # Of the fractions: two of a thousand samples, which another processor may round to another class.
 TOLERANCE = 0.002
@@ -38,7 +39,7 @@ def main(arguments):
     if not rows:
         print("There are no weights to verify.")
         return 0
-    print(listing.aligned(HEADER, [[*row[:-1], "" if row[-1] else "differs"] for row in rows]))
+    print(tables.aligned(HEADER, [[*row[:-1], "" if row[-1] else "differs"] for row in rows]))
     return 0 if all(row[-1] for row in rows) else 1
 
 

@@ -12,12 +12,11 @@ import pathlib
 import sys
 
 import reproducing
-import runner
-import table1
 import verify_zoo
 
 import tfnode
 import zoo
+from tfnode import files, tables, versions
 from zoo import manifest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -42,7 +41,7 @@ def main(arguments):
     for name in verify_zoo.parser(__doc__).parse_args(arguments).names or entries:
         write(entries[name])
         print(f"Written: {CARDS / f'{name}.md'}")
-    runner.write_text(CARDS / "README.md", index(manifest.read()))
+    files.write_text(CARDS / "README.md", index(manifest.read()))
     return 0
 
 
@@ -54,8 +53,9 @@ def write(entry):
     report = tfnode.validity.check(model, test, reference_steps=entry.rk4_steps, verbose=0)
     whole = whole_test_set(model, x, y) if entry.test_samples else ""
     result = json.loads((RESULTS / f"{entry.name}.json").read_text())
-    runner.write_figure(CARDS / f"{entry.name}.png", report.plot(entry.name))
-    runner.write_text(CARDS / f"{entry.name}.md", card(entry, result, report, whole))
+    with files.beside(CARDS / f"{entry.name}.png") as written:
+        report.plot(entry.name).savefig(written)
+    files.write_text(CARDS / f"{entry.name}.md", card(entry, result, report, whole))
 
 
 def whole_test_set(model, x, y):
@@ -85,7 +85,7 @@ def card(entry, result, report, whole=""):
         "training, the first row. The verdict looks at the rows that count: solvers with an error "
         "that is equal or smaller. The last row stands for the exact flow; with half its steps the "
         f"outputs are {distance(100 * report.reference_error)} % of their size away.",
-        table1.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
+        tables.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
         f"![Test accuracy over the number of steps]({entry.name}.png)",
         "## Training",
         "\n".join(f"- {line}" for line in training_lines(entry, result)),
@@ -174,8 +174,8 @@ def training_lines(entry, result):
         )
     elif run["num_steps"]:
         yield f"{run['num_steps']} steps of {type(entry.solver).__name__} throughout"
-    versions = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
-    yield f"{result['seconds']:.0f} s on {entry.machine}, {versions}"
+    made_with = versions.in_words(entry.versions)
+    yield f"{result['seconds']:.0f} s on {entry.machine}, {made_with}"
 
 
 def recipe_name(entry):
@@ -228,7 +228,7 @@ def index(content):
         "their cards name. `scripts/train.py` made each, `scripts/verify_zoo.py` measures them "
         "again, and `scripts/write_cards.py` wrote this."
     )
-    return "\n\n".join(["# The zoo", intro, table1.markdown(header, cells)]) + "\n"
+    return "\n\n".join(["# The zoo", intro, tables.markdown(header, cells)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import pathlib
 import sys
 
 import numpy as np
-import runner
 import verify_zoo
 
 import tfnode
 import zoo
+from tfnode import files
 from zoo import manifest
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden"
@@ -27,7 +27,7 @@ def main(arguments):
     entries = manifest.read().weights
     for name in verify_zoo.parser(__doc__).parse_args(arguments).names or entries:
         path = GOLDEN / f"{name}.json"
-        runner.write_json(path, golden(entries[name]))
+        files.write_json(path, golden(entries[name]))
         print(f"Written: {path}")
     return 0
 

@@ -15,6 +15,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # room of tfnode: rooms that it may import, and so may import what these may import
 ROOMS = {
+    "files": set(),
+    "tables": set(),
+    "versions": set(),
     "tableaus": set(),
     "solvers": {"tableaus"},
     "integrate": {"tableaus"},
@@ -33,13 +36,16 @@ ROOMS = {
     "batches": set(),
     "adaption": {"solvers"},
     "validity": {"models", "measure", "plots"},
-    "export": {"models", "validity"},
+    "export": {"files", "models", "tables", "validity", "versions"},
     "callbacks": {"adaption", "batches", "measure", "validity", "export"},
     "datasets": {"integrate", "tableaus"},
     "plots": set(),
 }
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.
 PACKAGES = {
+    "files": set(),
+    "tables": set(),
+    "versions": set(),
     "tableaus": {"numpy"},
     "solvers": set(),
     "adaption": {"numpy"},

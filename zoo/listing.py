@@ -1,27 +1,13 @@
 """The pretrained weights as a table of plain text."""
 
+from tfnode import tables
+
 _HEADER = ("weights", "solver", "accuracy", "under RK4", "samples", "verdict", "bytes")
 
 
 def pretrained(entries):
     """Returns the table of some `WeightsEntry`s."""
-    return aligned(_HEADER, [_cells(entry) for entry in entries])
-
-
-def aligned(header, rows):
-    """Returns a table whose columns are as wide as their widest cell.
-
-    Examples:
-
-    >>> print(aligned(("name", "steps"), [("euler", 16), ("rk4", 4)]))
-    name   steps
-    euler  16
-    rk4    4
-    """
-    rows = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return tables.aligned(_HEADER, [_cells(entry) for entry in entries])
 
 
 def _cells(entry):

@@ -1,12 +1,12 @@
 """The model repository: names of configurations, versions, and what TensorFlow Serving reads."""
 
 import json
-import os
 import pathlib
 import re
 
 import numpy as np
 
+from tfnode import files
 from tfnode.solvers import AdaptiveSolver, DormandPrince
 
 CARD = pathlib.PurePath("assets.extra", "validity.json")
@@ -138,7 +138,7 @@ def write_models_config(repository, mount="/models"):
         for name, folder in folders.items()
     ]
     path = repository / MODELS_CONFIG
-    write_beside(path, "model_config_list {\n" + "".join(entries) + "}\n")
+    files.write_text(path, "model_config_list {\n" + "".join(entries) + "}\n")
     return path
 
 
@@ -172,10 +172,3 @@ def _entry(name, base_path, folder):
 def _quoted(text):
     # The escapes of JSON are those of text protocol buffers.
     return json.dumps(text, ensure_ascii=False)
-
-
-def write_beside(path, text):
-    """Writes a file beside its place and renames it when it is complete."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
