@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-import reproduce_table1
+
+from scripts import reproduce_table1
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "reproduce_table1.py"
 

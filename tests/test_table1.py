@@ -1,7 +1,8 @@
 """Table 1 from finished runs: critical step, means, printed cells; no training."""
 
 import pytest
-import table1
+
+from scripts.paper import table1
 
 
 def result(num_steps, seed, train_solver, reference, rk4_fine, **more):
