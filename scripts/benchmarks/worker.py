@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 if not __package__:  # run by its path: the checkout, in the place of scripts/benchmarks/
     sys.path[0] = str(pathlib.Path(__file__).parents[2])
+
+import numpy as np
 
 from scripts.benchmarks import ours, peers
 
