@@ -18,7 +18,7 @@ import zoo
 def pytest_configure(config):
     """Generates the synthetic data before worker processes would race to do so."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
-        from reproducing import SYNTHETIC
+        from scripts.paper.reproducing import SYNTHETIC
 
         for model in SYNTHETIC:
             tfnode.datasets.load(zoo.get_recipe(model).dataset, "test", as_numpy=True)

@@ -1,9 +1,11 @@
 """What the commands' parsers of arguments share."""
 
 import argparse
+import shlex
+from collections.abc import Sequence
 
 
-def parser(description):
+def parser(description: str) -> argparse.ArgumentParser:
     """Returns a parser that shows a module's docstring as it stands."""
     return argparse.ArgumentParser(
         description=description,
@@ -12,9 +14,14 @@ def parser(description):
     )
 
 
-def positive(text):
+def positive(text: str) -> int:
     """An integer from 1 up, as the type of an argument."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
     return value
+
+
+def call(script: str, arguments: Sequence[str]) -> str:
+    """Returns the call of a command as it is typed in the checkout, for what the command writes."""
+    return shlex.join(["python", f"scripts/{script}.py", *arguments])

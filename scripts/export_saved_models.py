@@ -9,25 +9,34 @@ version of each if there are older ones; else its report is printed and it is le
 line of the output names the file that TensorFlow Serving is started with.
 """
 
+import argparse
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
-import command_line
-import verify_zoo
+if not __package__:  # run by its path: the checkout, in the place of scripts/
+    sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-import tfnode
 import zoo
-from tfnode import adaption
+from scripts import command_line
+from scripts.serving import exporting
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     left_out = []
     for name in args.models:
         start = time.monotonic()
         try:
-            paths = export(name, args)
+            paths = exporting.export(
+                name,
+                args.out,
+                args.weights,
+                args.samples,
+                args.reference_steps,
+                require_valid=not args.include_invalid,
+            )
         except (ValueError, OSError) as error:
             left_out.append(name)
             print(f"{name} is left out. {error}", file=sys.stderr)
@@ -42,33 +51,7 @@ def main(arguments):
     return 1 if left_out else 0
 
 
-def export(name, args):
-    """Exports a model of the zoo; returns the paths of its versions."""
-    model = zoo.get_model(name, weights=args.weights)
-    block = model.get_layer("ode_block")
-    dataset, extent = zoo.get_recipe(name).dataset, verify_zoo.extent(name)
-    samples = args.samples or extent["test_samples"]
-    split = "test" if samples is None else f"test[:{samples}]"
-    return tfnode.export.export_saved_models(
-        model,
-        args.out / name,
-        [block.solver, finer(block)],
-        tfnode.datasets.load(dataset, split, as_numpy=True),
-        data_name=f"{dataset}, {split}",
-        require_valid=not args.include_invalid,
-        reference_steps=args.reference_steps or extent["rk4_steps"],
-        repository=args.out,
-    )
-
-
-def finer(block):
-    """The solver that step or tolerance adaption compares that of a block with."""
-    if isinstance(block.solver, tfnode.solvers.AdaptiveSolver):
-        return adaption.tighter_solver(block.solver)
-    return adaption.reference_solver(block.solver, block.length)
-
-
-def parse(arguments):
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
     names = zoo.list_models()
     parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="MODEL")

@@ -6,92 +6,22 @@ Both are pretrained models of the zoo, for the energy landscape.
 """
 
 import pathlib
-import shlex
 import sys
+from collections.abc import Sequence
 
-import command_line
-import experiments
-import runner
-import table1
+if not __package__:  # run by its path: the checkout, in the place of scripts/
+    sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-import tfnode
-import zoo
-from tfnode import validity
-
-MODEL = "energy_landscape"
-WEIGHTS = ("energy_landscape_rk4_damped_v1", "energy_landscape_euler_coarse_v1")
-FINE = tfnode.solvers.RK4(1 / 256)
+from scripts import command_line
+from scripts.publishing import two_models
 
 
-def main(arguments):
-    out = parse(arguments).out
-    recipe = zoo.get_recipe(MODEL)
-    data = tfnode.datasets.load(recipe.dataset, "test", as_numpy=True)
-    columns = {}
-    for weights in WEIGHTS:
-        model = zoo.get_model(MODEL, weights=weights)
-        model.compile(loss=recipe.build_loss())
-        columns[f"`{weights}`"] = examine(model, data, weights, out / weights)
-    table = table1.markdown(("", *columns), list(zip(ROWS, *columns.values())))
-    command = shlex.join(["python", "scripts/is_it_an_ode.py", *arguments])
-    versions = ", ".join(f"{n} {v}" for n, v in experiments.versions().items())
-    runner.write_text(out / "table.md", f"{table}\n\nMade by `{command}` with {versions}.\n")
-    print(table)
-    return 0
-
-
-ROWS = (
-    "solver of the training",
-    "`check(...).is_ode`",
-    "accuracy under the training solver",
-    "under RK4, 256 steps or more",
-    "largest gap under a better solver",
-    "samples whose class changes",
-    "`convergence_test(...).order`",
-    "`.loss_optimum_at_training_step`",
-    "`certify(...).fraction`",
-    "`crossings(...).count` of 30 trajectories",
-    "the same under RK4, 256 steps",
-)
-
-
-def examine(model, data, name, out):
-    """Asks every tool about a model; draws what can be drawn, and returns the cells of a column."""
-    x, y = data
-    report = validity.check(model, data)
-    convergence = validity.convergence_test(model, data)
-    certificate = validity.certify(model, data)
-    found = validity.crossings(model, x[:30])
-    flow = validity.crossings(tfnode.with_solver(model, FINE), x[:30])
-    pictures = {
-        "check": report.plot(f"{name}: {'an ODE' if report.is_ode else 'no ODE'}"),
-        "convergence": convergence.plot(name),
-        "crossings": found.plot(y[:30], f"{name}: {found.count} crossings"),
-        "flow": flow.plot(y[:30], f"under RK4, 256 steps: {flow.count} crossings"),
-    }
-    for picture, figure in pictures.items():
-        runner.write_figure(out / f"{picture}.png", figure)
-    runner.write_text(out / "check.json", report.to_json() + "\n")
-    solver = model.get_layer("ode_block").solver
-    return (
-        f"{type(solver).__name__}, {round(1 / solver.step_size)} steps",
-        str(report.is_ode),
-        f"{100 * report.rows[0].accuracy:.1f} %",
-        f"{100 * report.rows[-1].accuracy:.1f} %",
-        f"{100 * report.gap:.1f} points",
-        f"{100 * report.changed:.1f} %",
-        f"{convergence.order:.2f}, expected {convergence.expected_order}",
-        str(convergence.loss_optimum_at_training_step),
-        f"{100 * certificate.fraction:.1f} %",
-        str(found.count),
-        str(flow.count),
-    )
-
-
-def parse(arguments):
+def main(arguments: Sequence[str]) -> int:
     parser = command_line.parser(__doc__)
     parser.add_argument("--out", type=pathlib.Path, default="results/is_it_an_ode")
-    return parser.parse_args(arguments)
+    out = parser.parse_args(arguments).out
+    two_models.report(out, command_line.call("is_it_an_ode", arguments))
+    return 0
 
 
 if __name__ == "__main__":

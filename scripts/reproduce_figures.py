@@ -9,82 +9,33 @@ command. Figures are written below --out as PNG and PDF, with a page that says w
 """
 
 import argparse
-import json
-import shlex
+import pathlib
 import sys
+from collections.abc import Sequence
 
-import reproducing
-import runner
-from paper_figures import FIGURES
+if not __package__:  # run by its path: the checkout, in the place of scripts/
+    sys.path[0] = str(pathlib.Path(__file__).parents[1])
+
+from scripts import command_line
+from scripts.paper import gallery, reproducing
+from scripts.paper.figures_by_number import FIGURES
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     runs = {number: FIGURES[number].runs(args) for number in args.figures}
     distinct = dict.fromkeys(r for panels in runs.values() for of in panels.values() for r in of)
     stopped = reproducing.train_all(list(distinct), args)
     if stopped:
         return stopped
-    command = shlex.join(["python", "scripts/reproduce_figures.py", *arguments])
+    command = command_line.call("reproduce_figures", arguments)
     for number, panels in runs.items():
-        draw(number, panels, args, command)
-    write_page(args.out)
+        gallery.draw(number, panels, args, command)
+    gallery.write_page(args.out)
     return 0
 
 
-def draw(number, panels, args, command):
-    """Draws a figure from the runs that are finished, and notes beside it what they are."""
-    results = {title: finished(runs, args) for title, runs in panels.items()}
-    every = [run for of_panel in panels.values() for run in of_panel]
-    note = {
-        "command": command,
-        "caption": FIGURES[number].caption,
-        "setting": "quick" if args.quick else "paper",
-        "iterations": sorted({run.iterations for run in every}),
-        "runs": len(every),
-        "finished": sum(map(len, results.values())),
-    }
-    if panels and not note["finished"]:
-        print(f"Figure {number} has no finished run below {args.runs} and is left out.")
-        return
-    figure = FIGURES[number].draw(results)
-    for ending in ("png", "pdf"):
-        runner.write_figure(args.out / f"figure{number:02d}.{ending}", figure)
-    runner.write_json(args.out / f"figure{number:02d}.json", note)
-    print(f"Written: {args.out / f'figure{number:02d}.png'}")
-
-
-def finished(runs, args):
-    """The results of the finished runs, those left out that failed."""
-    return [result for result in runner.read_results(runs, args.runs) if "error" not in result]
-
-
-def write_page(out):
-    """Writes the gallery of all the figures that lie below a directory."""
-    parts = ["# The figures", "Each with the command that drew it, from finished runs or new ones."]
-    for note_path in sorted(out.glob("figure*.json")):
-        note = json.loads(note_path.read_text())
-        name = note_path.stem
-        parts += [
-            f"## Figure {int(name.removeprefix('figure'))}",
-            f"![{note['caption']}]({name}.png)",
-            f"{note['caption']} {_provenance(note)}",
-            f"`{note['command']}`",
-        ]
-    runner.write_text(out / "README.md", "\n\n".join(parts) + "\n")
-
-
-def _provenance(note):
-    if not note["runs"]:
-        return ""
-    iterations = " and ".join(map(str, note["iterations"]))
-    return (
-        f"*Drawn from {note['finished']} of {note['runs']} runs in the {note['setting']} setting, "
-        f"{iterations} iterations.*"
-    )
-
-
-def parse(arguments):
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = reproducing.parser(__doc__, out="results/figures")
     parser.add_argument("figures", nargs="*", type=figure_number, help="1 to 22; all if left out")
     args = parser.parse_args(arguments)
@@ -92,7 +43,7 @@ def parse(arguments):
     return args
 
 
-def figure_number(text):
+def figure_number(text: str) -> int:
     if text not in map(str, FIGURES):
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 22. Received: {text}")
     return int(text)

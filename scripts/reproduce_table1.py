@@ -9,32 +9,36 @@ on with the same command. Beside the paper's columns stands the test accuracy of
 under RK4 with 256 steps (16 for images in the quick setting), which shows whether they are ODEs.
 """
 
-import shlex
+import argparse
+import pathlib
 import sys
+from collections.abc import Sequence
 
-import command_line
-import reproducing
-import runner
-import table1
+if not __package__:  # run by its path: the checkout, in the place of scripts/
+    sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-from tfnode import plots
+from scripts import command_line
+from scripts.paper import reproducing, runner, table1_report
+from scripts.paper.runs import Run
 
 ROWS = ("concentric_spheres_2d", "energy_landscape", "mnist", "cifar10")
 QUICK_GRID = (1, 8, 64)
 PAPER_GRID = tuple(2**i for i in range(9))
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     runs = {model: runs_of(model, args) for model in args.rows}
     stopped = reproducing.train_all([run for of_model in runs.values() for run in of_model], args)
     if stopped:
         return stopped
-    report(runs, args, arguments)
+    results = {model: runner.read_results(r, args.runs) for model, r in runs.items()}
+    command = command_line.call("reproduce_table1", arguments)
+    table1_report.report(results, args.out, command)
     return 0
 
 
-def runs_of(model, args):
+def runs_of(model: str, args: argparse.Namespace) -> list[Run]:
     """Returns the runs of a row: with adaption and with each number of steps, for each seed."""
     grid = args.grid or (QUICK_GRID if args.quick else PAPER_GRID)
     return [
@@ -44,71 +48,7 @@ def runs_of(model, args):
     ]
 
 
-def report(runs, args, arguments):
-    """Writes table and figures below --out, and prints the table and where the figures are."""
-    results = {model: runner.read_results(r, args.runs) for model, r in runs.items()}
-    rows = [table1.row(model, r) for model, r in results.items()]
-    header, cells = table1.HEADER, table1.lines(rows)
-    grid_header, grid_cells = table1.GRID_HEADER, table1.grid_lines(rows)
-    tables = [table1.markdown(header, cells), table1.markdown(grid_header, grid_cells)]
-    command = shlex.join(["python", "scripts/reproduce_table1.py", *arguments])
-    provenance = {"command": command, "versions": next(iter(results.values()))[0]["versions"]}
-    figures = draw(results, args.out)
-    page = document(tables, provenance, figures, rows)
-    runner.write_text(args.out / "table1.md", page)
-    runner.write_text(args.out / "table1.csv", table1.comma_separated(header, cells))
-    runner.write_json(args.out / "table1.json", {**provenance, "rows": rows})
-    print("", *tables, *failures(rows), "", sep="\n\n")
-    for path in (args.out / "table1.md", *figures):
-        print(f"Written: {path}")
-
-
-def draw(results, out):
-    """Draws the paper's figures 5 and 6 for each row; returns the paths."""
-    paths = []
-    for model, runs in results.items():
-        adapted = [r for r in runs if r["run"]["num_steps"] is None and "error" not in r]
-        curves = {r["run"]["seed"]: r["test_curve"] for r in adapted if r["test_curve"]}
-        if not curves:
-            continue
-        title, seed = reproducing.NAMES[model], min(curves)
-        figures = {
-            f"figure5_{model}.png": plots.adaption_over_training(curves, title),
-            f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),
-        }
-        for name, figure in figures.items():
-            runner.write_figure(out / name, figure, dpi=120)
-            paths.append(out / name)
-    return paths
-
-
-def document(tables, provenance, figures, rows):
-    """Returns the results as a Markdown page."""
-    versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
-    parts = [
-        "# Table 1, the paper's and ours",
-        f"Made by `{provenance['command']}` with {versions}.",
-        tables[0],
-        "Accuracies are means and standard deviations over the seeds, on the test set. *Under "
-        "RK4* evaluates the same trained models under RK4 with 256 steps, or 16 for images in the "
-        "quick setting. *Grid NFE*: the numbers of Euler steps below and above the critical one, "
-        "above which the accuracies under the training solver and its reference differ by at most "
-        "10 points; the accuracy beside it is the highest of the valid numbers of steps, as in the "
-        "paper.",
-        "## The grid",
-        tables[1],
-        *failures(rows),
-        *(f"![{path.stem}]({path.name})" for path in figures),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def failures(rows):
-    """Returns a line for each run that failed; such runs are in no mean."""
-    return [f"Failed and left out: {run}" for row in rows for run in row["failed"]]
-
-
-def parse(arguments):
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = reproducing.parser(__doc__, out="results/table1")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS[:2])
     parser.add_argument(

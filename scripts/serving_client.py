@@ -7,62 +7,24 @@ The served model's name begins with that of a model of the zoo, which tells the 
 one is named by --dataset. gRPC needs the package `tensorflow-serving-api` (extra `serving`).
 """
 
-import concurrent.futures
-import contextlib
-import itertools
+import argparse
+import pathlib
 import sys
-import threading
-import time
+from collections.abc import Sequence
 
-import command_line
 import numpy as np
-from serving_transports import OUTPUT, GrpcClient, RestClient, ServingError, Target
+
+if not __package__:  # run by its path: the checkout, in the place of scripts/
+    sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 import tfnode
 import zoo
+from scripts import command_line
+from scripts.serving import measuring
+from scripts.serving.transports import GrpcClient, RestClient, ServingError, Target
 
 
-def measure(make_client, x, y, batch_size, requests, threads):
-    """Sends batches of samples, in turn; returns hits, samples, seconds and latencies.
-
-    Args:
-        make_client: Function that makes a client; each thread gets its own.
-        x: NumPy array, the samples.
-        y: NumPy array, their classes.
-        batch_size: Integer, the samples of a request.
-        requests: Integer.
-        threads: Integer, the requests at a time.
-    """
-    local, clients = threading.local(), contextlib.ExitStack()
-    starts = itertools.islice(itertools.cycle(range(0, len(x), batch_size)), requests)
-
-    def ask(start):
-        if not hasattr(local, "client"):
-            local.client = clients.enter_context(contextlib.closing(make_client()))
-        rows = slice(start, start + batch_size)
-        began = time.perf_counter()
-        probabilities = local.client.probabilities(x[rows])
-        latency = time.perf_counter() - began
-        if probabilities.ndim != 2 or len(probabilities) != len(y[rows]):
-            raise ServingError(
-                f"An answer must have {len(y[rows])} rows of {OUTPUT!r}. "
-                f"Received: shape {probabilities.shape}"
-            )
-        hits = int((probabilities.argmax(axis=-1) == y[rows]).sum())
-        return hits, len(y[rows]), latency
-
-    began = time.perf_counter()
-    with clients, concurrent.futures.ThreadPoolExecutor(threads) as executor:
-        futures = [executor.submit(ask, start) for start in starts]
-        try:
-            hits, samples, latencies = zip(*(future.result() for future in futures))
-        except ServingError:
-            executor.shutdown(cancel_futures=True)
-            raise
-    return sum(hits), sum(samples), time.perf_counter() - began, np.array(latencies)
-
-
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     kind, port = (GrpcClient, args.grpc_port) if args.grpc else (RestClient, args.rest_port)
     target = Target(
@@ -71,7 +33,7 @@ def main(arguments):
     try:
         x, y = tfnode.datasets.load(args.dataset, "test", as_numpy=True)
         requests = args.requests or -(-len(x) // args.batch_size)
-        hits, samples, seconds, latencies = measure(
+        hits, samples, seconds, latencies = measuring.measure(
             lambda: kind(target), x, y, args.batch_size, requests, args.threads
         )
     except (ServingError, ValueError) as error:
@@ -85,7 +47,7 @@ def main(arguments):
     return 0
 
 
-def parse(arguments):
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
     parser.add_argument("model", help="the name in models.config, such as mnist_rk4_h0p125")
     parser.add_argument("--dataset", help="of tfnode.datasets; that of the zoo's model")
@@ -117,7 +79,7 @@ def parse(arguments):
     return args
 
 
-def dataset_of(served):
+def dataset_of(served: str) -> str | None:
     """The data set of the zoo's model that a served model's name begins with, or None."""
     for name in zoo.list_models():
         if served == name or served.startswith(f"{name}_"):

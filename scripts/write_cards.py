@@ -7,228 +7,23 @@ A card says what the manifest and the run of the training say, and judges the mo
 every solver, on the test samples of the manifest.
 """
 
-import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
-import reproducing
-import runner
-import table1
-import verify_zoo
+if not __package__:  # run by its path: the checkout, in the place of scripts/
+    sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-import tfnode
-import zoo
+from scripts.publishing import cards, names
 from zoo import manifest
 
-ROOT = pathlib.Path(__file__).parents[1]
-CARDS = ROOT / "docs" / "zoo"
-RESULTS = ROOT / "docs" / "results" / "zoo"
-# That of the project's style, which examples keep too.
-LINE_LENGTH = 100
-HEADER = (
-    "solver",
-    "steps",
-    "step size",
-    "evaluations",
-    "accuracy",
-    "loses",
-    "classes changed",
-    "counts",
-)
 
-
-def main(arguments):
-    entries = manifest.read().weights
-    for name in verify_zoo.parser(__doc__).parse_args(arguments).names or entries:
-        write(entries[name])
-        print(f"Written: {CARDS / f'{name}.md'}")
-    runner.write_text(CARDS / "README.md", index(manifest.read()))
+def main(arguments: Sequence[str]) -> int:
+    content = manifest.read()
+    for name in names.parser(__doc__).parse_args(arguments).names or content.weights:
+        print(f"Written: {cards.write(content.weights[name])}")
+    cards.write_index(content)
     return 0
-
-
-def write(entry):
-    """Writes the card of a `WeightsEntry` and its figure."""
-    x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
-    test = x[: entry.test_samples], y[: entry.test_samples]
-    model = zoo.get_model(entry.model, weights=entry.name)
-    report = tfnode.validity.check(model, test, reference_steps=entry.rk4_steps, verbose=0)
-    whole = whole_test_set(model, x, y) if entry.test_samples else ""
-    result = json.loads((RESULTS / f"{entry.name}.json").read_text())
-    runner.write_figure(CARDS / f"{entry.name}.png", report.plot(entry.name))
-    runner.write_text(CARDS / f"{entry.name}.md", card(entry, result, report, whole))
-
-
-def whole_test_set(model, x, y):
-    """Says how many samples of the whole test set are right under the solver of the training."""
-    right = model.predict(x, batch_size=250).argmax(axis=-1) == y
-    return f" Of all {len(y)} the solver of the training has {100 * right.mean():.1f} % right."
-
-
-def card(entry, result, report, whole=""):
-    """Returns the page of a weight.
-
-    Args:
-        entry: Its `zoo.manifest.WeightsEntry`.
-        result: Dictionary, what `experiments.fit` returned of its training.
-        report: Its `tfnode.validity.ValidityReport`.
-        whole: String, a sentence on the whole test set if the report has a part of it.
-    """
-    first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
-    parts = [
-        f"# {entry.name}",
-        f"{reproducing.NAMES[entry.model]}. {entry.note}",
-        f"**{verdict(report)}**",
-        "## Load and serve",
-        f"```python\n{code(entry)}\n```",
-        "## Under every solver",
-        f"On the {first} samples of the test set.{whole} *Loses*: against the solver of the "
-        "training, the first row. The verdict looks at the rows that count: solvers with an error "
-        "that is equal or smaller. The last row stands for the exact flow; with half its steps the "
-        f"outputs are {distance(100 * report.reference_error)} % of their size away.",
-        table1.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
-        f"![Test accuracy over the number of steps]({entry.name}.png)",
-        "## Training",
-        "\n".join(f"- {line}" for line in training_lines(entry, result)),
-        "## Limits",
-        limits(entry, report),
-        f"`{entry.file}`, {entry.bytes} bytes, {entry.parameters} parameters, {entry.licence}, "
-        f"SHA-256 `{entry.sha256}`.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def verdict(report):
-    rows = report.rows
-    found = "An ODE" if report.is_ode else "No ODE"
-    return (
-        f"{found}: {100 * rows[0].accuracy:.1f} % under the solver of its training, "
-        f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps, at most "
-        f"{100 * report.gap:.1f} points between it and any better solver."
-    )
-
-
-def distance(percent):
-    """Two digits of a percentage, and all those before the point."""
-    return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
-
-
-def code(entry):
-    split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
-    arguments = f'"{entry.model}", weights="{entry.name}"'
-    load = f"model = zoo.get_model({arguments})"
-    if len(load) > LINE_LENGTH:
-        load = f"model = zoo.get_model(\n    {arguments}\n)"
-    lines = [
-        "import tfnode",
-        "import zoo",
-        "",
-        load,
-        f'test = tfnode.datasets.load("{entry.dataset}", "{split}", as_numpy=True)',
-        "tfnode.export.export_saved_models(",
-        "    model,",
-        f'    "served/{entry.model}",',
-        '    [model.get_layer("ode_block").solver],',
-        "    test,",
-        f"    reference_steps={entry.rk4_steps},",
-        ")",
-    ]
-    return "\n".join(lines)
-
-
-def row_cells(row, report):
-    return (
-        row.solver,
-        "adaptive" if row.num_steps is None else str(row.num_steps),
-        "" if row.step_size is None else f"{row.step_size:.4f}",
-        "" if row.nfe is None else str(row.nfe),
-        f"{100 * row.accuracy:.1f} %",
-        f"{100 * (report.rows[0].accuracy - row.accuracy):.1f}",
-        f"{100 * row.changed:.1f} %",
-        "yes" if row.is_better else "",
-    )
-
-
-def training_lines(entry, result):
-    recipe, run = entry.recipe, result["run"]
-    command = f"python scripts/train.py --model {entry.model} --recipe {recipe_name(entry)}"
-    papers = zoo.get_recipe(entry.model).iterations
-    if recipe["iterations"] != papers:
-        command += f" --iterations {recipe['iterations']}"
-    if entry.seed:
-        command += f" --seed {entry.seed}"
-    if (version := entry.name.rsplit("_v", 1)[1]) != "1":
-        command += f" --version {version}"
-    yield f"`{command}`"
-    yield (
-        f"{recipe['iterations']} iterations of {recipe['batch_size']} samples with "
-        f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}, seed {entry.seed}"
-    )
-    if run.get("weights"):
-        yield f"from the weights of [{run['weights']}]({run['weights']}.md)"
-    if run["num_steps"] is None and result.get("history"):
-        yield (
-            f"{result['nfe_per_iteration']:.1f} evaluations of the field an iteration, "
-            f"{result['nfe_per_iteration_with_checks']:.1f} with the checks of step adaption; "
-            f"{result['history']['num_steps'][0]} steps at the first check, "
-            f"{result['num_steps']} at the end"
-        )
-    elif run["num_steps"]:
-        yield f"{run['num_steps']} steps of {type(entry.solver).__name__} throughout"
-    versions = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
-    yield f"{result['seconds']:.0f} s on {entry.machine}, {versions}"
-
-
-def recipe_name(entry):
-    """The `--recipe` in the name of a weight, which is `<model>_<recipe>_v<N>`."""
-    return entry.name.removeprefix(f"{entry.model}_").rsplit("_v", 1)[0]
-
-
-def limits(entry, report):
-    of_data = (
-        f"The model knows the distribution of `{entry.dataset}` alone, and is one seed of one "
-        "recipe."
-    )
-    if report.is_ode:
-        return (
-            f"{of_data} With steps that are longer than those of the training it is tried above, "
-            "but nothing is promised."
-        )
-    return (
-        f"{of_data} **Use it under {entry.solver} only**: it is here to show what a better solver "
-        "does to a model that is no ODE."
-    )
-
-
-def steps(entry):
-    """The steps of a model under the solver of its training, in words."""
-    if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
-        return "adaptive"
-    return str(zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block").num_steps)
-
-
-def index(content):
-    """Returns the page that lists the cards of a `zoo.manifest.Manifest`."""
-    header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
-    models = zoo.list_models()
-    by_model = sorted(content.weights.items(), key=lambda item: models.index(item[1].model))
-    cells = [
-        (
-            f"[{name}]({name}.md)",
-            type(entry.solver).__name__,
-            steps(entry),
-            f"{100 * entry.accuracy['train_solver']:.1f} %",
-            f"{100 * entry.accuracy['rk4_fine']:.1f} %",
-            "an ODE" if entry.is_ode else "no ODE",
-            "`DEFAULT`" if name in content.default.values() else "",
-        )
-        for name, entry in by_model
-    ]
-    intro = (
-        "The pretrained weights, accuracies on the test set, and for images on the part of it that "
-        "their cards name. `scripts/train.py` made each, `scripts/verify_zoo.py` measures them "
-        "again, and `scripts/write_cards.py` wrote this."
-    )
-    return "\n\n".join(["# The zoo", intro, table1.markdown(header, cells)]) + "\n"
 
 
 if __name__ == "__main__":

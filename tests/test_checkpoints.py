@@ -3,14 +3,12 @@
 import dataclasses
 import json
 
-import checkpoints
-import experiments
 import numpy as np
 import pytest
-import runs
 
 import tfnode
 import zoo
+from scripts.paper import checkpoints, experiments, measurements, runs
 
 
 class Interruption(Exception):
@@ -43,7 +41,7 @@ def fit(run, directory=None, interrupted=None):
 def test_goes_on_to_the_same_result(tmp_path, monkeypatch, options):
     monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
     # A function of the weights, and most of the time.
-    monkeypatch.setattr(experiments.measurements, "sweep", lambda model, test: {})
+    monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
     options = {"num_steps": None, "rk4_steps": 8, "test_samples": 100, **options}
     run = runs.Run("concentric_spheres_2d", seed=1, iterations=200, **options)
     straight, expected = fit(run)

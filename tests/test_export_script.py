@@ -3,12 +3,13 @@
 import pathlib
 import re
 
-import export_saved_models
 import numpy as np
 import pytest
 
 import tfnode
 import zoo
+from scripts import export_saved_models
+from scripts.serving import exporting
 from tfnode.solvers import DormandPrince, Euler, Midpoint
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "serving.md"
@@ -91,7 +92,7 @@ def test_a_model_that_is_no_ode_is_left_out(command, tmp_path, monkeypatch):
 )
 def test_the_finer_solver(solver, finer):
     block = zoo.get_model("energy_landscape", solver=solver).get_layer("ode_block")
-    found = export_saved_models.finer(block)
+    found = exporting.finer(block)
     assert type(found) is type(finer)
     if isinstance(found, DormandPrince):
         assert (found.rtol, found.atol) == pytest.approx((finer.rtol, finer.atol))

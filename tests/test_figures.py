@@ -1,14 +1,12 @@
 """The paper's figures from finished runs: which runs, which points, which colours; no training."""
 
-import figures
 import numpy as np
-import paper_figures
 import pytest
-import reproducing
-import runs
 from matplotlib.colors import to_rgba
 
 import tfnode
+from scripts.paper import figures, reproducing, runs
+from scripts.paper.figures_by_number import FIGURES
 
 
 def result(num_steps, seed, accuracies, tolerance=None, solver="Euler"):
@@ -114,12 +112,12 @@ def test_paths_of_the_landscape_start_at_the_data_and_fall_towards_their_minimum
 
 
 def test_every_figure_of_the_paper_is_there():
-    assert list(paper_figures.FIGURES) == list(range(1, 23))
+    assert list(FIGURES) == list(range(1, 23))
 
 
 def runs_of(number, *arguments):
     args = reproducing.parser("", out="out").parse_args(arguments)
-    return paper_figures.FIGURES[number].runs(args)
+    return FIGURES[number].runs(args)
 
 
 def test_the_runs_of_the_papers_figures():

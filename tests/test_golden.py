@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
-import write_golden
 from stand_ins import StandInZoo
 
 import tfnode
+from scripts import write_golden
+from scripts.publishing import goldens, places
 from zoo import manifest
 
 # Of the largest logit: single precision, summed in another order on another processor.
@@ -19,11 +20,11 @@ def differences(entries, directory):
     found = {}
     for entry in entries:
         golden = json.loads((directory / f"{entry.name}.json").read_text())
-        x = write_golden.inputs(golden["inputs"])
+        x = goldens.inputs(golden["inputs"])
         for output in golden["outputs"]:
             solver = tfnode.solvers.deserialize(output["solver"])
             expected = np.array(output["logits"])
-            error = np.abs(write_golden.logits(entry, solver, x) - expected).max()
+            error = np.abs(goldens.logits(entry, solver, x) - expected).max()
             if not error <= TOLERANCE * np.abs(expected).max():
                 found.setdefault(entry.name, {})[solver] = float(error)
     return found
@@ -32,36 +33,36 @@ def differences(entries, directory):
 # === The package's weights ===
 def test_every_weight_has_a_golden_and_every_golden_a_weight():
     entries = manifest.read().weights
-    goldens = {path.stem: path for path in write_golden.GOLDEN.glob("*.json")}
-    assert set(goldens) == set(entries)
-    for name, path in goldens.items():
+    stored = {path.stem: path for path in places.GOLDEN.glob("*.json")}
+    assert set(stored) == set(entries)
+    for name, path in stored.items():
         assert json.loads(path.read_text())["sha256"] == entries[name].sha256, name
 
 
 def test_every_weight_answers_as_its_golden():
-    assert differences(manifest.read().weights.values(), write_golden.GOLDEN) == {}
+    assert differences(manifest.read().weights.values(), places.GOLDEN) == {}
 
 
 # === Stand-ins ===
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(write_golden, "GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr(places, "GOLDEN", tmp_path / "golden")
     return StandInZoo(tmp_path, monkeypatch)
 
 
 def read(name):
-    return json.loads((write_golden.GOLDEN / f"{name}.json").read_text())
+    return json.loads((places.GOLDEN / f"{name}.json").read_text())
 
 
 def differing():
-    return differences(manifest.read().weights.values(), write_golden.GOLDEN)
+    return differences(manifest.read().weights.values(), places.GOLDEN)
 
 
 def test_a_golden_is_written_and_holds(stand_in, capsys):
     name, saved = stand_in.add()
     other, _ = stand_in.add("concentric_spheres_3d", tfnode.solvers.Heun(1 / 3))
     assert write_golden.main([]) == 0
-    paths = [write_golden.GOLDEN / f"{n}.json" for n in (name, other)]
+    paths = [places.GOLDEN / f"{n}.json" for n in (name, other)]
     assert capsys.readouterr().out.splitlines() == [f"Written: {path}" for path in paths]
     assert differing() == {}
 
@@ -89,7 +90,7 @@ def test_a_golden_is_written_and_holds(stand_in, capsys):
 )
 def test_inputs_lie_where_the_data_does(stand_in, model, low, high, shape):
     name, _ = stand_in.add(model)
-    x = write_golden.inputs(write_golden.input_recipe(manifest.read().weights[name]))
+    x = goldens.inputs(goldens.input_recipe(manifest.read().weights[name]))
     assert (x.shape, x.dtype) == (shape, np.float32)
     assert low <= x.min() < low + 0.2 * (high - low)
     assert high - 0.2 * (high - low) < x.max() <= high
@@ -122,7 +123,7 @@ def test_the_tolerance_is_relative_to_the_largest_logit(stand_in, relative, diff
     logits = np.array(golden["outputs"][1]["logits"])
     logits[3, 1] += relative * np.abs(logits).max()
     golden["outputs"][1]["logits"] = logits.tolist()
-    (write_golden.GOLDEN / f"{name}.json").write_text(json.dumps(golden))
+    (places.GOLDEN / f"{name}.json").write_text(json.dumps(golden))
     expected = {name: [tfnode.solvers.RK4(1 / 32)]} if differs else {}
     assert {n: list(errors) for n, errors in differing().items()} == expected
 
@@ -133,4 +134,4 @@ def test_an_unknown_name_is_refused(stand_in, capsys):
         write_golden.main(["mnist_euler_fresh_v1"])
     assert error.value.code == 2
     assert "Received: 'mnist_euler_fresh_v1'" in capsys.readouterr().err
-    assert not write_golden.GOLDEN.exists()
+    assert not places.GOLDEN.exists()

@@ -3,7 +3,9 @@
 import json
 
 import pytest
-import reproduce_figures
+
+from scripts import reproduce_figures
+from scripts.paper import runner
 
 
 def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
@@ -32,7 +34,7 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     # A longer walk is kept every fourth step only; the crossings are those of all of them.
     assert all(p["crossings"] == len(p["points"]) for p in paths)
 
-    monkeypatch.setattr(reproduce_figures.reproducing.runner, "run_all", None)
+    monkeypatch.setattr(runner, "run_all", None)
     assert reproduce_figures.main(["--quick", "--finished", *options, *places, "1", "3"]) == 0
     printed = capsys.readouterr().out
     assert "figure01.png" in printed

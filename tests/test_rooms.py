@@ -1,6 +1,7 @@
 """The rooms of the project and the arrows between them, read from the source without importing."""
 
 import ast
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,6 +17,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 # room of tfnode: rooms that it may import, and so may import what these may import
 ROOMS = {
     "typing": set(),
+    "files": set(),
+    "tables": set(),
+    "versions": set(),
     "tableaus": set(),
     "solvers": {"tableaus"},
     "integrate": {"tableaus"},
@@ -34,13 +38,16 @@ ROOMS = {
     "batches": set(),
     "adaption": {"solvers"},
     "validity": {"models", "measure", "plots", "typing"},
-    "export": {"models", "validity"},
+    "export": {"files", "models", "tables", "validity", "versions"},
     "callbacks": {"adaption", "batches", "measure", "validity", "export"},
     "datasets": {"integrate", "tableaus", "typing"},
     "plots": set(),
 }
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.
 PACKAGES = {
+    "files": set(),
+    "tables": set(),
+    "versions": set(),
     "tableaus": {"numpy"},
     "solvers": set(),
     "adaption": {"numpy"},
@@ -77,6 +84,14 @@ ZOO = {
     "__init__": {"manifest", "recipes", "registry"},
 }
 ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
+# A package of the scripts: those that it may import beside `command_line`; a command, all of them.
+SCRIPTS = {
+    "command_line.py": set(),
+    "paper": set(),
+    "publishing": {"paper"},
+    "serving": {"paper", "publishing"},
+    "benchmarks": set(),
+}
 BUILDERS = ("concentric_spheres.py", "energy_landscape.py")
 
 
@@ -218,9 +233,64 @@ def test_the_zoo_and_the_scripts_use_public_names(path):
 
 
 def test_nothing_imports_the_scripts():
-    names = {path.stem for path in files("scripts")}
     for path in [*files("tfnode"), *files("zoo")]:
-        assert not names & {name.split(".")[0] for name, _ in imports(path.read_text())}
+        assert "scripts" not in {name.split(".")[0] for name, _ in imports(path.read_text())}
+
+
+# === The scripts ===
+COMMANDS = sorted(set((ROOT / "scripts").glob("[!_]*.py")) - {ROOT / "scripts/command_line.py"})
+commands = pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+scripts_files = pytest.mark.parametrize(
+    "path", files("scripts"), ids=lambda path: str(path.relative_to(ROOT / "scripts"))
+)
+
+
+@scripts_files
+def test_arrows_of_the_scripts(path):
+    room = path.relative_to(ROOT / "scripts").parts[0]
+    imported = [name.split(".") for name, _ in imports(path.read_text())]
+    rooms = {name[1] for name in imported if name[0] == "scripts"}
+    assert rooms <= SCRIPTS.get(room, set(SCRIPTS)) | {room, "command_line"}
+
+
+@scripts_files
+def test_no_script_puts_generic_names_on_the_path(path):
+    names = {other.stem for other in files("scripts")} - {"__init__"}
+    assert not names & {name.split(".")[0] for name, _ in imports(path.read_text())}
+    changes = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.If) and "sys.path" in ast.unparse(node)
+    ]
+    depth = len(path.relative_to(ROOT).parts) - 1
+    line = f"sys.path[0] = str(pathlib.Path(__file__).parents[{depth}])"
+    is_run = '__name__ == "__main__"' in path.read_text()
+    # An import, as that of these tests, leaves the path alone.
+    assert changes == ([f"if not __package__:\n    {line}"] if is_run else [])
+    assert path.read_text().count("sys.path") == len(changes)
+
+
+@commands
+def test_the_docstring_of_a_command_is_its_help(path):
+    tree = ast.parse(path.read_text())
+    assert f"\n\n    python scripts/{path.name}" in ast.get_docstring(tree, clean=False)
+    (parser,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".parser")
+    ]
+    assert ast.unparse(parser.args[0]) == "__doc__"
+
+
+def test_a_command_runs_from_any_directory(tmp_path):
+    path = ROOT / "scripts" / "serving_client.py"
+    (tmp_path / "scripts.py").write_text("raise ImportError")
+    command = [sys.executable, str(path), "--help"]
+    # Found by its own place alone.
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    options = {"cwd": tmp_path, "env": variables, "capture_output": True, "text": True}
+    printed = subprocess.run(command, **options).stdout
+    assert ast.get_docstring(ast.parse(path.read_text()), clean=False) in printed
 
 
 @pytest.mark.parametrize(

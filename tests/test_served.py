@@ -19,10 +19,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_transports import RestClient, ServingError, Target
 
 import tfnode
 import zoo
+from scripts.serving.transports import RestClient, ServingError, Target
 from tfnode.export import solver_slug, write_models_config
 from tfnode.export.graphs import write_graphs
 from tfnode.solvers import (

@@ -12,11 +12,11 @@ import threading
 
 import numpy as np
 import pytest
-import serving_client
 import tensorflow as tf
-from serving_transports import GrpcClient, RestClient, ServingError, Target
 
 import tfnode
+from scripts import serving_client
+from scripts.serving.transports import GrpcClient, RestClient, ServingError, Target
 
 needs_serving = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow_serving") is None, reason="needs the extra `serving`"

@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
-import train
-import verify_zoo
 
 import zoo
+from scripts import train
+from scripts.paper import checkpoints, measurements
+from scripts.publishing import goldens, measuring, places, recipes, training
 from zoo import manifest, weights
 
 FEW_STEPS = {"rk4_steps": 8, "test_samples": None}
@@ -16,45 +17,43 @@ NAME = "energy_landscape_euler_coarse_v1"
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def empty_zoo(tmp_path, monkeypatch):
     """An empty zoo."""
     empty = tmp_path / "weights.json"
     empty.write_text(json.dumps({"weights": {}, "default": {}}))
     monkeypatch.setattr(manifest, "PATH", empty)
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "pretrained")
-    monkeypatch.setattr(train, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(train.write_golden, "GOLDEN", tmp_path / "golden")
-    monkeypatch.setattr(verify_zoo, "EXTENTS", {"energy_landscape": FEW_STEPS})
+    monkeypatch.setattr(places, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(places, "GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr(measuring, "EXTENTS", {"energy_landscape": FEW_STEPS})
     # A function of the weights, and most of the time.
-    monkeypatch.setattr(train.experiments.measurements, "sweep", lambda model, test: {})
+    monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
     return tmp_path
 
 
 def test_a_recipe_goes_on_from_weights_of_its_model():
-    args = train.parse(["--model", "mnist", "--recipe", "rk4_damped_tuned", "--iterations", "10"])
-    run = train.run_of(args)
+    run = recipes.run_of("mnist", "rk4_damped_tuned", seed=0, iterations=10)
     assert (run.weights, run.iterations, run.rk4_steps) == ("mnist_rk4_damped_small_v1", 10, 8)
-    args = train.parse(["--model", "mnist", "--recipe", "rk4_damped_small", "--seed", "2"])
-    run = train.run_of(args)
+    run = recipes.run_of("mnist", "rk4_damped_small", seed=2, iterations=None)
     assert (run.weights, run.iterations, run.seed) == (None, 7020, 2)
 
 
 def test_a_recipe_for_a_few_cores_has_the_papers_optimizer_and_checks():
     name = "concentric_spheres_900d"
-    run = train.run_of(train.parse(["--model", name, "--recipe", "rk4_damped_batch16"]))
+    run = recipes.run_of(name, "rk4_damped_batch16", seed=0, iterations=None)
     papers = zoo.get_recipe(name)
     assert run.recipe() == dataclasses.replace(papers, batch_size=16)
     assert run.check_samples == papers.batch_size
 
 
-def test_a_weight_is_published_once_and_repeated(places, capsys, monkeypatch):
-    measure = verify_zoo.measure
+def test_a_weight_is_published_once_and_repeated(empty_zoo, capsys, monkeypatch):
+    measure = measuring.measure
     verdict = {"is_ode": False}
     monkeypatch.setattr(
-        verify_zoo, "measure", lambda *args, **extent: {**measure(*args, **extent), **verdict}
+        measuring, "measure", lambda *args, **extent: {**measure(*args, **extent), **verdict}
     )
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
-    arguments += ["--checkpoints", str(places / "checkpoints")]
+    arguments += ["--checkpoints", str(empty_zoo / "checkpoints")]
     assert train.main([*arguments, "--default"]) == 1
     assert f"must be an ODE. Received: {NAME} with a gap" in capsys.readouterr().err
     assert manifest.read().default == {}
@@ -62,11 +61,11 @@ def test_a_weight_is_published_once_and_repeated(places, capsys, monkeypatch):
     assert (entry.solver.step_size, entry.seed, entry.recipe["iterations"]) == (0.5, 0, 50)
     assert (entry.recipe["optimizer"], entry.recipe["num_steps"]) == ("adam", 2)
     assert entry.recipe["batch_size"] == 128
-    result = json.loads((places / "results" / f"{NAME}.json").read_text())
+    result = json.loads((empty_zoo / "results" / f"{NAME}.json").read_text())
     assert entry.accuracy["train_solver"] == pytest.approx(result["accuracy"]["train_solver"])
-    golden = json.loads((places / "golden" / f"{NAME}.json").read_text())
+    golden = json.loads((empty_zoo / "golden" / f"{NAME}.json").read_text())
     model = zoo.get_model("energy_landscape", weights=NAME)
-    x = train.write_golden.inputs(golden["inputs"])
+    x = goldens.inputs(golden["inputs"])
     np.testing.assert_allclose(model(x), golden["outputs"][0]["logits"], rtol=1e-5, atol=1e-6)
 
     before = manifest.PATH.read_text()
@@ -80,29 +79,29 @@ def test_a_weight_is_published_once_and_repeated(places, capsys, monkeypatch):
     second = NAME.replace("v1", "v2")
     assert train.main([*arguments, "--version", "2", "--default"]) == 0
     assert manifest.read().default == {"energy_landscape": second}
-    monkeypatch.setattr(train, "compare", lambda model, entry: False)
+    monkeypatch.setattr(training, "compare", lambda model, entry: False)
     assert train.main(arguments) == 1
     assert "Its last checkpoint stays in" in capsys.readouterr().err
 
 
-def test_an_interrupted_training_goes_on(places, monkeypatch):
-    monkeypatch.setattr(train.experiments.checkpoints, "_SECONDS_BETWEEN", 0)
+def test_an_interrupted_training_goes_on(empty_zoo, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
     extent = {**FEW_STEPS, "test_samples": 100}
-    monkeypatch.setattr(verify_zoo, "EXTENTS", {"energy_landscape": extent})
+    monkeypatch.setattr(measuring, "EXTENTS", {"energy_landscape": extent})
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "100"]
-    arguments += ["--checkpoints", str(places / "checkpoints")]
+    arguments += ["--checkpoints", str(empty_zoo / "checkpoints")]
     seen = []
 
-    class Interrupted(train.Progress):
+    class Interrupted(training.Progress):
         def update(self, task, completed, refresh):
             seen.append(completed)
             if len(seen) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "Progress", Interrupted)
+    monkeypatch.setattr(training, "Progress", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         train.main(arguments)
-    (found,) = (places / "checkpoints").glob("*/*/iteration_*")
+    (found,) = (empty_zoo / "checkpoints").glob("*/*/iteration_*")
     assert found.name == "iteration_000050"
     assert train.main(arguments) == 0
     # It did not begin again, and the checkpoint has served its time.

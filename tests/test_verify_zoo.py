@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-import verify_zoo
 from stand_ins import StandInZoo
 
 import tfnode
 import zoo
+from scripts import verify_zoo
+from scripts.paper.reproducing import IMAGES
+from scripts.publishing import measuring
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def printed_table(capsys):
 @pytest.mark.parametrize("test_samples", [None, 100])
 def test_measures_are_those_of_the_whole_test_set_or_of_its_first_samples(stand_in, test_samples):
     _, model = stand_in.add()
-    found = verify_zoo.measure(model, "energy_landscape/three_minima", 16, test_samples)
+    found = measuring.measure(model, "energy_landscape/three_minima", 16, test_samples)
     x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
     assert len(x) == 1000
     x, y = x[:test_samples], y[:test_samples]
@@ -41,7 +43,7 @@ def test_measures_are_those_of_the_whole_test_set_or_of_its_first_samples(stand_
 
 def test_weights_that_agree(stand_in, capsys):
     name, model = stand_in.add(rk4_steps=8)
-    stand_in.change(name, **verify_zoo.measure(model, "energy_landscape/three_minima", 8, None))
+    stand_in.change(name, **measuring.measure(model, "energy_landscape/three_minima", 8, None))
     assert verify_zoo.main([]) == 0
     header, *rows = printed_table(capsys)
     assert header.split() == ["weights", "quantity", "expected", "found"]
@@ -73,7 +75,7 @@ def test_weights_that_agree(stand_in, capsys):
 def test_a_number_that_differs(stand_in, monkeypatch, capsys, found, quantity):
     name, _ = stand_in.add()
     measured = {**stand_in.content["weights"][name], **found}
-    monkeypatch.setattr(verify_zoo, "measure", lambda *_: measured)
+    monkeypatch.setattr(measuring, "measure", lambda *_: measured)
     assert verify_zoo.main([name]) == (0 if quantity is None else 1)
     rows = [row.split() for row in printed_table(capsys)[1:] if row.endswith("differs")]
     assert [row[:2] for row in rows] == ([] if quantity is None else [[name, quantity]])
@@ -93,7 +95,7 @@ def test_quick_leaves_the_images_out(stand_in, monkeypatch, capsys):
     image, _ = stand_in.add("mnist", tfnode.solvers.Euler(1.0))
     name, _ = stand_in.add()
     compared = []
-    monkeypatch.setattr(verify_zoo, "compare", lambda entry: compared.append(entry.name) or [])
+    monkeypatch.setattr(measuring, "compare", lambda entry: compared.append(entry.name) or [])
     for arguments, expected in {
         (): [image, name],
         ("--quick",): [name],
@@ -123,8 +125,8 @@ def test_an_empty_manifest_and_an_unknown_name(stand_in, capsys):
 
 def test_the_synthetic_data_sets_are_all_others():
     datasets = {zoo.get_recipe(model).dataset for model in zoo.list_models()}
-    assert set(verify_zoo.IMAGES) < datasets
+    assert set(IMAGES) < datasets
     assert all(
         name.split("/")[0] in ("concentric_spheres", "energy_landscape")
-        for name in datasets - set(verify_zoo.IMAGES)
+        for name in datasets - set(IMAGES)
     )

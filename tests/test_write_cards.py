@@ -5,24 +5,25 @@ import re
 
 import numpy as np
 import pytest
-import write_cards
 from stand_ins import StandInZoo
 
 import tfnode
 import zoo
+from scripts import write_cards
+from scripts.publishing import cards, places
 
 RECIPE = {"optimizer": "adam", "learning_rate": 5e-4, "batch_size": 128, "iterations": 10}
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
-    monkeypatch.setattr(write_cards, "CARDS", tmp_path / "cards")
-    monkeypatch.setattr(write_cards, "RESULTS", tmp_path)
+def stand_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "CARDS", tmp_path / "cards")
+    monkeypatch.setattr(places, "RESULTS", tmp_path)
     return StandInZoo(tmp_path, monkeypatch)
 
 
-def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path):
-    name, model = places.add(rk4_steps=16, recipe=RECIPE)
+def test_a_card_is_written_from_manifest_run_and_a_new_verdict(stand_in, tmp_path):
+    name, model = stand_in.add(rk4_steps=16, recipe=RECIPE)
     result = {"run": {"num_steps": 8}, "seconds": 12.4}
     (tmp_path / f"{name}.json").write_text(json.dumps(result))
     assert write_cards.main([name]) == 0
@@ -43,7 +44,7 @@ def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path)
     assert "On the 1000 samples of the test set. *Loses*" in page
     assert "- 10 iterations of 128 samples with adam, learning rate 0.0005, seed 0" in page
     assert "- 8 steps of Euler throughout" in page
-    assert places.content["weights"][name]["sha256"] in page
+    assert stand_in.content["weights"][name]["sha256"] in page
     assert (tmp_path / "cards" / f"{name}.png").stat().st_size > 5000
 
     names = {}
@@ -57,9 +58,9 @@ def test_a_card_is_written_from_manifest_run_and_a_new_verdict(places, tmp_path)
     assert cells == ["Euler", "8", "98.5 %", "75.0 %", "no ODE", ""]
 
 
-def test_a_card_from_a_part_of_the_test_set_says_so(places, tmp_path):
+def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     recipe = {**RECIPE, "iterations": 30_000}
-    name, model = places.add(rk4_steps=16, test_samples=100, recipe=recipe)
+    name, model = stand_in.add(rk4_steps=16, test_samples=100, recipe=recipe)
     run = {"num_steps": 8, "weights": "another_v1"}
     (tmp_path / f"{name}.json").write_text(json.dumps({"run": run, "seconds": 1.0}))
     assert write_cards.main([name]) == 0
@@ -79,26 +80,26 @@ def test_a_card_from_a_part_of_the_test_set_says_so(places, tmp_path):
     "percent, text", [(0.00317, "0.0032"), (0.51, "0.51"), (9.96, "10"), (100.4, "100")]
 )
 def test_a_distance_has_two_digits_or_all_before_the_point(percent, text):
-    assert write_cards.distance(percent) == text
+    assert cards.distance(percent) == text
 
 
 def test_every_weight_has_its_card():
     for name, entry in zoo.manifest.read().weights.items():
-        page = (write_cards.CARDS / f"{name}.md").read_text()
+        page = (places.CARDS / f"{name}.md").read_text()
         assert entry.sha256 in page
-        assert f"```python\n{write_cards.code(entry)}\n```" in page
+        assert f"```python\n{cards.code(entry)}\n```" in page
         assert f"**{'An' if entry.is_ode else 'No'} ODE: " in page
         assert f"{100 * entry.accuracy['train_solver']:.1f} % under the solver of its" in page
         assert f"{100 * entry.accuracy['rk4_fine']:.1f} % under RK4" in page
         assert f"{100 * entry.gap:.1f} points between it and any better solver" in page
-        assert (write_cards.CARDS / f"{name}.png").exists()
+        assert (places.CARDS / f"{name}.png").exists()
 
 
 def test_the_index_lists_every_card():
-    assert (write_cards.CARDS / "README.md").read_text() == write_cards.index(zoo.manifest.read())
+    assert (places.CARDS / "README.md").read_text() == cards.index(zoo.manifest.read())
 
 
-def test_the_index_takes_adaptive_solvers(places):
-    name, _ = places.add(solver=tfnode.solvers.DormandPrince(1e-3, 1e-3))
+def test_the_index_takes_adaptive_solvers(stand_in):
+    name, _ = stand_in.add(solver=tfnode.solvers.DormandPrince(1e-3, 1e-3))
     row = f"| [{name}]({name}.md) | DormandPrince | adaptive | "
-    assert row in re.sub(" +", " ", write_cards.index(zoo.manifest.read()))
+    assert row in re.sub(" +", " ", cards.index(zoo.manifest.read()))

@@ -1,8 +1,9 @@
 """The pretrained weights as a plain-text table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from tfnode import tables
 from zoo.manifest import WeightsEntry
 
 _HEADER = ("weights", "solver", "accuracy", "under RK4", "samples", "verdict", "bytes")
@@ -10,23 +11,7 @@ _HEADER = ("weights", "solver", "accuracy", "under RK4", "samples", "verdict", "
 
 def pretrained(entries: Iterable[WeightsEntry]) -> str:
     """Returns a table of `WeightsEntry`s."""
-    return aligned(_HEADER, [_cells(entry) for entry in entries])
-
-
-def aligned(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a table whose columns are as wide as their widest cell.
-
-    Examples:
-
-    >>> print(aligned(("name", "steps"), [("euler", 16), ("rk4", 4)]))
-    name   steps
-    euler  16
-    rk4    4
-    """
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ("  ".join(map(str.ljust, row, widths)) for row in cells)
-    return "\n".join(line.rstrip() for line in lines)
+    return tables.aligned(_HEADER, [_cells(entry) for entry in entries])
 
 
 def _cells(entry: WeightsEntry) -> tuple[Any, ...]:

@@ -1,14 +1,12 @@
 """The validity card of an export: what was measured on a model before it is served."""
 
 import dataclasses
-import importlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
 
 import keras
 
-from tfnode import solvers
+from tfnode import solvers, tables, versions
 from tfnode.validity import SweepRow, ValidityReport
 
 # Accuracies are quotients: a gap at the threshold must not exceed it by rounding.
@@ -94,13 +92,7 @@ def card(
         },
         "sweep": rows,
         "data": {"name": data_name, "num_samples": report.num_samples},
-        "versions": {
-            "python": platform.python_version(),
-            **{
-                name: importlib.import_module(name).__version__
-                for name in ("tfnode", "keras", "tensorflow", "numpy")
-            },
-        },
+        "versions": versions.of("tfnode", "keras", "tensorflow", "numpy"),
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
@@ -135,16 +127,19 @@ def require_valid(
 def describe(model: keras.Model, report: ValidityReport) -> str:
     """Returns a report as a text table; a star marks the rows that count for the verdict."""
     verdict = "is an ODE" if report.is_ode else "is bound to its solver"
-    lines = [
-        f"{model.name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "
-        f"{report.num_samples} samples",
-        f"  {'solver':<18} {'step/tolerance':>14} {'accuracy':>9} {'gap':>7} {'error':>9}",
-    ]
-    for row in report.rows:
-        setting = row.step_size if row.tolerance is None else row.tolerance
-        star = "*" if row.is_better else " "
-        lines.append(
-            f"{star} {row.solver:<18} {setting:>14.6g} {row.accuracy:>9.4f} {row.gap:>7.4f} "
-            f"{row.error:>9.2e}"
+    header = ("", "solver", "step/tolerance", "accuracy", "gap", "error")
+    cells = [
+        (
+            "*" if row.is_better else "",
+            row.solver,
+            f"{row.step_size if row.tolerance is None else row.tolerance:.6g}",
+            f"{row.accuracy:.4f}",
+            f"{row.gap:.4f}",
+            f"{row.error:.2e}",
         )
-    return "\n".join(lines)
+        for row in report.rows
+    ]
+    return (
+        f"{model.name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "
+        f"{report.num_samples} samples\n{tables.aligned(header, cells, right=range(2, 6))}"
+    )

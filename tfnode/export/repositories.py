@@ -1,13 +1,13 @@
 """The model repository: names of configurations, versions, and what TensorFlow Serving reads."""
 
 import json
-import os
 import pathlib
 import re
 from collections.abc import Iterable
 
 import numpy as np
 
+from tfnode import files
 from tfnode.solvers import AdaptiveSolver, DormandPrince, Solver
 from tfnode.typing import PathLike
 
@@ -142,7 +142,7 @@ def write_models_config(
         for name, folder in folders.items()
     ]
     path = repository / MODELS_CONFIG
-    write_beside(path, "model_config_list {\n" + "".join(entries) + "}\n")
+    files.write_text(path, "model_config_list {\n" + "".join(entries) + "}\n")
     return path
 
 
@@ -176,10 +176,3 @@ def _entry(name: str, base_path: pathlib.PurePosixPath, folder: pathlib.Path) ->
 def _quoted(text: str) -> str:
     # JSON has the same escapes as text protocol buffers.
     return json.dumps(text, ensure_ascii=False)
-
-
-def write_beside(path: pathlib.Path, text: str) -> None:
-    """Writes a file under a temporary name beside it and renames it when it is complete."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)

@@ -1,14 +1,14 @@
 """From a trained model to the SavedModels of its solver configurations, each complete or absent."""
 
+import contextlib
 import pathlib
-import tempfile
 from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
 
+from tfnode import files, validity
 from tfnode import solvers as tfnode_solvers
-from tfnode import validity
 from tfnode.export import cards, graphs, repositories, warmup
 from tfnode.models import with_solver
 from tfnode.solvers import Solver, SolverLike
@@ -54,6 +54,7 @@ def export_saved_models(
     >>> model = zoo.get_model("energy_landscape", solver="rk4", step_size=1 / 8)
     >>> x, y = np.zeros((16, 2)), np.zeros(16, int)
     >>> solvers = [tfnode.solvers.Euler(1 / 8), tfnode.solvers.RK4(1 / 16)]
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as base:
     ...     paths = export_saved_models(model, base, solvers, (x, y), reference_steps=32)
     ...     print([str(path.relative_to(base)) for path in paths])
@@ -104,15 +105,14 @@ def export_saved_models(
     if require_valid:
         cards.require_valid(model, report, configurations)
     groups = [configurations] if as_signatures else [[c] for c in configurations]
-    with tempfile.TemporaryDirectory(prefix=".", dir=_made(base)) as beside:
-        staged = [pathlib.Path(beside) / target.parent.name for target in targets]
-        for path, served in zip(staged, groups):
+    # Each is renamed at the end, when all of them are complete.
+    with contextlib.ExitStack() as stack:
+        for target, served in zip(targets, groups):
+            path = stack.enter_context(files.beside(target))
             names = [c.slug for c in served] if as_signatures else ["serving_default"]
-            _write(path, dict(zip(names, served)), inputs, f"{base.resolve().name}_{path.name}")
+            name = f"{base.resolve().name}_{target.parent.name}"
+            _write(path, dict(zip(names, served)), inputs, name)
             (path / repositories.CARD).write_text(cards.card(model, report, served, data_name))
-        for path, target in zip(staged, targets):
-            _made(target.parent)
-            path.rename(target)
     repositories.write_models_config(repository)
     return targets
 
@@ -224,8 +224,3 @@ def _write(
     warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
     if all(repositories.can_be_batched(c.solver) for c in served.values()):
         (path / repositories.BATCHING).write_text(repositories.BATCHING_PARAMETERS)
-
-
-def _made(folder: pathlib.Path) -> pathlib.Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

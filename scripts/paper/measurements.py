@@ -1,12 +1,19 @@
 """What is measured of a run on its test data, while it trains and when it is trained."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
+import numpy as np
 
 import tfnode
 import tfnode.adaption
 import tfnode.callbacks
+from scripts.paper.runs import Solver
+
+# Samples and their classes.
+Data = tuple[np.ndarray, np.ndarray]
 
 # The trajectories of a figure.
 _NUM_PATHS = 30
@@ -19,7 +26,7 @@ class TestCurve(keras.callbacks.Callback):
     `StepAdaption` does.
     """
 
-    def __init__(self, test, iterations, report):
+    def __init__(self, test: Data, iterations: int, report: Callable[[float], object]):
         super().__init__()
         self._test = test
         self._iterations = iterations
@@ -32,7 +39,7 @@ class TestCurve(keras.callbacks.Callback):
         self.loss = 0.0
         self.records = []
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """Returns plain values that `set_state` takes, as those of `tfnode.StepAdaption`."""
         return {
             "iteration": int(self.model.optimizer.iterations),
@@ -41,14 +48,14 @@ class TestCurve(keras.callbacks.Callback):
             "records": self.records,
         }
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         self.before, self.loss, self.records = state, state["loss"], state["records"]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self._twins = {}
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         iteration = int(self.model.optimizer.iterations)
         solver = self.model.get_layer("ode_block").solver
         tfnode.callbacks.check_loss(logs, iteration, f"solver={solver}")
@@ -68,7 +75,7 @@ class TestCurve(keras.callbacks.Callback):
                     record[name] = self._accuracy_under(better(solver.step_size))
         self.records.append(record)
 
-    def _accuracy_under(self, solver):
+    def _accuracy_under(self, solver: Solver) -> float:
         # One compiled twin a method; it takes another step size without retracing.
         if type(solver) not in self._twins:
             self._twins[type(solver)] = _evaluator(self.model, solver)
@@ -77,7 +84,7 @@ class TestCurve(keras.callbacks.Callback):
         return _accuracy(twin, self._test)
 
 
-def final_accuracies(model, test, rk4_steps):
+def final_accuracies(model: keras.Model, test: Data, rk4_steps: int) -> dict[str, Any]:
     """The test accuracies of a trained model under its own solver and under better ones."""
     fine = tfnode.solvers.RK4(1 / rk4_steps)
     block = model.get_layer("ode_block")
@@ -93,7 +100,7 @@ def final_accuracies(model, test, rk4_steps):
     }
 
 
-def sweep(model, test):
+def sweep(model: keras.Model, test: Data) -> dict[str, list]:
     """The test accuracies under every solver and step size of the paper's section 4.1, as columns.
 
     The factors apply to the step size, or to the tolerance; steps longer than the interval are
@@ -108,7 +115,7 @@ def sweep(model, test):
     )
 
 
-def paths(model, x):
+def paths(model: keras.Model, x: np.ndarray) -> dict[str, Any]:
     """The trajectories of the first test samples, their classes and crossings."""
     x = x[:_NUM_PATHS]
     found = tfnode.validity.crossings(model, x)
@@ -123,17 +130,17 @@ def paths(model, x):
     }
 
 
-def _evaluator(model, solver):
+def _evaluator(model: keras.Model, solver: Solver) -> keras.Model:
     twin = tfnode.with_solver(model, solver)
     twin.compile(loss=model.loss, metrics=["accuracy"], jit_compile=False)
     return twin
 
 
-def _accuracy(model, test):
+def _accuracy(model: keras.Model, test: Data) -> float:
     logs = model.evaluate(*test, batch_size=1000, verbose=0, return_dict=True)
     return round(logs["accuracy"], 6)
 
 
-def columns(records):
+def columns(records: list[dict]) -> dict[str, list]:
     """Returns records with the same keys as one dictionary of columns."""
     return {name: [record[name] for record in records] for name in records[0]} if records else {}

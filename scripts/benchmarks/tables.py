@@ -1,18 +1,26 @@
 """The measurements of `benchmark.py` as ratios, targets and Markdown tables."""
 
 import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from benchmark_peers import PEERS
+from scripts.benchmarks.peers import PEERS
+from tfnode import tables, versions
+
+# What a process measured, and what it was told.
+Result = Mapping[str, Any]
+# A measured number by round.
+Rounds = Mapping[int, Any]
 
 COMPARISONS = ("energy", "spheres", "mnist")
 PEAKS = ("peak_bytes", "peak_increase_bytes")
 
 
-def targets(results):
+def targets(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Rows of a measure, its value and the target that it must not exceed."""
     rows = []
 
-    def row(measure, value, target=None):
+    def row(measure: str, value: float | None, target: float | None = None) -> None:
         if value is not None:
             met = None if target is None else value <= target
             rows.append({"measure": measure, "value": value, "target": target, "met": met})
@@ -45,28 +53,32 @@ def targets(results):
     return rows
 
 
-def values(results, case, num_steps, contestant, field="seconds_per_step"):
+def values(
+    results: Sequence[Result],
+    case: str,
+    num_steps: int,
+    contestant: str,
+    field: str = "seconds_per_step",
+) -> Rounds:
     """A field of the measurements of a contestant, by round."""
     key = (case, num_steps, contestant)
     same = [r for r in results if (r["case"], r["num_steps"], r["contestant"]) == key]
     return {r["round"]: r[field] for r in same if field in r}
 
 
-def median(measured):
+def median(measured: Rounds) -> float | None:
     return statistics.median(measured.values()) if measured else None
 
 
-def ratio(a, b):
+def ratio(a: Rounds, b: Rounds) -> float | None:
     """The median over the rounds of the ratios within a round; None without measurements."""
     return median({number: a[number] / b[number] for number in a if number in b})
 
 
-def steps_table(results):
+def steps_table(results: Sequence[Result]) -> str:
     """Every contestant's training step, as Markdown."""
-    lines = [
-        "| case | K | contestant | ms a step | min - max | peak MB | increase MB |",
-        "|---|---:|---|---:|---:|---:|---:|",
-    ]
+    header = ("case", "K", "contestant", "ms a step", "min - max", "peak MB", "increase MB")
+    lines = []
     for case, k, contestant in {(r["case"], r["num_steps"], r["contestant"]): 0 for r in results}:
         of = lambda field, key=(case, k, contestant): values(results, *key, field)
         if seconds := of("seconds_per_step").values():
@@ -77,26 +89,26 @@ def steps_table(results):
             cells = (next(iter(errors.values())), "", "", "")
         else:
             continue
-        lines.append(f"| {case} | {k} | {contestant} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\n" if len(lines) > 2 else ""
+        lines.append((case, k, contestant, *cells))
+    return tables.markdown(header, lines, right=(1, 3, 4, 5, 6)) + "\n\n" if lines else ""
 
 
-def targets_table(rows):
-    lines = ["| measure | value | target | met |", "|---|---:|---:|---|"]
+def targets_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
     for r in rows:
         target = "" if r["target"] is None else f"<= {r['target']:.3g}"
         met = {None: "", True: "yes", False: "no"}[r["met"]]
-        lines.append(f"| {r['measure']} | {r['value']:.3g} | {target} | {met} |")
-    return "\n".join(lines)
+        lines.append((r["measure"], f"{r['value']:.3g}", target, met))
+    return tables.markdown(("measure", "value", "target", "met"), lines, right=(1, 2))
 
 
-def page(report):
+def page(report: Mapping[str, Any]) -> str:
     """The tables as a Markdown page with their provenance."""
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     machine = report["machine"]
     return (
-        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with {versions}; "
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
+        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with "
+        f"{versions.in_words(report['versions'])}; {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
         "A ratio is the median over the rounds of the ratios within a round, in which the "
         f"contestants take turns.\n\n{steps_table(report['results'])}"
         f"{targets_table(report['targets'])}\n"

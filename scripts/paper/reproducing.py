@@ -1,15 +1,16 @@
 """What the reproducing commands share: their settings, their options, and training with resume."""
 
+import argparse
 import pathlib
 import sys
+from collections.abc import Sequence
 
-import command_line
-import experiments
 import joblib
-import runner
-from runs import Run
 
 import tfnode
+from scripts import command_line
+from scripts.paper import experiments, runner
+from scripts.paper.runs import Run
 from zoo import get_recipe
 
 SPHERES = tuple(f"concentric_spheres_{dim}d" for dim in (2, 3, 10, 900))
@@ -27,13 +28,8 @@ _QUICK_ITERATIONS = {"concentric_spheres_900d": 200, "mnist": 200, "cifar10": 20
 _QUICK_IMAGES = {"batch_size": 16, "test_samples": 100, "rk4_steps": 16}
 
 
-def parser(description, out):
-    """Returns a parser with the options that the commands share.
-
-    Args:
-        description: String.
-        out: String, the default of `--out`.
-    """
+def parser(description: str, out: str) -> argparse.ArgumentParser:
+    """Returns a parser with the options that the commands share; `out` is the default of one."""
     options = command_line.parser(description)
     setting = options.add_mutually_exclusive_group(required=True)
     setting.add_argument("--quick", action="store_true", help="minutes: few iterations and seeds")
@@ -57,13 +53,15 @@ def parser(description, out):
     return options
 
 
-def seeds(args):
+def seeds(args: argparse.Namespace) -> range:
     """The seeds of each run in the setting of the arguments."""
     return range(args.seeds or (2 if args.quick else 5))
 
 
-def run_of(args, model, num_steps, seed, **options):
-    """Returns the `runs.Run` of a model in the setting of the arguments."""
+def run_of(
+    args: argparse.Namespace, model: str, num_steps: int | None, seed: int, **options
+) -> Run:
+    """Returns the run of a model in the setting of the arguments."""
     iterations = get_recipe(model).iterations
     if args.quick:
         iterations = _QUICK_ITERATIONS.get(model, 3000)
@@ -71,12 +69,8 @@ def run_of(args, model, num_steps, seed, **options):
     return Run(model, num_steps, seed, args.iterations or iterations, **options)
 
 
-def train_all(runs, args):
+def train_all(runs: Sequence[Run], args: argparse.Namespace) -> int:
     """Trains what is not finished yet, unless the arguments say otherwise.
-
-    Args:
-        runs: List of `runs.Run`s.
-        args: The parsed arguments.
 
     Returns:
         0, or the exit status of a command that was stopped before the end.
@@ -99,7 +93,7 @@ def train_all(runs, args):
     return 0
 
 
-def _stopped(reason, runs, args, code):
+def _stopped(reason: str, runs: Sequence[Run], args: argparse.Namespace, code: int) -> int:
     finished = len(runner.read_results(runs, args.runs))
     print(
         f"\n{reason} {finished} of {len(runs)} runs are finished and kept in {args.runs}. "

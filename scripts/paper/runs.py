@@ -1,9 +1,14 @@
 """`Run`: what a training is, as frozen data, with the path of its result."""
 
 import dataclasses
+from typing import Any
 
 import tfnode
 import zoo
+
+Solver = tfnode.solvers.FixedStepSolver | tfnode.solvers.AdaptiveSolver
+# What the JSON file of a run holds.
+Result = dict[str, Any]
 
 # What a path says of a run where it is not the default.
 _IN_PATHS = {
@@ -67,11 +72,11 @@ class Run:
     gradient: str = "discrete_adjoint"
 
     @property
-    def adapts(self):
+    def adapts(self) -> bool:
         return self.num_steps is None and self.tolerance is None
 
     @property
-    def path(self):
+    def path(self) -> str:
         if self.adapts:
             method = {"paper": "adaption"}.get(self.policy, self.policy)
         else:
@@ -84,19 +89,19 @@ class Run:
         return f"{self.model}/{'_'.join(parts)}.json"
 
     @property
-    def cost(self):
+    def cost(self) -> int:
         """About the evaluations of the field, with the fixed cost of an iteration as 16 of them."""
         solver = tfnode.solvers.get(self.solver)
         evaluations = self.num_steps * solver.tableau.num_stages if self.num_steps else 64
         return self.iterations * (16 + evaluations)
 
-    def start_solver(self):
+    def start_solver(self) -> Solver:
         """The solver of the model before training; Hairer's rule may replace its step."""
         if self.tolerance is not None:
             return tfnode.solvers.get(self.solver).with_tolerance(self.tolerance)
         return tfnode.solvers.get(self.solver, 1 / (self.num_steps or self.start_steps or 32))
 
-    def recipe(self):
+    def recipe(self) -> zoo.Recipe:
         """The `zoo.Recipe` of the model, with what the run has in its place."""
         changes = {
             name: getattr(self, name)

@@ -5,16 +5,17 @@ file that exists is a finished run and is never run again.
 """
 
 import concurrent.futures
-import contextlib
 import json
-import os
 import pathlib
 import signal
-import tempfile
 import threading
+from collections.abc import Callable, Sequence
 
 from joblib.externals.loky import ProcessPoolExecutor
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scripts.paper.runs import Result, Run
+from tfnode import files
 
 # One thread for each process: these models are too small to gain from a second one.
 _WORKER_ENVIRONMENT = {
@@ -25,17 +26,24 @@ _WORKER_ENVIRONMENT = {
 }
 
 
-def run_all(function, runs, out, jobs, title, environment=None):
+def run_all(
+    function: Callable[[Run, Callable[[float], object]], Result],
+    runs: Sequence[Run],
+    out: pathlib.Path,
+    jobs: int,
+    title: str,
+    environment: dict[str, str] | None = None,
+) -> None:
     """Runs `function(run, report)` for every run that has no file yet, and writes its result.
 
     Args:
         function: Function of a module, called in worker processes. It returns a dictionary of
             plain values and calls `report(fraction)` now and then.
-        runs: List of runs.
-        out: `pathlib.Path`, the directory of the results.
-        jobs: Integer, the number of worker processes.
-        title: String, shown with the progress.
-        environment: Optional dictionary of further environment variables of the workers.
+        runs: The runs; of one that has a file nothing is done.
+        out: The directory of the results.
+        jobs: The number of worker processes.
+        title: Shown with the progress.
+        environment: Further environment variables of the workers.
     """
     pending = [run for run in runs if not (out / run.path).exists()]
     for run in pending:
@@ -57,16 +65,16 @@ def run_all(function, runs, out, jobs, title, environment=None):
             executor.shutdown(kill_workers=True)
 
 
-def _ignore_interrupts():
+def _ignore_interrupts() -> None:
     # Ctrl-C reaches the whole process group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run_one(function, run, out):
+def _run_one(function: Callable, run: Run, out: pathlib.Path) -> None:
     progress_file = _progress_file(out, run)
     progress_file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_json(out / run.path, function(run, lambda f: progress_file.write_text(str(f))))
+        files.write_json(out / run.path, function(run, lambda f: progress_file.write_text(str(f))))
     finally:
         progress_file.unlink(missing_ok=True)
 
@@ -74,7 +82,7 @@ def _run_one(function, run, out):
 class _progress:
     """Context that shows how much of the runs' cost is done, once a second, from their files."""
 
-    def __init__(self, runs, out, title):
+    def __init__(self, runs: Sequence[Run], out: pathlib.Path, title: str):
         self._runs, self._out = runs, out
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -90,31 +98,31 @@ class _progress:
         total = sum(run.cost for run in runs)
         self._task = self._bar.add_task(title, total=total, completed=completed, finished=finished)
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._bar.start()
         self._thread.start()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self._stop.set()
         self._thread.join()
         self._update()
         self._bar.stop()
 
-    def _watch(self):
+    def _watch(self) -> None:
         while not self._stop.wait(1.0):
             self._update()
 
-    def _update(self):
+    def _update(self) -> None:
         completed, finished = self._state()
         self._bar.update(self._task, completed=completed, finished=finished)
 
-    def _state(self):
+    def _state(self) -> tuple[float, str]:
         fractions = [_fraction(self._out, run) for run in self._runs]
         completed = sum(run.cost * fraction for run, fraction in zip(self._runs, fractions))
         return completed, f"{fractions.count(1.0)}/{len(self._runs)}"
 
 
-def _fraction(out, run):
+def _fraction(out: pathlib.Path, run: Run) -> float:
     if (out / run.path).exists():
         return 1.0
     try:
@@ -123,40 +131,11 @@ def _fraction(out, run):
         return 0.0
 
 
-def _progress_file(out, run):
+def _progress_file(out: pathlib.Path, run: Run) -> pathlib.Path:
     return (out / run.path).with_suffix(".progress")
 
 
-def read_results(runs, out):
+def read_results(runs: Sequence[Run], out: pathlib.Path) -> list[Result]:
     """Returns the results of those runs that are finished."""
     paths = [out / run.path for run in runs]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
-
-
-def write_json(path, value):
-    """Writes a value as JSON; see `write_text`."""
-    write_text(path, json.dumps(value, allow_nan=False) + "\n")
-
-
-def write_text(path, text):
-    """Writes a text, to be complete or not there."""
-    with _renamed_when_complete(path) as temporary, temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_figure(path, figure, dpi=100):
-    """Writes a matplotlib `Figure`, to be complete or not there."""
-    with _renamed_when_complete(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
-
-
-@contextlib.contextmanager
-def _renamed_when_complete(path):
-    """Yields the path of a file beside the target, which then takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as beside:
-        temporary = pathlib.Path(beside) / path.name
-        yield temporary
-        temporary.replace(path)

@@ -1,41 +1,56 @@
-"""One measurement of `benchmark.py`: a contestant, in this process."""
+"""One measurement of `benchmark.py`: a contestant, in a process of its own."""
 
+import json
 import math
 import os
+import pathlib
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import benchmark_ours
-import benchmark_peers
+if not __package__:  # run by its path: the checkout, in the place of scripts/benchmarks/
+    sys.path[0] = str(pathlib.Path(__file__).parents[2])
+
 import numpy as np
+
+from scripts.benchmarks import ours, peers
 
 # Answers before the measured ones: the first trace, and allocate.
 _WARM_UP = 10
 
 CONTESTANTS = {
-    "fit": benchmark_ours.ours_fit,
-    "bare": benchmark_ours.ours_bare,
-    "convolutions": benchmark_ours.bare_convolutions,
-    "torchdiffeq": benchmark_peers.peer_torchdiffeq,
-    "diffrax": benchmark_peers.peer_diffrax,
+    "fit": ours.fit,
+    "bare": ours.bare,
+    "convolutions": ours.bare_convolutions,
+    "torchdiffeq": peers.train_torchdiffeq,
+    "diffrax": peers.train_diffrax,
 }
 
 # Of the case `latency`, in which they answer instead of training.
 ANSWERING = {
-    "served": benchmark_ours.answer_served,
-    "torchdiffeq": benchmark_peers.answer_torchdiffeq,
+    "served": ours.answer_served,
+    "torchdiffeq": peers.answer_torchdiffeq,
 }
 
 # These measure a whole training instead of its steps.
 WHOLE_RUNS = {
-    "traces": benchmark_ours.count_traces,
-    "adaption": benchmark_ours.adaption_run,
-    "replay": benchmark_ours.replay_run,
+    "traces": ours.count_traces,
+    "adaption": ours.adaption_run,
+    "replay": ours.replay_run,
 }
 
 
-def measure(job):
+def main(arguments: Sequence[str]) -> None:
+    job = peers.Job(**json.loads(arguments[0]))
+    # Before any framework counts the cores.
+    if job.one_core and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    print(json.dumps(measure(job)))
+
+
+def measure(job: peers.Job) -> dict[str, Any]:
     """Runs a job in this process and returns its results as plain values."""
     if job.contestant in WHOLE_RUNS:
         return WHOLE_RUNS[job.contestant](job)
@@ -63,7 +78,7 @@ def measure(job):
     }
 
 
-def latencies(answer, requests):
+def latencies(answer: Callable[[], object], requests: int) -> dict[str, float]:
     """The median and the 99th percentile of the seconds that an answer takes."""
     for _ in range(_WARM_UP):
         answer()
@@ -76,14 +91,18 @@ def latencies(answer, requests):
     return {"p50_seconds": p50, "p99_seconds": p99}
 
 
-def _peak_bytes():
+def _peak_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _resident_bytes():
+def _resident_bytes() -> int:
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return _peak_bytes()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,19 +1,21 @@
 """One training run of the paper, from a seed to a dictionary of results."""
 
 import dataclasses
-import importlib.metadata
 import logging
 import os
+import pathlib
 import platform
 import time
+from collections.abc import Callable
 
-import checkpoints
 import keras
-import measurements
 import tensorflow as tf
 
 import tfnode
+import tfnode.versions
 import zoo
+from scripts.paper import checkpoints, measurements
+from scripts.paper.runs import Result, Run
 
 # XLA pays for dense fields; for convolutions TensorFlow's own kernels are faster.
 _COMPILED = ("energy_landscape",)
@@ -22,25 +24,27 @@ _COMPILED = ("energy_landscape",)
 ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
-def train(run, report):
+def train(run: Run, report: Callable[[float], object]) -> Result:
     """Trains one run and returns its results as plain values.
 
     Args:
-        run: `runs.Run`.
-        report: Callable that is told the finished fraction of the training.
+        run: What to train.
+        report: Is told the finished fraction of the training.
     """
     return fit(run, report)[1]
 
 
-def fit(run, report, directory=None):
+def fit(
+    run: Run, report: Callable[[float], object], directory: pathlib.Path | None = None
+) -> tuple[keras.Model, Result]:
     """Trains one run; returns the model and its results as plain values.
 
     Args:
-        run: `runs.Run`.
-        report: Callable that is told the finished fraction of the training.
-        directory: Optional `pathlib.Path` of checkpoints. A training that was interrupted is taken
-            up from the last of them, to the same model and results; only the rounding of `loss` may
-            differ, and `seconds`, which leaves out what was lost.
+        run: What to train.
+        report: Is told the finished fraction of the training.
+        directory: Where checkpoints lie. A training that was interrupted is taken up from the last
+            of them, to the same model and results; only the rounding of `loss` may differ, and
+            `seconds`, which leaves out what was lost.
 
     Raises:
         ValueError: If the checkpoint is of another run, or of other versions.
@@ -66,9 +70,20 @@ def fit(run, report, directory=None):
         _train(model, run, every)
     except (FloatingPointError, tf.errors.InvalidArgumentError) as error:
         return model, {**origin, "error": str(error)}
-    step_adaption, curve = callbacks.get("step_adaption"), callbacks["curve"]
-    result = {**origin, "loss": curve.loss}
-    result |= measurements.final_accuracies(model, test, run.rk4_steps)
+    result = {**origin, **_measured(run, model, test, **callbacks)}
+    before = callbacks["curve"].before["seconds"]
+    return model, {**result, "seconds": round(before + time.perf_counter() - start, 1)}
+
+
+def _measured(
+    run: Run,
+    model: keras.Model,
+    test: measurements.Data,
+    curve: measurements.TestCurve,
+    step_adaption: tfnode.StepAdaption | None = None,
+) -> Result:
+    """What a training gave, from the trained model and from the callbacks."""
+    result = {"loss": curve.loss, **measurements.final_accuracies(model, test, run.rk4_steps)}
     result["sweep"] = measurements.sweep(model, test)
     result["test_curve"] = measurements.columns(curve.records)
     if run.paths:
@@ -77,25 +92,24 @@ def fit(run, report, directory=None):
         result["nfe_per_iteration"] = step_adaption.nfe_per_iteration
         result["nfe_per_iteration_with_checks"] = step_adaption.nfe_per_iteration_with_checks
         result["history"] = measurements.columns(step_adaption.history)
-    result["seconds"] = round(curve.before["seconds"] + time.perf_counter() - start, 1)
-    return model, result
+    return result
 
 
-def _train(model, run, callbacks):
+def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
     done = int(model.optimizer.iterations)
     if done < run.iterations:
         data = _train_data(run, run.seed).repeat().skip(done).take(run.iterations - done)
         model.fit(data, shuffle=False, callbacks=callbacks, verbose=0)
 
 
-def _step_adaption(run):
+def _step_adaption(run: Run) -> tfnode.StepAdaption:
     # A dataset of its own: two iterators over one shuffled dataset race for random numbers.
     data = _train_data(run, run.seed + 1000, run.check_samples)
     start = 1 / run.start_steps if run.start_steps else "auto"
     return tfnode.StepAdaption(data, run.check_every, run.policy, initial_step_size=start)
 
 
-def _compiled(run):
+def _compiled(run: Run) -> keras.Model:
     recipe = run.recipe()
     optimizer = recipe.build_optimizer()
     if run.average is not None:
@@ -112,23 +126,20 @@ def _compiled(run):
     return model
 
 
-def _train_data(run, seed, batch_size=None):
+def _train_data(run: Run, seed: int, batch_size: int | None = None) -> tf.data.Dataset:
     recipe = run.recipe()
     batch_size = batch_size or recipe.batch_size
     return tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
 
 
-def _test_data(run):
+def _test_data(run: Run) -> measurements.Data:
     x, y = tfnode.datasets.load(zoo.get_recipe(run.model).dataset, "test", as_numpy=True)
     return x[: run.test_samples], y[: run.test_samples]
 
 
-def versions():
+def versions() -> dict[str, str]:
     """The versions that a result depends on, and the machine."""
-    packages = ("tensorflow", "keras", "numpy")
     return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-        "tfnode": tfnode.__version__,
+        **tfnode.versions.of("tensorflow", "keras", "numpy", "tfnode"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }

@@ -1,13 +1,18 @@
-"""From finished runs to Table 1: the critical step, means over seeds, and the printed table."""
+"""From finished runs to Table 1: the critical step, means over seeds, and the cells."""
 
 import csv
 import io
 import math
 import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import reproducing
-
+from scripts.paper import reproducing
+from scripts.paper.runs import Result
 from tfnode.validity import critical_step
+
+# A mean and a standard deviation.
+Spread = tuple[float, float]
 
 # Table 1 of the paper: NFE and accuracy (mean and standard deviation, in percent).
 PAPER = {
@@ -19,7 +24,7 @@ PAPER = {
 SOLVERS = ("train_solver", "reference", "rk4_fine")
 
 
-def row(model, results, threshold=0.1):
+def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[str, Any]:
     """Returns one row of the table from the results of a model's runs.
 
     The critical step is found as a check of step adaption finds it, on the whole test set: a
@@ -42,7 +47,7 @@ def row(model, results, threshold=0.1):
     }
 
 
-def summary(results, num_steps):
+def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
     """Returns means and standard deviations over the seeds, accuracies in percent."""
     accuracies = [r["accuracy"] for r in results]
     gaps = [abs(a["train_solver"] - a["reference"]) for a in accuracies]
@@ -60,7 +65,7 @@ def summary(results, num_steps):
     }
 
 
-def mean_std(values):
+def mean_std(values: Sequence[float]) -> Spread:
     """Returns the mean and the sample standard deviation (0 for a single value)."""
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
@@ -78,7 +83,7 @@ HEADER = (
 )
 
 
-def lines(rows):
+def lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
     """Returns the cells of the table, the paper's line and ours for each row."""
     table = []
     for r in rows:
@@ -90,7 +95,7 @@ def lines(rows):
     return table
 
 
-def _grid_cells(r):
+def _grid_cells(r: dict[str, Any]) -> tuple[str, ...]:
     below, above = r["critical"]
     if not r["grid"]:
         return ("", "", "")
@@ -103,7 +108,7 @@ def _grid_cells(r):
     return (nfe, percent(entry["train_solver"]), percent(entry["rk4_fine"]))
 
 
-def _adaption_cells(entry):
+def _adaption_cells(entry: dict[str, Any] | None) -> tuple[str, ...]:
     if entry is None:
         return ("", "", "", "")
     return (
@@ -114,21 +119,11 @@ def _adaption_cells(entry):
     )
 
 
-def percent(mean_and_std):
+def percent(mean_and_std: Spread) -> str:
     return "{:.1f} ± {:.1f}".format(*mean_and_std)
 
 
-def markdown(header, cells):
-    """Returns a Markdown table, its columns padded so that it reads in a terminal too."""
-    widths = [max(map(len, column)) for column in zip(header, *cells)]
-    rule = ["-" * width for width in widths]
-    padded = [
-        [cell.ljust(width) for cell, width in zip(line, widths)] for line in (header, rule, *cells)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
-def grid_lines(rows):
+def grid_lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
     """Returns the cells of the whole grid: a line for each model and number of steps."""
     return [
         (
@@ -154,7 +149,7 @@ GRID_HEADER = (
 )
 
 
-def comma_separated(header, cells):
+def comma_separated(header: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
     csv.writer(text).writerows([header, *cells])
     return text.getvalue()

@@ -1,14 +1,14 @@
 """Checkpoints of a training: the model with its optimizer, and the states of its callbacks."""
 
 import json
-import os
 import pathlib
 import shutil
-import tempfile
 import time
+from collections.abc import Mapping
 
 import keras
-import runner
+
+from tfnode import files
 
 # A checkpoint of a small model would cost more than the iterations between two of them.
 _SECONDS_BETWEEN = 60
@@ -20,46 +20,46 @@ class Checkpoint(keras.callbacks.Callback):
     It comes last of the callbacks, whose states are then those after the iteration.
 
     Args:
-        directory: `pathlib.Path`. A checkpoint replaces the one before it.
-        origin: Plain value, what the training is; `load` wants the same.
-        callbacks: Dictionary from names to callbacks with `get_state`.
+        directory: A checkpoint in it replaces the one before.
+        origin: Plain values, what the training is; `load` wants the same.
+        callbacks: Callbacks with `get_state`, by name.
     """
 
-    def __init__(self, directory, origin, callbacks):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        origin: dict,
+        callbacks: Mapping[str, keras.callbacks.Callback],
+    ):
         super().__init__()
         self._directory = directory
         self._origin = origin
         self._callbacks = callbacks
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self._last = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if time.monotonic() - self._last >= _SECONDS_BETWEEN:
             self.save()
             self._last = time.monotonic()
 
-    def save(self):
+    def save(self) -> None:
         """Writes a checkpoint beside its place, and then removes those before it."""
-        self._directory.mkdir(parents=True, exist_ok=True)
         old = _complete(self._directory)
         target = self._directory / f"iteration_{int(self.model.optimizer.iterations):06d}"
-        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".writing-") as beside:
-            written = pathlib.Path(beside) / target.name
+        with files.beside(target) as written:
             written.mkdir()
             self.model.save(written / "model.keras")
-            with (written / "model.keras").open("rb") as file:
-                os.fsync(file.fileno())
             states = {name: callback.get_state() for name, callback in self._callbacks.items()}
             content = {"origin": self._origin, "states": states}
             # A record may hold a NaN, which the results may not.
-            runner.write_text(written / "states.json", json.dumps(content))
-            written.rename(target)
+            (written / "states.json").write_text(json.dumps(content))
         for path in old:
             shutil.rmtree(path)
 
 
-def load(directory, origin):
+def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, dict]] | None:
     """Returns the model of the last checkpoint and the states by name, or None without one.
 
     Raises:
@@ -77,5 +77,5 @@ def load(directory, origin):
     return keras.saving.load_model(complete[-1] / "model.keras"), content["states"]
 
 
-def _complete(directory):
+def _complete(directory: pathlib.Path) -> list[pathlib.Path]:
     return sorted(directory.glob("iteration_*"))

@@ -6,14 +6,22 @@ method, triangles for RK4.
 """
 
 import statistics
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import tfnode
+from scripts.paper.runs import Result
 from tfnode import plots
 from tfnode.datasets import energy_landscape
+
+# The results of each panel, by its title.
+Panels = Mapping[str, Sequence[Result]]
+# Of a sweep: the solver, where it lies on the axis, the accuracy, and whether it is the training's.
+_Point = tuple[str, float, float, bool]
 
 _MARKERS = {"Midpoint": "x", "RK4": "^"}
 
@@ -21,13 +29,10 @@ _MARKERS = {"Midpoint": "x", "RK4": "^"}
 _TRAINED_WITHIN = 0.1
 
 
-def solver_dependence(panels):
+def solver_dependence(panels: Panels) -> Figure:
     """Test accuracy over the number of steps of the test solver, a colour for each training.
 
     The paper's figures 3, 4, 17, 18 and 19: means over the seeds that have trained.
-
-    Args:
-        panels: Dictionary from titles to the lists of results of the trainings of one panel.
     """
     figure, axes = _panels(len(panels))
     for ax, (title, results) in zip(axes, panels.items()):
@@ -38,11 +43,10 @@ def solver_dependence(panels):
     return _lettered(figure)
 
 
-def seeds_of_steps(panels):
+def seeds_of_steps(panels: Panels) -> Figure:
     """Test accuracies of every seed, a panel for each training step (figures 7 to 16).
 
-    Args:
-        panels: As for `solver_dependence`; the seeds that have not trained are grey.
+    The seeds that have not trained are grey.
     """
     figure, axes = _panels(len(panels))
     for ax, (title, results) in zip(axes, panels.items()):
@@ -58,7 +62,7 @@ def seeds_of_steps(panels):
     return _lettered(figure)
 
 
-def trajectories_and_accuracies(small, large):
+def trajectories_and_accuracies(small: Result, large: Result) -> Figure:
     """Figure 1: paths and accuracies of a model with small steps, and of one with large steps."""
     figure, axes = _panels(4)
     for path_axes, axes_of_sweep, result in zip(axes[:2], axes[2:], (small, large)):
@@ -73,7 +77,7 @@ def trajectories_and_accuracies(small, large):
     return _lettered(figure)
 
 
-def datasets():
+def datasets() -> Figure:
     """Figure 2: the energy landscape with its classes, and the concentric spheres."""
     figure, axes = _panels(3, columns=3)
     potential = energy_landscape.THREE_MINIMA
@@ -95,12 +99,8 @@ def datasets():
     return _lettered(figure)
 
 
-def adaption(curves):
-    """Figure 5: accuracy and number of steps over training, two panels for each data set.
-
-    Args:
-        curves: Dictionary from titles to results of trainings with step adaption.
-    """
+def adaption(curves: Panels) -> Figure:
+    """Figure 5: accuracy and number of steps over training, two panels for each data set."""
     figure = Figure(figsize=(9, 3.2 * len(curves)), layout="constrained")
     rows = np.atleast_1d(figure.subfigures(len(curves), 1))
     for row, (title, results) in zip(rows, curves.items()):
@@ -116,13 +116,13 @@ def adaption(curves):
     return _lettered(figure)
 
 
-def behaviour(results):
+def behaviour(results: Sequence[Result]) -> Figure:
     """Figure 6: the first of some trainings with step adaption, and better solvers beside it."""
     figure = plots.adaption_behaviour(results[0]["test_curve"], f"seed {_seed(results[0])}")
     return _lettered(figure)
 
 
-def true_and_learned_paths(results):
+def true_and_learned_paths(results: Sequence[Result]) -> Figure:
     """Figure 22: the dynamics of the energy landscape, and what models of five seeds make of it."""
     figure, axes = _panels(1 + len(results), columns=3)
     states, classes = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
@@ -136,7 +136,7 @@ def true_and_learned_paths(results):
     return _lettered(figure)
 
 
-def _true_paths(states, t1=20.0, step_size=0.02):
+def _true_paths(states: np.ndarray, t1: float = 20.0, step_size: float = 0.02) -> np.ndarray:
     config = energy_landscape.EnergyLandscape.BUILDER_CONFIGS[0]
     field = energy_landscape.vector_field(config.potential, config.friction)
     paths = [states.astype("float64")]
@@ -149,7 +149,7 @@ def _true_paths(states, t1=20.0, step_size=0.02):
     return np.stack(paths[::5])
 
 
-def trained_seeds(results):
+def trained_seeds(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
     """Splits the trainings of one setting into those that have trained and the others."""
     best = max((r["accuracy"]["train_solver"] for r in results), default=0.0)
     bound = best - _TRAINED_WITHIN
@@ -157,24 +157,24 @@ def trained_seeds(results):
     return trained, [r for r in results if r["accuracy"]["train_solver"] < bound]
 
 
-def _seed(result):
+def _seed(result: Result) -> int:
     return result["run"]["seed"]
 
 
-def _by_num_steps(results):
+def _by_num_steps(results: Sequence[Result]) -> dict[int, list[Result]]:
     found = {}
     for result in results:
         found.setdefault(result["run"]["num_steps"], []).append(result)
     return dict(sorted(found.items()))
 
 
-def _color(num_steps):
+def _color(num_steps: int) -> tuple[float, ...]:
     """The same colour for a number of steps in every panel, dark for 1 to light for 256."""
     return colormaps["viridis"](0.9 * np.log2(num_steps) / 8)
 
 
-def _points(result):
-    """The sweep of a result as tuples of solver, x, accuracy, and whether it is the training's."""
+def _points(result: Result) -> list[_Point]:
+    """The sweep of a result."""
     sweep, own = result["sweep"], result["solvers"]["train_solver"]["class_name"]
     tolerances = sweep.get("tolerance") or [None] * len(sweep["solver"])
     rows = zip(sweep["solver"], sweep["factor"], sweep["step_size"], tolerances, sweep["accuracy"])
@@ -189,13 +189,13 @@ def _points(result):
     ]
 
 
-def _mean_sweep(results):
+def _mean_sweep(results: Sequence[Result]) -> list[_Point]:
     """As `_points`, with the mean accuracy of several trainings of one setting."""
     rows = zip(*map(_points, results))
     return [(*row[0][:2], statistics.mean(p[2] for p in row), row[0][3]) for row in rows]
 
 
-def _scatter(ax, points, color, label):
+def _scatter(ax: Axes, points: list[_Point], color: str | tuple[float, ...], label: str) -> None:
     own = next(solver for solver, *_, is_training in points if is_training)
     for solver in dict.fromkeys(point[0] for point in points):
         marker = "o" if solver == own else _MARKERS.get(solver, "s")
@@ -206,7 +206,7 @@ def _scatter(ax, points, color, label):
     ax.scatter(*zip(*dark), color=color, marker="o", s=36, zorder=3, label=label)
 
 
-def _finish(ax, title, xlabel):
+def _finish(ax: Axes, title: str, xlabel: str) -> None:
     ax.set(xlabel=xlabel, ylabel="test accuracy", title=title)
     if xlabel == "tolerance":
         ax.set_xscale("log")
@@ -219,11 +219,11 @@ def _finish(ax, title, xlabel):
         _not_run(ax)
 
 
-def _not_run(ax):
+def _not_run(ax: Axes) -> None:
     ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="grey")
 
 
-def _panels(count, columns=2):
+def _panels(count: int, columns: int = 2) -> tuple[Figure, np.ndarray]:
     rows = -(-count // columns)
     figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -232,7 +232,7 @@ def _panels(count, columns=2):
     return figure, axes[:count]
 
 
-def _lettered(figure):
+def _lettered(figure: Figure) -> Figure:
     """Names the panels (a), (b), ... as the paper does."""
     for letter, ax in zip("abcdefgh", figure.axes):
         title = f"({letter})"

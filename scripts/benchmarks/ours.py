@@ -4,12 +4,19 @@ import itertools
 import math
 import tempfile
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from benchmark_peers import ARCHITECTURES, random_batch
+
+from scripts.benchmarks.peers import ARCHITECTURES, Job, Train, random_batch
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 
-def ours_fit(job):
+def fit(job: Job) -> Train:
     """`model.fit`, with the input pipeline of `tfnode.datasets.load`; the peers have one batch."""
     from tfnode.datasets import loading
 
@@ -18,13 +25,13 @@ def ours_fit(job):
     x, y = _keras_batch(model, max(2000, job.batch))
     data = loading.batched(x, y, "train", job.batch, seed=0).repeat()
 
-    def train(steps):
+    def train(steps: int) -> float:
         return model.fit(data.take(steps), shuffle=False, verbose=0).history["loss"][-1]
 
     return train
 
 
-def ours_bare(job):
+def bare(job: Job) -> Train:
     """The same compiled step on a fixed batch without `fit`: no metrics, no pipeline.
 
     The loop is in the graph, as `steps_per_execution` has it: calls from Python would cost more.
@@ -53,7 +60,7 @@ def ours_bare(job):
     return lambda steps: float(loop(tf.constant(steps)))
 
 
-def answer_served(job):
+def answer_served(job: Job) -> Callable[[], np.ndarray]:
     """The exported SavedModel: `answer()` returns the logits of a batch."""
     import tensorflow as tf
 
@@ -71,7 +78,7 @@ def answer_served(job):
     return lambda served=served: signature(**inputs)["logits"].numpy()
 
 
-def bare_convolutions(job):
+def bare_convolutions(job: Job) -> Train:
     """The convolutions of a training step of ours and nothing else: no bias, ReLU or update.
 
     Each of the K steps has the convolutions forward, again in the backward pass (the discrete
@@ -119,7 +126,7 @@ def bare_convolutions(job):
     return lambda steps: float(tf.reduce_mean([step()[0] for _ in range(steps)][-1]))
 
 
-def _convolve(z, filters, options):
+def _convolve(z: "tf.Tensor", filters: list["tf.Tensor"], options: dict) -> list["tf.Tensor"]:
     import tensorflow as tf
 
     states = [z]
@@ -128,7 +135,7 @@ def _convolve(z, filters, options):
     return states
 
 
-def count_traces(job):
+def count_traces(job: Job) -> dict[str, int]:
     """The traces of the training step in a run in which the step size changes 20 times."""
     import keras
 
@@ -149,7 +156,7 @@ def count_traces(job):
     divisors = iter(range(10, 50, 2))
     taken = {block.num_steps}
 
-    def change(batch, logs):
+    def change(batch: int, logs: dict | None) -> None:
         if (divisor := next(divisors, None)) is not None:
             block.step_size = 1 / divisor
             taken.add(block.num_steps)
@@ -159,7 +166,7 @@ def count_traces(job):
     return {"traces": len(traces), "changes": len(taken) - 1}
 
 
-def adaption_run(job):
+def adaption_run(job: Job) -> dict[str, Any]:
     """A training with `StepAdaption`, and the schedule of step sizes that it chose."""
     import tfnode
 
@@ -171,7 +178,7 @@ def adaption_run(job):
     return {**result, "schedule": [(0, history[0]["step_size"]), *changes]}
 
 
-def replay_run(job):
+def replay_run(job: Job) -> dict[str, Any]:
     """The same training, with the step sizes assigned from a schedule instead of measured."""
     import keras
 
@@ -179,7 +186,7 @@ def replay_run(job):
     block, schedule = model.get_layer("ode_block"), dict(job.schedule)
     block.step_size = schedule[0]
 
-    def change(batch, logs):
+    def change(batch: int, logs: dict | None) -> None:
         iteration = int(model.optimizer.iterations)
         if iteration in schedule:
             block.step_size = schedule[iteration]
@@ -187,7 +194,9 @@ def replay_run(job):
     return _timed_fit(job, model, keras.callbacks.LambdaCallback(on_train_batch_end=change))
 
 
-def _timed_fit(job, model, callback):
+def _timed_fit(
+    job: Job, model: "keras.Model", callback: "keras.callbacks.Callback"
+) -> dict[str, float]:
     import keras
 
     data = _energy_landscape(job, seed=0).repeat().take(job.steps)
@@ -205,14 +214,14 @@ def _timed_fit(job, model, callback):
     }
 
 
-def _energy_landscape(job, seed):
+def _energy_landscape(job: Job, seed: int) -> "tf.data.Dataset":
     """The real data, generated at first use: random labels would choose another schedule."""
     from tfnode import datasets
 
     return datasets.load("energy_landscape/three_minima", "train", job.batch, seed=seed)
 
 
-def _compiled_model(job):
+def _compiled_model(job: Job) -> "keras.Model":
     """The model as `experiments.train` compiles it."""
     import keras
 
@@ -232,5 +241,5 @@ def _compiled_model(job):
     return model
 
 
-def _keras_batch(model, samples):
+def _keras_batch(model: "keras.Model", samples: int) -> tuple[np.ndarray, np.ndarray]:
     return random_batch(model.input_shape[1:], model.output_shape[-1], samples)

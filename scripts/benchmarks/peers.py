@@ -7,8 +7,13 @@ paper's in all of them. Every framework is imported where it is used, so that a 
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+# Runs training steps and returns the last loss.
+Train = Callable[[int], float]
 
 # The packages that each peer needs.
 PEERS = {
@@ -45,7 +50,7 @@ class Architecture:
     learning_rate: float
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[tuple[int, int, int], ...]:
         """Inputs, outputs and kernel size of the layers of the field."""
         channels, hidden = self.channels, self.hidden
         return (channels, hidden, 1), (hidden, hidden, 3), (hidden, channels, 1)
@@ -59,7 +64,7 @@ ARCHITECTURES = {
 }
 
 
-def peer_torchdiffeq(job):
+def train_torchdiffeq(job: Job) -> Train:
     """`torchdiffeq.odeint`, with backpropagation through the solver as in the paper."""
     import torch
     from torch import nn
@@ -70,7 +75,7 @@ def peer_torchdiffeq(job):
     optimizer = optimizers[architecture.optimizer](parameters, architecture.learning_rate)
     x, y = (torch.from_numpy(v) for v in _peer_batch(architecture, job.batch))
 
-    def train(steps):
+    def train(steps: int) -> float:
         for _ in range(steps):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x), y)
@@ -81,21 +86,21 @@ def peer_torchdiffeq(job):
     return train
 
 
-def answer_torchdiffeq(job):
+def answer_torchdiffeq(job: Job) -> Callable[[], np.ndarray]:
     """The same model as it answers: `answer()` returns the logits of a batch."""
     import torch
 
     model, _ = _torch_model(job)
     x = torch.from_numpy(_peer_batch(ARCHITECTURES[job.model], job.batch)[0])
 
-    def answer():
+    def answer() -> np.ndarray:
         with torch.inference_mode():
             return model(x).numpy()
 
     return answer
 
 
-def _torch_model(job):
+def _torch_model(job: Job) -> tuple[Callable, list[Any]]:
     """The model of a job in PyTorch as a function of a batch, and its parameters."""
     import torch
     from torch import nn
@@ -103,7 +108,9 @@ def _torch_model(job):
 
     architecture = ARCHITECTURES[job.model]
 
-    def layer(inputs, outputs, kernel_size, name=architecture.layer):
+    def layer(
+        inputs: int, outputs: int, kernel_size: int, name: str = architecture.layer
+    ) -> nn.Module:
         window = () if name == "Linear" else (kernel_size, 1, kernel_size // 2)
         made = getattr(nn, name)(inputs, outputs, *window)
         nn.init.kaiming_normal_(made.weight)
@@ -115,14 +122,14 @@ def _torch_model(job):
     classifier = layer(math.prod(architecture.shape), architecture.classes, 1, "Linear")
     times, options = torch.tensor([0.0, 1.0]), {"step_size": 1 / job.num_steps}
 
-    def model(x):
+    def model(x: torch.Tensor) -> torch.Tensor:
         z = odeint(lambda t, z: field(z), x, times, method="euler", options=options)[-1]
         return classifier(z.flatten(1))
 
     return model, [*field.parameters(), *classifier.parameters()]
 
 
-def peer_diffrax(job):
+def train_diffrax(job: Job) -> Train:
     """`diffrax.diffeqsolve` with its default adjoint; the whole step is compiled."""
     # XLA is slow at convolutions inside a loop on the CPU (issue 12868 of JAX), at their gradients
     # even with channels last: so equinox's own layers stay.
@@ -134,7 +141,9 @@ def peer_diffrax(job):
     architecture = ARCHITECTURES[job.model]
     keys = iter(jax.random.split(jax.random.key(0), 8))
 
-    def layer(inputs, outputs, kernel_size, name=architecture.layer):
+    def layer(
+        inputs: int, outputs: int, kernel_size: int, name: str = architecture.layer
+    ) -> eqx.Module:
         window = () if name == "Linear" else (kernel_size, 1, kernel_size // 2)
         made = getattr(eqx.nn, name)(inputs, outputs, *window, key=next(keys))
         shape = made.weight.shape
@@ -164,7 +173,7 @@ def peer_diffrax(job):
         updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(parameters, updates), state, loss
 
-    def train(steps):
+    def train(steps: int) -> float:
         nonlocal parameters, state
         for _ in range(steps):
             parameters, state, loss = step(parameters, state, x, y)
@@ -173,11 +182,13 @@ def peer_diffrax(job):
     return train
 
 
-def _peer_batch(architecture, samples):
+def _peer_batch(architecture: Architecture, samples: int) -> tuple[np.ndarray, np.ndarray]:
     return random_batch(architecture.shape, architecture.classes, samples)
 
 
-def random_batch(shape, classes, samples):
+def random_batch(
+    shape: tuple[int, ...], classes: int, samples: int
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(samples, *shape)).astype("float32")
     return x, rng.integers(classes, size=samples)

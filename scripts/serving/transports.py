@@ -4,6 +4,8 @@ import dataclasses
 import http.client
 import json
 import urllib.parse
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,13 +21,13 @@ class Target:
     """Where a served model is.
 
     Args:
-        model: String, its name.
-        host: String.
-        port: Integer.
-        label: String or None, such as `"stable"`.
-        version: Integer or None. With neither, the server takes the latest version.
-        signature: String.
-        timeout: Integer, seconds that a request may take.
+        model: Its name.
+        host: That of the server.
+        port: That of the transport.
+        label: Such as `"stable"`.
+        version: In place of a label. With neither, the server takes the latest version.
+        signature: The name of one of the model's.
+        timeout: The seconds that a request may take.
     """
 
     model: str
@@ -40,7 +42,7 @@ class Target:
 class RestClient:
     """Asks over REST, on one connection that is kept open."""
 
-    def __init__(self, target):
+    def __init__(self, target: Target):
         self._target = target
         self._connection = http.client.HTTPConnection(
             target.host, target.port, timeout=target.timeout
@@ -52,7 +54,7 @@ class RestClient:
             path += f"/versions/{target.version}"
         self._path = f"{path}:predict"
 
-    def probabilities(self, x):
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
         body = {"signature_name": self._target.signature, "instances": x.tolist()}
         # A NaN would not be JSON, on either side.
         answer = self._post(json.dumps(body, allow_nan=False))
@@ -64,10 +66,10 @@ class RestClient:
                 f"{json.dumps(answer)[:200]}. Was the model exported by tfnode?"
             ) from error
 
-    def close(self):
+    def close(self) -> None:
         self._connection.close()
 
-    def _post(self, body):
+    def _post(self, body: str) -> Any:
         where = f"http://{self._target.host}:{self._target.port}{self._path}"
         try:
             self._connection.request("POST", self._path, body)
@@ -92,14 +94,14 @@ class RestClient:
             ) from error
 
 
-def _refuse(constant):
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"it holds {constant}")
 
 
 class GrpcClient:
     """Asks over gRPC, by TensorFlow Serving's own protocol buffers."""
 
-    def __init__(self, target):
+    def __init__(self, target: Target):
         try:
             import grpc
             from tensorflow_serving.apis import get_model_metadata_pb2 as metadata
@@ -127,7 +129,7 @@ class GrpcClient:
             )
         (self._input,) = signatures.signature_def[target.signature].inputs
 
-    def probabilities(self, x):
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
         import tensorflow as tf
 
         self._request.inputs[self._input].CopyFrom(tf.make_tensor_proto(x, "float32"))
@@ -139,17 +141,17 @@ class GrpcClient:
             )
         return tf.make_ndarray(answer.outputs[OUTPUT])
 
-    def close(self):
+    def close(self) -> None:
         self._channel.close()
 
-    def _specify(self, model_spec):
+    def _specify(self, model_spec: Any) -> None:
         model_spec.name = self._target.model
         if self._target.label is not None:
             model_spec.version_label = self._target.label
         if self._target.version is not None:
             model_spec.version.value = self._target.version
 
-    def _call(self, method, request):
+    def _call(self, method: Callable, request: Any) -> Any:
         try:
             return method(request, timeout=self._target.timeout)
         except self._error as error:

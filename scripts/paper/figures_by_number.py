@@ -1,10 +1,16 @@
 """The figures of the paper by number: what each shows, and which trainings it needs."""
 
+import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import figures
-import reproducing
+import matplotlib.figure
+
+from scripts.paper import figures, reproducing
+from scripts.paper.runs import Run
+
+# The runs of a figure by the titles of its panels, in the setting of the arguments.
+Runs = Callable[[argparse.Namespace], dict[str, list[Run]]]
 
 _POWERS = tuple(2**i for i in range(9))
 
@@ -32,20 +38,18 @@ class Figure:
     """One figure of the paper.
 
     Args:
-        caption: String.
-        runs: Callable `runs(args)`, which returns a dictionary from the titles of the panels to
-            the lists of their runs.
-        draw: Callable from the same dictionary with results in the place of the runs to a
-            matplotlib figure.
+        caption: What it shows.
+        runs: Returns the runs that it needs.
+        draw: Makes it, from the same dictionary with results in the place of the runs.
     """
 
     caption: str
-    runs: Callable
-    draw: Callable
+    runs: Runs
+    draw: Callable[[figures.Panels], matplotlib.figure.Figure]
 
 
 # === The runs of a figure ===
-def grid(args, model, solver, counts):
+def grid(args: argparse.Namespace, model: str, solver: str, counts: Sequence[int]) -> list[Run]:
     """The runs of a model with several numbers of steps, for each seed."""
     return [
         reproducing.run_of(args, model, count, seed, solver=solver)
@@ -54,7 +58,7 @@ def grid(args, model, solver, counts):
     ]
 
 
-def counts_of(args, model, solver):
+def counts_of(args: argparse.Namespace, model: str, solver: str) -> list[int]:
     """The numbers of steps that a model is trained with, in the setting of the arguments."""
     last = (_QUICK_STEPS.get(model, (64, 8)) if args.quick else _PAPER_STEPS[model])[
         solver != "euler"
@@ -62,10 +66,10 @@ def counts_of(args, model, solver):
     return [count for count in _POWERS if count <= last][:: 3 if args.quick and last > 8 else 1]
 
 
-def dependence(*models):
+def dependence(*models: str) -> Runs:
     """The panels of figures 3, 4 and 17 to 19: each model, trained with Euler and with RK4."""
 
-    def runs(args):
+    def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
             f"{reproducing.NAMES[model]}, trained with {name}": grid(
                 args, model, solver, counts_of(args, model, solver)
@@ -77,10 +81,10 @@ def dependence(*models):
     return runs
 
 
-def steps_of(model, counts):
+def steps_of(model: str, counts: Sequence[int]) -> Runs:
     """The panels of figures 7 to 16: each number of steps, trained with Euler and with RK4."""
 
-    def runs(args):
+    def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
             f"{count} steps of {name}": grid(args, model, solver, [count])
             for count in counts
@@ -91,10 +95,10 @@ def steps_of(model, counts):
     return runs
 
 
-def tolerances(solver):
+def tolerances(solver: str) -> Runs:
     """The panels of figures 20 and 21: each tolerance."""
 
-    def runs(args):
+    def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
             f"trained with tolerance {tolerance:g}": [
                 reproducing.run_of(
@@ -108,10 +112,10 @@ def tolerances(solver):
     return runs
 
 
-def adapted(*models):
+def adapted(*models: str) -> Runs:
     """The panels of figures 5 and 6: each model, trained with step adaption."""
 
-    def runs(args):
+    def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
             reproducing.NAMES[model]: [
                 reproducing.run_of(args, model, None, seed) for seed in reproducing.seeds(args)
@@ -122,12 +126,12 @@ def adapted(*models):
     return runs
 
 
-def with_paths(*counts, seeds=None):
+def with_paths(*counts: int, seeds: Sequence[int] | None = None) -> Runs:
     """The panels of figures 1 and 22: the energy landscape, with some trajectories kept."""
 
-    def runs(args):
+    def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
-            count: [
+            f"{count} steps": [
                 reproducing.run_of(args, "energy_landscape", count, seed, paths=True)
                 for seed in seeds or reproducing.seeds(args)
             ]
@@ -147,16 +151,16 @@ _SEEDS = "The same by seed for {}. Grey: seeds more than 10 points below the bes
 _TWO_SPHERES = "the concentric spheres in 2 dimensions"
 
 
-def _dependence(names, *models):
+def _dependence(names: str, *models: str) -> Figure:
     return Figure(_DEPENDENCE.format(names), dependence(*models), figures.solver_dependence)
 
 
-def _by_seed(model, name, counts):
+def _by_seed(model: str, name: str, counts: Sequence[int]) -> Figure:
     described = f"{name}, {', '.join(map(str, counts))} steps"
     return Figure(_SEEDS.format(described), steps_of(model, counts), figures.seeds_of_steps)
 
 
-def _by_tolerance(solver, name):
+def _by_tolerance(solver: str, name: str) -> Figure:
     return Figure(
         f"{name} on {_TWO_SPHERES}: trained with different tolerances, tested with a tenth, the "
         "same and ten times the tolerance of the training (dark).",

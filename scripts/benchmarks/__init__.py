@@ -1,0 +1,1 @@
+"""Measurements of time and memory, each in a process of its own."""

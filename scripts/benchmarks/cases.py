@@ -1,0 +1,73 @@
+"""What is measured: each case returns groups of jobs, and the jobs of a group take turns."""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable
+
+from scripts.benchmarks import worker
+from scripts.benchmarks.peers import PEERS, Job
+
+Groups = list[list[Job]]
+
+STEPPERS = ("fit", "bare", *PEERS)
+
+
+def energy(args: argparse.Namespace) -> Groups:
+    return [[small(args, "energy", c, k) for c in STEPPERS] for k in (8, 64, 256)]
+
+
+def spheres(args: argparse.Namespace) -> Groups:
+    return [[small(args, "spheres", c, 64, "concentric_spheres_2d") for c in STEPPERS]]
+
+
+def mnist(args: argparse.Namespace) -> Groups:
+    return [[images(args, "mnist", c, k) for c in (*STEPPERS, "convolutions")] for k in (2, 16)]
+
+
+def memory(args: argparse.Namespace) -> Groups:
+    return [[dataclasses.replace(images(args, "memory", "fit", k), steps=1) for k in (4, 64)]]
+
+
+def first_step(args: argparse.Namespace) -> Groups:
+    """A warm-up of one step: the time from the call of `fit` to its end."""
+    return [[small(args, "first_step", "fit", k, steps=1) for k in (8, 64, 256)]]
+
+
+def traces(args: argparse.Namespace) -> Groups:
+    return [[small(args, "traces", "traces", 8)]]
+
+
+def checks(args: argparse.Namespace) -> Groups:
+    """`replay` follows the step sizes of the `adaption` before it, without its checks."""
+    contestants = ("adaption", "replay")
+    return [[small(args, "checks", c, 32, steps=args.iterations) for c in contestants]]
+
+
+def latency(args: argparse.Namespace) -> Groups:
+    """One image a request, one request after the other."""
+    jobs = [images(args, "latency", contestant, 8) for contestant in worker.ANSWERING]
+    return [[dataclasses.replace(job, batch=1, steps=args.requests) for job in jobs]]
+
+
+_CASES = (energy, spheres, mnist, memory, first_step, traces, checks, latency)
+CASES: dict[str, Callable[[argparse.Namespace], Groups]] = {f.__name__: f for f in _CASES}
+
+
+def small(
+    args: argparse.Namespace,
+    case: str,
+    contestant: str,
+    num_steps: int,
+    model: str = "energy_landscape",
+    steps: int | None = None,
+) -> Job:
+    execution = min(50, steps or args.steps)
+    # About the same number of evaluations for every K, in whole executions of `fit`.
+    steps = steps or execution * math.ceil(args.steps * 64 / (num_steps * execution))
+    return Job(case, contestant, model, num_steps, 128, steps, execution, one_core=True)
+
+
+def images(args: argparse.Namespace, case: str, contestant: str, num_steps: int) -> Job:
+    batch = 8 if args.quick else 256
+    return Job(case, contestant, "mnist", num_steps, batch, args.mnist_steps, 1, one_core=False)

@@ -1,0 +1,40 @@
+"""What the results of a benchmark depend on."""
+
+import datetime
+import importlib.util
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+from scripts.benchmarks.peers import PEERS
+from tfnode import versions
+
+
+def description(command: str) -> dict[str, Any]:
+    """The command, the versions and the machine that the results depend on."""
+    packages = ("tensorflow", "keras", "numpy", "jaxlib", *(n for p in PEERS.values() for n in p))
+    present = [name for name in packages if importlib.util.find_spec(name)]
+    git = ["git", "-C", os.path.dirname(__file__), "describe", "--always", "--dirty"]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "versions": versions.of(*present),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(memory / 1e9, 1),
+        },
+    }
+
+
+def processor() -> str:
+    """The name of the processor, which `platform` does not tell on Linux."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

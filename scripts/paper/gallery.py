@@ -1,0 +1,67 @@
+"""The figures of the paper as files, each with a note of what it was drawn from, and their page."""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.paper import runner
+from scripts.paper.figures_by_number import FIGURES
+from scripts.paper.runs import Result, Run
+from tfnode import files
+
+
+def draw(
+    number: int, panels: Mapping[str, Sequence[Run]], args: argparse.Namespace, command: str
+) -> None:
+    """Draws a figure from the runs that are finished, and notes beside it what they are."""
+    results = {title: finished(runs, args.runs) for title, runs in panels.items()}
+    every = [run for of_panel in panels.values() for run in of_panel]
+    note = {
+        "command": command,
+        "caption": FIGURES[number].caption,
+        "setting": "quick" if args.quick else "paper",
+        "iterations": sorted({run.iterations for run in every}),
+        "runs": len(every),
+        "finished": sum(map(len, results.values())),
+    }
+    if panels and not note["finished"]:
+        print(f"Figure {number} has no finished run below {args.runs} and is left out.")
+        return
+    figure = FIGURES[number].draw(results)
+    for ending in ("png", "pdf"):
+        with files.beside(args.out / f"figure{number:02d}.{ending}") as written:
+            figure.savefig(written)
+    files.write_json(args.out / f"figure{number:02d}.json", note)
+    print(f"Written: {args.out / f'figure{number:02d}.png'}")
+
+
+def finished(runs: Sequence[Run], directory: pathlib.Path) -> list[Result]:
+    """The results of the finished runs, those left out that failed."""
+    return [result for result in runner.read_results(runs, directory) if "error" not in result]
+
+
+def write_page(out: pathlib.Path) -> None:
+    """Writes the gallery of all the figures that lie below a directory."""
+    parts = ["# The figures", "Each with the command that drew it, from finished runs or new ones."]
+    for note_path in sorted(out.glob("figure*.json")):
+        note = json.loads(note_path.read_text())
+        name = note_path.stem
+        parts += [
+            f"## Figure {int(name.removeprefix('figure'))}",
+            f"![{note['caption']}]({name}.png)",
+            f"{note['caption']} {_provenance(note)}",
+            f"`{note['command']}`",
+        ]
+    files.write_text(out / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _provenance(note: dict[str, Any]) -> str:
+    if not note["runs"]:
+        return ""
+    iterations = " and ".join(map(str, note["iterations"]))
+    return (
+        f"*Drawn from {note['finished']} of {note['runs']} runs in the {note['setting']} setting, "
+        f"{iterations} iterations.*"
+    )

@@ -1,0 +1,83 @@
+"""Table 1 as a page, with the figures of the trainings behind it."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.paper import reproducing, table1
+from scripts.paper.runs import Result
+from tfnode import files, plots, tables, versions
+
+
+def report(results: Mapping[str, Sequence[Result]], out: pathlib.Path, command: str) -> None:
+    """Writes table and figures below `out`, and prints the table and where the figures are.
+
+    Args:
+        results: The finished runs of each model.
+        out: A directory.
+        command: What the page says that made it.
+    """
+    rows = [table1.row(model, of_model) for model, of_model in results.items()]
+    header, cells = table1.HEADER, table1.lines(rows)
+    printed = [
+        tables.markdown(header, cells),
+        tables.markdown(table1.GRID_HEADER, table1.grid_lines(rows)),
+    ]
+    provenance = {"command": command, "versions": next(iter(results.values()))[0]["versions"]}
+    figures = draw(results, out)
+    files.write_text(out / "table1.md", document(printed, provenance, figures, rows))
+    files.write_text(out / "table1.csv", table1.comma_separated(header, cells))
+    files.write_json(out / "table1.json", {**provenance, "rows": rows})
+    print("", *printed, *failures(rows), "", sep="\n\n")
+    for path in (out / "table1.md", *figures):
+        print(f"Written: {path}")
+
+
+def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> list[pathlib.Path]:
+    """Draws the paper's figures 5 and 6 for each row; returns the paths."""
+    paths = []
+    for model, runs in results.items():
+        adapted = [r for r in runs if r["run"]["num_steps"] is None and "error" not in r]
+        curves = {r["run"]["seed"]: r["test_curve"] for r in adapted if r["test_curve"]}
+        if not curves:
+            continue
+        title, seed = reproducing.NAMES[model], min(curves)
+        figures = {
+            f"figure5_{model}.png": plots.adaption_over_training(curves, title),
+            f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),
+        }
+        for name, figure in figures.items():
+            with files.beside(out / name) as written:
+                figure.savefig(written, dpi=120)
+            paths.append(out / name)
+    return paths
+
+
+def document(
+    printed: Sequence[str],
+    provenance: dict[str, Any],
+    figures: Sequence[pathlib.Path],
+    rows: Sequence[dict[str, Any]],
+) -> str:
+    """Returns the results as a Markdown page; `printed` are the table and that of the grid."""
+    parts = [
+        "# Table 1, the paper's and ours",
+        f"Made by `{provenance['command']}` with {versions.in_words(provenance['versions'])}.",
+        printed[0],
+        "Accuracies are means and standard deviations over the seeds, on the test set. *Under "
+        "RK4* evaluates the same trained models under RK4 with 256 steps, or 16 for images in the "
+        "quick setting. *Grid NFE*: the numbers of Euler steps below and above the critical one, "
+        "above which the accuracies under the training solver and its reference differ by at most "
+        "10 points; the accuracy beside it is the highest of the valid numbers of steps, as in the "
+        "paper.",
+        "## The grid",
+        printed[1],
+        *failures(rows),
+        *(f"![{path.stem}]({path.name})" for path in figures),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def failures(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a line for each run that failed; such runs are in no mean."""
+    return [f"Failed and left out: {run}" for row in rows for run in row["failed"]]

@@ -1,0 +1,1 @@
+"""The zoo's weights: how they are trained, measured and described."""

@@ -1,0 +1,223 @@
+"""The cards of pretrained weights: a page and a validity figure for each, and their index."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+import tfnode
+import zoo
+from scripts.paper import reproducing
+from scripts.paper.runs import Result
+from scripts.publishing import places
+from tfnode import files, tables, versions
+from tfnode.validity import ValidityReport as Report
+from zoo import manifest
+
+# That of the project's style, which examples keep too.
+LINE_LENGTH = 100
+HEADER = (
+    "solver",
+    "steps",
+    "step size",
+    "evaluations",
+    "accuracy",
+    "loses",
+    "classes changed",
+    "counts",
+)
+
+
+def write(entry: manifest.WeightsEntry) -> pathlib.Path:
+    """Writes the card of a weight and its figure, and returns the path of the card."""
+    x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
+    test = x[: entry.test_samples], y[: entry.test_samples]
+    model = zoo.get_model(entry.model, weights=entry.name)
+    report = tfnode.validity.check(model, test, reference_steps=entry.rk4_steps, verbose=0)
+    whole = whole_test_set(model, x, y) if entry.test_samples else ""
+    result = json.loads((places.RESULTS / f"{entry.name}.json").read_text())
+    with files.beside(places.CARDS / f"{entry.name}.png") as written:
+        report.plot(entry.name).savefig(written)
+    path = places.CARDS / f"{entry.name}.md"
+    files.write_text(path, card(entry, result, report, whole))
+    return path
+
+
+def write_index(content: manifest.Manifest) -> None:
+    """Writes the page that lists the cards."""
+    files.write_text(places.CARDS / "README.md", index(content))
+
+
+def whole_test_set(model: keras.Model, x: np.ndarray, y: np.ndarray) -> str:
+    """Says how many samples of the whole test set are right under the solver of the training."""
+    right = model.predict(x, batch_size=250).argmax(axis=-1) == y
+    return f" Of all {len(y)} the solver of the training has {100 * right.mean():.1f} % right."
+
+
+def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: str = "") -> str:
+    """Returns the page of a weight.
+
+    Args:
+        entry: What the manifest says of it.
+        result: That of its training.
+        report: That of its model, with these weights.
+        whole: A sentence on the whole test set if the report has a part of it.
+    """
+    first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
+    parts = [
+        f"# {entry.name}",
+        f"{reproducing.NAMES[entry.model]}. {entry.note}",
+        f"**{verdict(report)}**",
+        "## Load and serve",
+        f"```python\n{code(entry)}\n```",
+        "## Under every solver",
+        f"On the {first} samples of the test set.{whole} *Loses*: against the solver of the "
+        "training, the first row. The verdict looks at the rows that count: solvers with an error "
+        "that is equal or smaller. The last row stands for the exact flow; with half its steps the "
+        f"outputs are {distance(100 * report.reference_error)} % of their size away.",
+        tables.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
+        f"![Test accuracy over the number of steps]({entry.name}.png)",
+        "## Training",
+        "\n".join(f"- {line}" for line in training_lines(entry, result)),
+        "## Limits",
+        limits(entry, report),
+        f"`{entry.file}`, {entry.bytes} bytes, {entry.parameters} parameters, {entry.licence}, "
+        f"SHA-256 `{entry.sha256}`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict(report: Report) -> str:
+    rows = report.rows
+    found = "An ODE" if report.is_ode else "No ODE"
+    return (
+        f"{found}: {100 * rows[0].accuracy:.1f} % under the solver of its training, "
+        f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps, at most "
+        f"{100 * report.gap:.1f} points between it and any better solver."
+    )
+
+
+def distance(percent: float) -> str:
+    """Two digits of a percentage, and all those before the point."""
+    return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
+
+
+def code(entry: manifest.WeightsEntry) -> str:
+    split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
+    arguments = f'"{entry.model}", weights="{entry.name}"'
+    load = f"model = zoo.get_model({arguments})"
+    if len(load) > LINE_LENGTH:
+        load = f"model = zoo.get_model(\n    {arguments}\n)"
+    lines = [
+        "import tfnode",
+        "import zoo",
+        "",
+        load,
+        f'test = tfnode.datasets.load("{entry.dataset}", "{split}", as_numpy=True)',
+        "tfnode.export.export_saved_models(",
+        "    model,",
+        f'    "served/{entry.model}",',
+        '    [model.get_layer("ode_block").solver],',
+        "    test,",
+        f"    reference_steps={entry.rk4_steps},",
+        ")",
+    ]
+    return "\n".join(lines)
+
+
+def row_cells(row: tfnode.validity.SweepRow, report: Report) -> tuple[str, ...]:
+    return (
+        row.solver,
+        "adaptive" if row.num_steps is None else str(row.num_steps),
+        "" if row.step_size is None else f"{row.step_size:.4f}",
+        "" if row.nfe is None else str(row.nfe),
+        f"{100 * row.accuracy:.1f} %",
+        f"{100 * (report.rows[0].accuracy - row.accuracy):.1f}",
+        f"{100 * row.changed:.1f} %",
+        "yes" if row.is_better else "",
+    )
+
+
+def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str]:
+    recipe, run = entry.recipe, result["run"]
+    command = f"python scripts/train.py --model {entry.model} --recipe {recipe_name(entry)}"
+    papers = zoo.get_recipe(entry.model).iterations
+    if recipe["iterations"] != papers:
+        command += f" --iterations {recipe['iterations']}"
+    if entry.seed:
+        command += f" --seed {entry.seed}"
+    if (version := entry.name.rsplit("_v", 1)[1]) != "1":
+        command += f" --version {version}"
+    yield f"`{command}`"
+    yield (
+        f"{recipe['iterations']} iterations of {recipe['batch_size']} samples with "
+        f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}, seed {entry.seed}"
+    )
+    if run.get("weights"):
+        yield f"from the weights of [{run['weights']}]({run['weights']}.md)"
+    if run["num_steps"] is None and result.get("history"):
+        yield (
+            f"{result['nfe_per_iteration']:.1f} evaluations of the field an iteration, "
+            f"{result['nfe_per_iteration_with_checks']:.1f} with the checks of step adaption; "
+            f"{result['history']['num_steps'][0]} steps at the first check, "
+            f"{result['num_steps']} at the end"
+        )
+    elif run["num_steps"]:
+        yield f"{run['num_steps']} steps of {type(entry.solver).__name__} throughout"
+    made_with = versions.in_words(entry.versions)
+    yield f"{result['seconds']:.0f} s on {entry.machine}, {made_with}"
+
+
+def recipe_name(entry: manifest.WeightsEntry) -> str:
+    """The `--recipe` in the name of a weight, which is `<model>_<recipe>_v<N>`."""
+    return entry.name.removeprefix(f"{entry.model}_").rsplit("_v", 1)[0]
+
+
+def limits(entry: manifest.WeightsEntry, report: Report) -> str:
+    of_data = (
+        f"The model knows the distribution of `{entry.dataset}` alone, and is one seed of one "
+        "recipe."
+    )
+    if report.is_ode:
+        return (
+            f"{of_data} With steps that are longer than those of the training it is tried above, "
+            "but nothing is promised."
+        )
+    return (
+        f"{of_data} **Use it under {entry.solver} only**: it is here to show what a better solver "
+        "does to a model that is no ODE."
+    )
+
+
+def steps(entry: manifest.WeightsEntry) -> str:
+    """The steps of a model under the solver of its training, in words."""
+    if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
+        return "adaptive"
+    return str(zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block").num_steps)
+
+
+def index(content: manifest.Manifest) -> str:
+    """Returns the page that lists the cards."""
+    header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
+    models = zoo.list_models()
+    by_model = sorted(content.weights.items(), key=lambda item: models.index(item[1].model))
+    cells = [
+        (
+            f"[{name}]({name}.md)",
+            type(entry.solver).__name__,
+            steps(entry),
+            f"{100 * entry.accuracy['train_solver']:.1f} %",
+            f"{100 * entry.accuracy['rk4_fine']:.1f} %",
+            "an ODE" if entry.is_ode else "no ODE",
+            "`DEFAULT`" if name in content.default.values() else "",
+        )
+        for name, entry in by_model
+    ]
+    intro = (
+        "The pretrained weights, accuracies on the test set, and for images on the part of it that "
+        "their cards name. `scripts/train.py` made each, `scripts/verify_zoo.py` measures them "
+        "again, and `scripts/write_cards.py` wrote this."
+    )
+    return "\n\n".join(["# The zoo", intro, tables.markdown(header, cells)]) + "\n"

@@ -1,0 +1,98 @@
+"""From a trained model to a published weight: its file, its entry of the manifest, its golden."""
+
+import dataclasses
+import hashlib
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import filelock
+import keras
+
+import tfnode
+from scripts.paper.runs import Result, Run
+from scripts.publishing import goldens, measuring, places
+from tfnode import files
+from zoo import listing, manifest, weights
+
+# What a run measures, which the entry says of itself.
+_MEASURED = ("test_samples", "rk4_steps")
+
+
+def publish(
+    name: str, model: keras.Model, run: Run, result: Result, note: str
+) -> manifest.WeightsEntry:
+    """Writes the weight file, the result, the manifest's entry and the golden."""
+    path = save(model, weights.SHIPPED / f"{name}.weights.h5")
+    entry = manifest.WeightsEntry.from_config(name, entry_of(path, model, run, result, note))
+    files.write_json(places.RESULTS / f"{name}.json", result)
+    change_manifest(entries={name: entry})
+    goldens.write(entry)
+    print(listing.pretrained([entry]))
+    return entry
+
+
+def make_default(entry: manifest.WeightsEntry) -> bool:
+    """Makes a weight the `DEFAULT` of its model; returns whether it may be that."""
+    if not entry.is_ode:
+        print(
+            f"A DEFAULT must be an ODE. Received: {entry.name} with a gap of {entry.gap:.3f}. The "
+            "DEFAULT has not moved.",
+            file=sys.stderr,
+        )
+        return False
+    change_manifest(default={entry.model: entry.name})
+    return True
+
+
+def change_manifest(
+    entries: Mapping[str, manifest.WeightsEntry] | None = None,
+    default: Mapping[str, str] | None = None,
+) -> None:
+    """Adds to the dictionaries of the manifest; other trainings may do so at the same time."""
+    with filelock.FileLock(manifest.PATH.with_suffix(".lock")):
+        found = manifest.read()
+        published = {**found.weights, **(entries or {})}
+        content = {
+            "weights": {name: entry.get_config() for name, entry in published.items()},
+            "default": {**found.default, **(default or {})},
+        }
+        files.write_json(manifest.PATH, content, indent=1)
+
+
+def save(model: keras.Model, path: pathlib.Path) -> pathlib.Path:
+    """Writes a weight file, and returns its path."""
+    # Those of a copy, which has no optimizer.
+    copy = tfnode.with_solver(model, model.get_layer("ode_block").solver)
+    with files.beside(path) as written:
+        copy.save_weights(written)
+    return path
+
+
+def entry_of(
+    path: pathlib.Path, model: keras.Model, run: Run, result: Result, note: str
+) -> dict[str, Any]:
+    """The manifest's entry of a trained model, as plain values."""
+    content, recipe = path.read_bytes(), run.recipe()
+    versions = dict(result["versions"])
+    return {
+        "model": run.model,
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "dataset": recipe.dataset,
+        "seed": run.seed,
+        "recipe": recipe_of(run),
+        "machine": versions.pop("machine"),
+        "versions": versions,
+        "licence": manifest.LICENCE,
+        "note": note,
+        **measuring.measure(model, recipe.dataset, **measuring.extent(run.model)),
+    }
+
+
+def recipe_of(run: Run) -> dict[str, Any]:
+    """What the manifest says of a run: all but what it measures."""
+    options = {k: v for k, v in dataclasses.asdict(run).items() if k not in _MEASURED}
+    return {**options, **dataclasses.asdict(run.recipe())}

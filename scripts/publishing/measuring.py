@@ -1,0 +1,72 @@
+"""What the manifest says of a weight, measured, and compared with what it says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+import tfnode
+import zoo
+from zoo import manifest
+
+# Of the fractions: two of a thousand samples, which another processor may round to another class.
+TOLERANCE = 0.002
+# How large models are measured, so that a few cores need minutes for it, not hours.
+EXTENTS = {
+    "concentric_spheres_900d": {"rk4_steps": 16, "test_samples": None},
+    "mnist": {"rk4_steps": 8, "test_samples": 1000},
+    "cifar10": {"rk4_steps": 8, "test_samples": 1000},
+}
+
+
+def compare(entry: manifest.WeightsEntry) -> Iterator[tuple[str, str, Any, Any, bool]]:
+    """Yields a row for each quantity: name, quantity, expected, found, and whether they agree."""
+    model = zoo.get_model(entry.model, weights=entry.name)
+    found = measure(model, entry.dataset, entry.rk4_steps, entry.test_samples)
+    accuracy = found["accuracy"]
+    exact = {
+        "parameters": (entry.parameters, found["parameters"]),
+        "rk4_steps": (entry.rk4_steps, found["rk4_steps"]),
+        "solver": (entry.solver, tfnode.solvers.deserialize(found["solver"])),
+        "is_ode": (entry.is_ode, found["is_ode"]),
+    }
+    fractions = {
+        **{name: (entry.accuracy[name], accuracy[name]) for name in accuracy},
+        "gap": (entry.gap, found["gap"]),
+    }
+    for quantity, (expected, value) in exact.items():
+        yield entry.name, quantity, expected, value, expected == value
+    for quantity, (expected, value) in fractions.items():
+        agree = abs(expected - value) < TOLERANCE + 1e-9
+        yield entry.name, quantity, f"{expected:.4f}", f"{value:.4f}", agree
+
+
+def extent(model: str) -> dict[str, Any]:
+    """Returns the `rk4_steps` and `test_samples` that a model of the zoo is measured with."""
+    return EXTENTS.get(model, {"rk4_steps": 256, "test_samples": None})
+
+
+def measure(
+    model: keras.Model, dataset: str, rk4_steps: int, test_samples: int | None
+) -> dict[str, Any]:
+    """Returns what a manifest says of a trained model, as plain values of its keys.
+
+    Args:
+        model: Model of the zoo, trained.
+        dataset: A name for `tfnode.datasets.load`.
+        rk4_steps: The least steps of the fine RK4.
+        test_samples: How many of the first samples of the test set; all if None.
+    """
+    x, y = tfnode.datasets.load(dataset, "test", as_numpy=True)
+    test = x[:test_samples], y[:test_samples]
+    report = tfnode.validity.check(model, test, reference_steps=rk4_steps)
+    trained, fine = report.rows[0], report.rows[-1]
+    return {
+        "parameters": sum(weight.numpy().size for weight in model.trainable_weights),
+        "solver": tfnode.solvers.serialize(model.get_layer("ode_block").solver),
+        "accuracy": {"train_solver": trained.accuracy, "rk4_fine": fine.accuracy},
+        "rk4_steps": fine.num_steps,
+        "test_samples": test_samples,
+        "is_ode": report.is_ode,
+        "gap": report.gap,
+    }

@@ -1,0 +1,81 @@
+"""The training of a weight of the zoo, which is then published, or compared if it is already."""
+
+import pathlib
+import shutil
+import sys
+
+import keras
+import numpy as np
+from rich.progress import Progress
+
+import zoo
+from scripts.paper import experiments
+from scripts.paper.runs import Run
+from scripts.publishing import entries
+from zoo import manifest
+
+
+def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bool) -> int:
+    """Trains a weight and publishes it, or says whether it is the published one once more.
+
+    Args:
+        name: That of the weight.
+        run: What to train.
+        note: What the manifest says of the run.
+        checkpoints: The directory below which an interrupted training leaves its own.
+        default: Whether the weight becomes the `DEFAULT` of its model.
+
+    Returns:
+        The exit status of the command.
+    """
+    published = manifest.read().weights.get(name)
+    if published is not None and (different := differences(run, published)):
+        print(
+            f"{name} is published, and only its own recipe trains it again. Received: {different}. "
+            "Ask for what is published, or for another --version.",
+            file=sys.stderr,
+        )
+        return 1
+    checkpoints = (checkpoints / run.path).with_suffix("")
+    # Drawn by this thread: another one would race with TensorFlow's imports on demand.
+    with Progress(auto_refresh=False) as bar:
+        task = bar.add_task(name, total=1.0)
+
+        def show(finished: float) -> None:
+            bar.update(task, completed=finished, refresh=True)
+
+        model, result = experiments.fit(run, show, checkpoints)
+    if "error" in result:
+        print(result["error"], file=sys.stderr)
+        return 1
+    if published is None:
+        entry = entries.publish(name, model, run, result, note)
+    elif compare(model, published):
+        entry = published
+    else:
+        print(f"Its last checkpoint stays in {checkpoints}.", file=sys.stderr)
+        return 1
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return 0 if not default or entries.make_default(entry) else 1
+
+
+def differences(run: Run, entry: manifest.WeightsEntry) -> str:
+    """Says where a run is not the one of a published weight; empty if nowhere."""
+    asked = entries.recipe_of(run)
+    return ", ".join(
+        f"{key}={asked[key]!r}, published {value!r}"
+        for key, value in entry.recipe.items()
+        if asked[key] != value
+    )
+
+
+def compare(model: keras.Model, entry: manifest.WeightsEntry) -> bool:
+    """Says and returns whether a training has given a published weight once more."""
+    there = zoo.get_model(entry.model, weights=entry.name)
+    same = all(
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(model.weights, there.weights)
+    )
+    print(
+        f"{entry.name} is published, and this training gives {'the same' if same else 'another'}."
+    )
+    return same
