@@ -1,5 +1,6 @@
 """What every test and every docstring example shares."""
 
+import importlib.util
 import os
 import tempfile
 
@@ -14,10 +15,21 @@ import pytest
 import tfnode
 import zoo
 
+# Docstrings are looked for in every file, and these need what may not be installed.
+collect_ignore = [
+    f"tfnode/integrate/loops/{backend}.py"
+    for backend in ("jax", "torch")
+    if importlib.util.find_spec(backend) is None
+]
+
 
 def pytest_configure(config):
-    """Generates the synthetic data before worker processes would race to do so."""
-    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+    """Generates the synthetic data before worker processes would race to do so.
+
+    The tests that run on other backends read none, and need not load TensorFlow for it.
+    """
+    is_main = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if is_main and keras.backend.backend() == "tensorflow":
         from scripts.paper.reproducing import SYNTHETIC
 
         for model in SYNTHETIC:

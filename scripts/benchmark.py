@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     report["results"] = []
     groups = [group for case in args.cases for group in CASES[case](args)]
     groups = [[job for job in g if job.contestant not in args.without] for g in groups]
-    for result in processes.run_all(groups, args.rounds, args.timeout):
+    for result in processes.run_all(groups, args.rounds, args.timeout, args.before):
         report["results"].append(result)
         report["targets"] = tables.targets(report["results"])
         files.write_json(args.out, report)
@@ -45,6 +45,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--before", metavar="CHECKOUT", help="of an earlier commit, to compare")
     parser.add_argument("--without", nargs="+", choices=PEERS, default=[])
     parser.add_argument("--steps", type=int, default=1000, help="small models, at K = 64")
     parser.add_argument("--mnist-steps", type=int, default=3)

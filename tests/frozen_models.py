@@ -53,10 +53,6 @@ def fit(model, callback, y=ONES, iterations=4, epochs=1, more=()):
     return model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
 
 
-def ode_blocks(model):
-    return [layer for layer in model.layers if isinstance(layer, tfnode.ODEBlock)]
-
-
 def rounded(step_size):
     """What the weight's single precision makes of a step size."""
     return float(np.float32(step_size))

@@ -20,7 +20,6 @@ from frozen_models import (
     fit,
     frozen,
     num_steps,
-    ode_blocks,
     rounded,
 )
 from probes import Probe
@@ -28,8 +27,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tfnode
 from tfnode.adaption import Decision, StepRule, initial_step_size, reference_solver
-from tfnode.batches import endless_batches
-from tfnode.measure import decision_threshold, gives_logits
+from tfnode.callbacks.batches import endless_batches
+from tfnode.models import held_blocks
+from tfnode.models.outputs import decision_threshold, gives_logits
 
 KEYS = (
     "iteration",
@@ -46,7 +46,7 @@ KEYS = (
 
 def recomputed_nfe(callback, model, iterations, first_iteration=0):
     """The evaluations of training and of the checks, from the history and the solvers alone."""
-    blocks = ode_blocks(model)
+    blocks = held_blocks(model)
 
     def nfe(step_size, choose=lambda solver, length: solver):
         chosen = [(choose(b.solver.with_step_size(step_size), b.length), b.length) for b in blocks]
@@ -136,7 +136,7 @@ def test_several_blocks_adapt_together(solver):
     assert [h for (h,) in columns(callback, "step_size")] == pytest.approx(steps, rel=1e-6)
     counts = [num_steps(h) + num_steps(h, 2.0) + num_steps(h, 0.75) for h in steps]
     assert columns(callback, "num_steps", "nfe") == [(n, n * stages) for n in counts]
-    assert [float(block.step_size) for block in ode_blocks(model)] == [0.75] * 3
+    assert [float(block.step_size) for block in held_blocks(model)] == [0.75] * 3
     assert recomputed_nfe(callback, model, 13) == pytest.approx(
         (callback.nfe_per_iteration, callback.nfe_per_iteration_with_checks), rel=1e-14
     )
@@ -248,8 +248,10 @@ def test_a_restored_callback_goes_on_as_the_first_one(policy):
     fit(model, first, iterations=3)
     state = json.loads(json.dumps(first.get_state()))
     assert (state["num_batches"], state["training_iterations"]) == (2, 3)
-    if policy == "damped":
-        assert any(state["memory"])
+    # What the rule remembers is saved with the model.
+    assert "memory" not in state
+    is_adapted, *memory = held_blocks(model)[0].adaption_memory.numpy()
+    assert (is_adapted, any(memory)) == (1, policy == "damped")
     second.set_state(state)
     fit(model, second, iterations=13)
     assert len(set(columns(straight, "train_accuracy"))) > 1

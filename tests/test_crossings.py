@@ -173,11 +173,15 @@ def plane(**options):
     [
         ([plane], 3, r"Only in the plane.*Received: states of shape \(4, 3\)"),
         ([plane, plane], 2, "Crossings are defined for one ODE"),
+        ([lambda: [plane()] * 2], 2, "Crossings are defined for one ODE.*calls=2"),
         ([lambda: plane(time_dependent=True)], 2, "time_dependent=True"),
-        ([], 2, "Crossings are defined for one ODE"),
+        ([], 2, "The model must call an `ODEBlock`"),
     ],
 )
 def test_misuse(layers, dims, message):
-    model = keras.Sequential([keras.Input((dims,)), *(layer() for layer in layers)])
+    z = inputs = keras.Input((dims,))
+    for layer in keras.tree.flatten([layer() for layer in layers]):
+        z = layer(z)
+    model = keras.Model(inputs, z)
     with pytest.raises(ValueError, match=message):
         crossings(model, np.ones((4, dims)))

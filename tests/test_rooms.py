@@ -20,50 +20,50 @@ ROOMS = {
     "files": set(),
     "tables": set(),
     "versions": set(),
+    "keras_internals": set(),
+    "plots": set(),
     "tableaus": set(),
     "solvers": {"tableaus"},
-    "integrate": {"tableaus"},
-    "adaptive": {"integrate"},
-    "embedded": {"adaptive", "integrate"},
-    "guard": set(),
-    "dormand_prince": {"adaptive", "guard", "integrate"},
-    "fixed_steps": {"integrate", "solvers"},
-    "adaptive_steps": {"adaptive", "dormand_prince", "embedded", "integrate", "solvers"},
-    "solver_properties": {"adaptive_steps", "fixed_steps", "solvers"},
-    "fields": set(),
-    "blocks": {"fields", "integrate", "solver_properties"},
-    "augment": {"typing"},
-    "models": {"blocks"},
-    "measure": {"adaption", "models"},
-    "batches": set(),
+    "integrate": {"solvers"},
+    "layers": {"integrate", "keras_internals", "typing"},
+    "initial_values": {"layers"},
+    "models": {"layers"},
     "adaption": {"solvers"},
-    "validity": {"models", "measure", "plots", "typing"},
-    "export": {"files", "models", "tables", "validity", "versions"},
-    "callbacks": {"adaption", "batches", "measure", "validity", "export"},
-    "datasets": {"integrate", "tableaus", "typing"},
-    "plots": set(),
+    "validity": {"models", "plots"},
+    "export": {"files", "tables", "validity", "versions"},
+    "callbacks": {"adaption", "export"},
+    "datasets": {"integrate", "typing"},
 }
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.
 PACKAGES = {
+    "typing": {"keras"},
     "files": set(),
     "tables": set(),
     "versions": set(),
+    "keras_internals": {"keras"},
     "tableaus": {"numpy"},
     "solvers": set(),
     "adaption": {"numpy"},
     "plots": {"matplotlib", "numpy"},
     "datasets": {"numpy"},
 }
-# Where TensorFlow is the point it is imported in a function, so that other backends work without.
+# Where a backend is the point it is imported in a function, so that the others work without.
 IN_FUNCTIONS = {
-    "integrate": {"tensorflow"},
-    "adaptive": {"tensorflow"},
-    "guard": {"tensorflow"},
-    "dormand_prince": {"tensorflow", "tensorflow_probability"},
-    "measure": {"tensorflow", "torch"},
+    "integrate": {"jax", "tensorflow"},
+    "models": {"jax", "tensorflow", "torch"},
     "export": {"tensorflow", "tensorflow_serving"},
     "callbacks": {"tensorflow"},
     "datasets": {"tensorflow", "tensorflow_datasets"},
+}
+# Files for one backend, which are themselves imported in functions: what each has of its own.
+OF_ONE_BACKEND = {
+    "integrate/loops/tensorflow.py": {"tensorflow"},
+    "integrate/loops/jax.py": {"jax"},
+    "integrate/loops/torch.py": {"torch"},
+    "integrate/tfp/__init__.py": {"tensorflow", "tensorflow_probability"},
+    "integrate/tfp/guard.py": {"tensorflow"},
+    "datasets/concentric_spheres.py": {"tensorflow_datasets"},
+    "datasets/energy_landscape.py": {"tensorflow_datasets"},
 }
 # The zoo's files: those that each imports, and the packages beside keras and tfnode.
 ZOO = {
@@ -90,9 +90,9 @@ SCRIPTS = {
     "paper": set(),
     "publishing": {"paper"},
     "serving": {"paper", "publishing"},
+    "gpu": {"paper", "publishing"},
     "benchmarks": set(),
 }
-BUILDERS = ("concentric_spheres.py", "energy_landscape.py")
 
 
 @pytest.fixture(autouse=True)
@@ -157,15 +157,13 @@ def test_the_scanner_sees_every_import():
     )
     top = ["a.b", "c", "d.e", "d.f", "h", "i"]
     assert imports(source) == [(n, True) for n in top] + [("k", False), ("m.n.o", False)]
-    assert reachable("adaptive_steps") == {
-        "adaptive",
-        "dormand_prince",
-        "embedded",
-        "guard",
-        "integrate",
-        "solvers",
-        "tableaus",
+    assert reachable("layers") == {
+        *("integrate", "keras_internals", "solvers", "tableaus", "typing")
     }
+
+
+def test_every_room_is_on_the_map():
+    assert {room_of(path) for path in files("tfnode")} == {*ROOMS, "__init__"}
 
 
 tfnode_files = pytest.mark.parametrize(
@@ -192,9 +190,32 @@ def test_packages_of_the_rooms(path):
     at_top = {package for package, top in found if top}
     in_functions = {package for package, top in found if not top}
     allowed = set() if room == "__init__" else PACKAGES.get(room, {"keras", "numpy"})
-    builders = {"tensorflow_datasets"} if room == "datasets" and path.name in BUILDERS else set()
-    assert at_top <= allowed | builders
-    assert in_functions <= allowed | IN_FUNCTIONS.get(room, set())
+    own = OF_ONE_BACKEND.get(str(path.relative_to(ROOT / "tfnode")), set())
+    assert at_top <= allowed | own
+    assert in_functions <= allowed | own | IN_FUNCTIONS.get(room, set())
+
+
+@tfnode_files
+def test_what_is_for_one_backend_is_imported_where_it_is_needed(path):
+    if str(path.relative_to(ROOT / "tfnode")) in OF_ONE_BACKEND:
+        return
+    modules = tuple(
+        f"tfnode/{name}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in OF_ONE_BACKEND
+    )
+    at_top = [name for name, top in imports(path.read_text()) if top]
+    assert not [name for name in at_top if name.startswith(modules)]
+
+
+def test_adapting_stands_beside_validity_and_export():
+    """Only callbacks that report import them."""
+    found = {
+        path.name
+        for path in files("tfnode/callbacks")
+        for name, _ in imports(path.read_text())
+        if name.split(".")[1:2] in (["validity"], ["export"])
+    }
+    assert found == {"reports.py"}
 
 
 @pytest.mark.parametrize("path", files("zoo"), ids=lambda path: path.name)
@@ -298,8 +319,8 @@ def test_a_command_runs_from_any_directory(tmp_path):
     [
         (
             tfnode,
-            "Augment ODEBlock StepAdaption ToleranceAdaption datasets solvers tableaus validity "
-            "with_solver",
+            "Augment ODEBlock StepAdaption ToleranceAdaption datasets export odeint solvers "
+            "tableaus validity with_solver",
         ),
         (zoo, "Recipe WeightsEntry get_model get_recipe list_models"),
     ],

@@ -92,9 +92,11 @@ def test_architecture(name):
     names = [f"{layer}/{w}" for layer in layers for w in ("kernel", "bias")]
     assert [w.path.removeprefix("ode_block/") for w in model.trainable_weights] == names
     assert sum(math.prod(shape) for shape in shapes) == facts.parameters
-    # One more: the step size.
-    assert model.count_params() == facts.parameters + 1
-    assert [w.path for w in model.non_trainable_weights] == ["ode_block/step_size"]
+    # The step size, the method, and what a rule of adaption remembers.
+    of_the_block = {"step_size": (), "method": (), "adaption_memory": (8,)}
+    found = {w.path: tuple(w.shape) for w in model.non_trainable_weights}
+    assert found == {f"ode_block/{name}": shape for name, shape in of_the_block.items()}
+    assert model.count_params() == facts.parameters + 10
 
 
 @all_models
@@ -125,7 +127,7 @@ def test_the_field_pads_and_convolves_along_the_coordinates():
 
 @all_models
 def test_initialisation_is_he_normal_and_not_truncated(name):
-    weights = zoo.get_model(name).get_weights()
+    weights = [np.array(w) for w in zoo.get_model(name).trainable_weights]
     kernels = [w for w in weights if w.ndim > 1]
     biases = [w for w in weights if w.ndim == 1]
     assert [np.count_nonzero(b) for b in biases] == [0, 0, 0, 0]
@@ -231,9 +233,16 @@ def test_weights_survive_a_file(name, tmp_path):
 
 def test_an_explicit_step_size_goes_before_that_of_the_file(tmp_path):
     path = tmp_path / "model.weights.h5"
-    zoo.get_model("energy_landscape", step_size=1 / 4).save_weights(path)
+    zoo.get_model("energy_landscape", solver="rk4", step_size=1 / 4).save_weights(path)
     model = zoo.get_model("energy_landscape", weights=path, solver="rk4", step_size=1 / 8)
     assert model.get_layer("ode_block").solver == tfnode.solvers.RK4(1 / 8)
+
+
+def test_a_file_of_another_method_is_refused_by_name(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    zoo.get_model("energy_landscape", solver="euler").save_weights(path)
+    with pytest.raises(ValueError, match="values of 'euler' for 'ode_block', which has rk4"):
+        zoo.get_model("energy_landscape", weights=path, solver="rk4")
 
 
 @pytest.mark.parametrize("function", [zoo.get_model, zoo.get_recipe])

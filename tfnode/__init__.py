@@ -1,9 +1,9 @@
 """Neural ODEs in Keras that are proper ODEs."""
 
 from tfnode import datasets, export, solvers, tableaus, validity
-from tfnode.augment import Augment
-from tfnode.blocks import ODEBlock
 from tfnode.callbacks import StepAdaption, ToleranceAdaption
+from tfnode.initial_values import odeint
+from tfnode.layers import Augment, ODEBlock
 from tfnode.models import with_solver
 
 __version__ = "0.1.0"
@@ -15,6 +15,7 @@ __all__ = [
     "ToleranceAdaption",
     "datasets",
     "export",
+    "odeint",
     "solvers",
     "tableaus",
     "validity",

@@ -13,6 +13,9 @@ from tfnode.typing import PathLike, Shape
 
 SUFFIX = ".weights.h5"
 
+# What a file holds of a block beside weights: the name of its method, and what a rule remembers.
+_NO_WEIGHTS = ("method", "adaption_memory")
+
 
 def is_path(weights: PathLike) -> bool:
     """Whether this is the path of a file rather than a name."""
@@ -66,8 +69,9 @@ def _shapes(path: pathlib.Path) -> list[Shape]:
         )
     shapes: list[Shape] = []
 
-    def note(_: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape:
+    def note(path: str, item: Any) -> None:
+        is_weight = isinstance(item, h5py.Dataset) and path.split("/")[-1] not in _NO_WEIGHTS
+        if is_weight and item.shape:
             shapes.append(item.shape)
 
     try:

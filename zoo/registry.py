@@ -88,8 +88,13 @@ def get_model(
     wanted = tfnode.solvers.get(entry.solver if solver is None else solver, step_size)
     model = build(entry.solver)
     loading.load(model, find(entry.file, entry.sha256, entry.bytes))
+    if wanted == entry.solver:
+        return model
     # Exchanged only now: the file holds the step size of the training solver.
-    return model if wanted == entry.solver else tfnode.with_solver(model, wanted)
+    other = build(wanted)
+    for ours, theirs in zip(other.trainable_weights, model.trainable_weights):
+        ours.assign(theirs)
+    return other
 
 
 def get_recipe(name: str) -> Recipe:

@@ -10,11 +10,16 @@ from scripts.benchmarks.peers import PEERS, Job
 
 Groups = list[list[Job]]
 
+# `fit` on the other backends.
+BACKENDS = ("fit_jax", "fit_torch")
 STEPPERS = ("fit", "bare", *PEERS)
 
 
 def energy(args: argparse.Namespace) -> Groups:
-    return [[small(args, "energy", c, k) for c in STEPPERS] for k in (8, 64, 256)]
+    """With `--before`, the commit before takes turns, too: each twice, as first and as second."""
+    own = ("fit_before", "fit", "fit_jax") if args.before else ("fit", "fit_jax")
+    contestants = (*own, "bare", *PEERS)
+    return [[small(args, "energy", c, k) for c in contestants] for k in (8, 64, 256)]
 
 
 def spheres(args: argparse.Namespace) -> Groups:
@@ -26,7 +31,9 @@ def mnist(args: argparse.Namespace) -> Groups:
 
 
 def memory(args: argparse.Namespace) -> Groups:
-    return [[dataclasses.replace(images(args, "memory", "fit", k), steps=1) for k in (4, 64)]]
+    """A step of every backend, each in a process of its own."""
+    jobs = [images(args, "memory", c, k) for c in ("fit", *BACKENDS) for k in (4, 64)]
+    return [[dataclasses.replace(job, steps=1) for job in jobs]]
 
 
 def first_step(args: argparse.Namespace) -> Groups:
@@ -35,7 +42,7 @@ def first_step(args: argparse.Namespace) -> Groups:
 
 
 def traces(args: argparse.Namespace) -> Groups:
-    return [[small(args, "traces", "traces", 8)]]
+    return [[small(args, "traces", c, 8) for c in ("traces", "traces_jax")]]
 
 
 def checks(args: argparse.Namespace) -> Groups:

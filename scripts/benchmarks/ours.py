@@ -234,11 +234,19 @@ def _compiled_model(job: Job) -> "keras.Model":
         recipe.build_optimizer(),
         recipe.build_loss(),
         metrics=["accuracy"],
-        # XLA pays for dense fields; convolutions are faster without.
-        jit_compile=job.model == "energy_landscape",
+        jit_compile=_jit_compile(job),
         steps_per_execution=job.steps_per_execution,
     )
     return model
+
+
+def _jit_compile(job: Job) -> bool | str:
+    """On TensorFlow XLA pays for dense fields; convolutions are faster without."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    return job.model == "energy_landscape"
 
 
 def _keras_batch(model: "keras.Model", samples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,9 +29,23 @@ EVERYWHERE = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
+_ROOT = str(pathlib.Path(__file__).parents[2])
+# The present worker with the tfnode and the zoo of another checkout.
+_FROM_ANOTHER_CHECKOUT = """
+import runpy, sys
+sys.path[:1] = sys.argv[1:3]
+del sys.argv[1:3]
+runpy.run_module("scripts.benchmarks.worker", run_name="__main__")
+"""
 
-def run_all(groups: list[list[Job]], rounds: int, timeout: int) -> Iterator[dict[str, Any]]:
-    """Yields the result of every job, round by round; what failed once is not run again."""
+
+def run_all(
+    groups: list[list[Job]], rounds: int, timeout: int, before: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yields the result of every job, round by round; what failed once is not run again.
+
+    `before` is the path of another checkout, that of the contestant `fit_before`.
+    """
     errors = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
@@ -42,7 +57,7 @@ def run_all(groups: list[list[Job]], rounds: int, timeout: int) -> Iterator[dict
                     name = f"{job.case} K={job.num_steps} {job.contestant}"
                     progress.update(task, description=f"{name}, round {number + 1}")
                     scheduled = dataclasses.replace(job, schedule=schedule)
-                    measured = errors.get(job) or run_one(scheduled, timeout)
+                    measured = errors.get(job) or run_one(scheduled, timeout, before)
                     if "error" in measured:
                         errors[job] = measured
                     schedule = measured.get("schedule", ())
@@ -50,12 +65,15 @@ def run_all(groups: list[list[Job]], rounds: int, timeout: int) -> Iterator[dict
                     progress.advance(task)
 
 
-def run_one(job: Job, timeout: int) -> dict[str, Any]:
+def run_one(job: Job, timeout: int, before: str | None = None) -> dict[str, Any]:
     """Measures a job in a process of its own; returns its results or an `error`."""
     absent = [n for n in PEERS.get(job.contestant, ()) if importlib.util.find_spec(n) is None]
     if absent:
         return {"error": f"not installed: {', '.join(absent)}"}
-    command = [sys.executable, worker.__file__, json.dumps(dataclasses.asdict(job))]
+    command = [sys.executable, worker.__file__]
+    if before and job.contestant.endswith("_before"):
+        command = [sys.executable, "-c", _FROM_ANOTHER_CHECKOUT, before, _ROOT]
+    command.append(json.dumps(dataclasses.asdict(job)))
     options = {"env": environment(job), "timeout": timeout, "capture_output": True, "text": True}
     try:
         process = subprocess.run(command, **options)
@@ -69,9 +87,11 @@ def run_one(job: Job, timeout: int) -> dict[str, Any]:
 
 def environment(job: Job) -> dict[str, str]:
     variables = {k: v for k, v in os.environ.items() if k not in ONE_THREAD} | EVERYWHERE
+    if job.contestant.endswith(("_jax", "_torch")):
+        variables["KERAS_BACKEND"] = job.contestant.rpartition("_")[2]
     if job.one_core:
         variables |= ONE_THREAD
-    if job.contestant == "diffrax" and job.one_core:
+    if job.contestant in ("diffrax", "fit_jax") and job.one_core:
         variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     if job.model == "concentric_spheres_2d":
         # As in `experiments.ENVIRONMENT`, which cannot be imported without TensorFlow.

@@ -1,5 +1,6 @@
 """The measurements of `benchmark.py` as ratios, targets and Markdown tables."""
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,16 +31,21 @@ def targets(results: Sequence[Result]) -> list[dict[str, Any]]:
         goals = {"convolutions": 1.45}
         if case == "energy" and k >= 64:
             goals |= {"torchdiffeq": 1 / 4, "diffrax": 2 / 3, "bare": 1.25}
+        row(f"{case} K={k}: fit / the commit before", ratio(of("fit"), of("fit_before")), 1.03)
+        goal = 0.9 if case == "energy" and k >= 64 else None
+        row(f"{case} K={k}: fit on JAX / on TensorFlow", ratio(of("fit_jax"), of("fit")), goal)
+        row(f"{case} K={k}: fit on JAX / diffrax", ratio(of("fit_jax"), of("diffrax")))
         for other in ("bare", "convolutions", *PEERS):
             row(f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other))
-    for field in PEAKS:
-        fine, coarse = (values(results, "memory", k, "fit", field) for k in (64, 4))
-        row(f"MNIST {field}: K=64 / K=4", ratio(fine, coarse), 1.1)
+    for contestant, field in itertools.product(("fit", "fit_jax", "fit_torch"), PEAKS):
+        fine, coarse = (values(results, "memory", k, contestant, field) for k in (64, 4))
+        row(f"MNIST {contestant} {field}: K=64 / K=4", ratio(fine, coarse), 1.1)
     for k in (8, 64, 256):
         first = values(results, "first_step", k, "fit", "first_seconds")
         row(f"first step K={k}: s", median(first), 2.0)
-    traced = values(results, "traces", 8, "traces", "traces").values()
-    row("traces while the step size changes 20 times", max(traced, default=None), 1)
+    for contestant, where in (("traces", "TensorFlow"), ("traces_jax", "JAX")):
+        traced = values(results, "traces", 8, contestant, "traces").values()
+        row(f"traces while the step size changes 20 times, {where}", max(traced, default=None), 1)
     for field in ("seconds", "steady_seconds"):
         share = ratio(*(values(results, "checks", 32, c, field) for c in ("adaption", "replay")))
         row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)

@@ -22,6 +22,9 @@ _WARM_UP = 10
 
 CONTESTANTS = {
     "fit": ours.fit,
+    "fit_before": ours.fit,
+    "fit_jax": ours.fit,
+    "fit_torch": ours.fit,
     "bare": ours.bare,
     "convolutions": ours.bare_convolutions,
     "torchdiffeq": peers.train_torchdiffeq,
@@ -37,6 +40,7 @@ ANSWERING = {
 # These measure a whole training instead of its steps.
 WHOLE_RUNS = {
     "traces": ours.count_traces,
+    "traces_jax": ours.count_traces,
     "adaption": ours.adaption_run,
     "replay": ours.replay_run,
 }

@@ -17,6 +17,7 @@ import tfnode
 from scripts.paper.runs import Result
 from tfnode import plots
 from tfnode.datasets import energy_landscape
+from tfnode.integrate.runge_kutta import runge_kutta_step
 
 # The results of each panel, by its title.
 Panels = Mapping[str, Sequence[Result]]
@@ -141,11 +142,8 @@ def _true_paths(states: np.ndarray, t1: float = 20.0, step_size: float = 0.02) -
     field = energy_landscape.vector_field(config.potential, config.friction)
     paths = [states.astype("float64")]
     for k in range(round(t1 / step_size)):
-        paths.append(
-            tfnode.integrate.runge_kutta_step(
-                field, k * step_size, paths[-1], step_size, tfnode.tableaus.RK4
-            )
-        )
+        t = k * step_size
+        paths.append(runge_kutta_step(field, t, paths[-1], step_size, tfnode.tableaus.RK4))
     return np.stack(paths[::5])
 
 

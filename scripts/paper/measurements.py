@@ -11,6 +11,7 @@ import tfnode
 import tfnode.adaption
 import tfnode.callbacks
 from scripts.paper.runs import Solver
+from tfnode.models import held_blocks
 
 # Samples and their classes.
 Data = tuple[np.ndarray, np.ndarray]
@@ -80,7 +81,8 @@ class TestCurve(keras.callbacks.Callback):
         if type(solver) not in self._twins:
             self._twins[type(solver)] = _evaluator(self.model, solver)
         twin = self._twins[type(solver)]
-        twin.get_layer("ode_block").solver = solver
+        (block,) = held_blocks(twin)
+        block.solver = solver
         return _accuracy(twin, self._test)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 import keras
 
-import tfnode
+import zoo
 from scripts.paper.runs import Result, Run
 from scripts.publishing import goldens, measuring, places
 from tfnode import files
@@ -63,10 +63,13 @@ def change_manifest(
 
 def save(model: keras.Model, path: pathlib.Path) -> pathlib.Path:
     """Writes a weight file, and returns its path."""
-    # Those of a copy, which has no optimizer.
-    copy = tfnode.with_solver(model, model.get_layer("ode_block").solver)
+    # Those of a fresh model. It has no optimizer, and its block does not remember that a rule has
+    # adapted it: a training that starts from a published weight chooses its first step anew.
+    fresh = zoo.get_model(model.name, solver=model.get_layer("ode_block").solver)
+    for ours, theirs in zip(fresh.trainable_weights, model.trainable_weights, strict=True):
+        ours.assign(theirs)
     with files.beside(path) as written:
-        copy.save_weights(written)
+        fresh.save_weights(written)
     return path
 
 

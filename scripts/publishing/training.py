@@ -72,8 +72,10 @@ def differences(run: Run, entry: manifest.WeightsEntry) -> str:
 def compare(model: keras.Model, entry: manifest.WeightsEntry) -> bool:
     """Says and returns whether a training has given a published weight once more."""
     there = zoo.get_model(entry.model, weights=entry.name)
-    same = all(
-        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(model.weights, there.weights)
+    pairs = zip(model.trainable_weights, there.trainable_weights, strict=True)
+    # Of the block, what is published is its solver, and not what a rule remembers.
+    same = model.get_layer("ode_block").solver == there.get_layer("ode_block").solver and all(
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs
     )
     print(
         f"{entry.name} is published, and this training gives {'the same' if same else 'another'}."

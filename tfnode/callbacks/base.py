@@ -1,56 +1,95 @@
 """What the adapting callbacks share: they count, check every so many iterations, record and log."""
 
+import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from tfnode import validity
-from tfnode.batches import endless_batches
-from tfnode.callbacks.tensorboard import Writer
-
-# Samples of the validity figure.
-_FIGURE_SAMPLES = 1000
+from tfnode.adaption import Measurement, Rule
+from tfnode.callbacks.batches import CheckBatches
+from tfnode.callbacks.checks import check_count, check_loss
+from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
+from tfnode.layers import ODEBlock
+from tfnode.models import Reached, Twin, held_blocks, reached_blocks
+from tfnode.models.outputs import (
+    accuracy,
+    class_probabilities,
+    decision_threshold,
+    gives_logits,
+    total_variation,
+)
+from tfnode.typing import Data, PathLike
 
 
 class SolverAdaption(keras.callbacks.Callback):
     """Base of the callbacks that check, every `every` iterations, and then change the solver.
 
-    A subclass finds its blocks and the bounds of what it adapts, starts them, builds what measures,
-    and checks: `_find_blocks`, `_set_bounds`, `_start`, `_prepare`, `_check`.
-    `_training_evaluations` and `_values` tell what it did. What its rule remembers from one check
-    to the next is `_memory`; the present solver is in the blocks.
+    The solver and what the rule remembers are weights of the blocks, and are read there: a
+    checkpoint, or a callback that restores weights, leaves nothing behind here.
+
+    A subclass says which blocks it can adapt, within which bounds, where it starts, which twins
+    measure, and what a record holds.
     """
 
-    def __init__(self, rule, data, every, batch_size, log_dir, verbose):
+    def __init__(
+        self,
+        rule: Rule[Any],
+        data: Data,
+        every: int,
+        batch_size: int,
+        log_dir: PathLike | None,
+        verbose: int,
+    ) -> None:
         super().__init__()
-        _check_count("every", every)
-        _check_count("batch_size", batch_size)
-        self._rule = rule
-        self._memory = rule.first_memory()
-        self._recent_nfe = ()
-        self._data = data
+        check_count("every", every)
+        check_count("batch_size", batch_size)
+        self._given_rule = self._rule = rule
         self._every = every
-        self._batch_size = batch_size
-        self._writer = None if log_dir is None else Writer(log_dir)
         self._verbose = verbose
-        self._batches = None
-        self._num_batches = 0
+        self._writer = None if log_dir is None else TensorBoardWriter(log_dir)
+        self._reports: list[keras.callbacks.Callback] = []
+        if self._writer:
+            self._reports.append(ValidityFigure(self._writer, data, batch_size))
+        self._reached: list[Reached] = []
+        self._batches = CheckBatches(data, batch_size)
+        self._forget_run()
         self._gap = self._change = math.nan
         self._training_iterations = 0
         self._training_nfe = 0
         self._checks_nfe = 0
-        self.history = []
+        self._recent_nfe: tuple[float, ...] = ()
+        self.history: list[dict[str, Any]] = []
+
+    def _forget_run(self) -> None:
+        """Drops what belongs to one `fit`."""
+        self._twins: dict[str, Twin] = {}
+        self._logged: dict[str, Any] = {}
+        self._is_ready = False
+        self._first_inputs: Any = None
+
+    def __deepcopy__(self, memo: dict) -> "SolverAdaption":
+        """A callback of its own, with the same data, that goes on where this one stands."""
+        new = copy.copy(self)
+        keras.callbacks.Callback.set_model(new, None)
+        new._reached, new._batches = [], self._batches.copy()
+        new._forget_run()
+        new.history = copy.deepcopy(self.history, memo)
+        new._reports = [copy.copy(report) for report in self._reports]
+        return new
 
     @property
-    def nfe_per_iteration(self):
+    def nfe_per_iteration(self) -> float:
         return self._training_nfe / max(1, self._training_iterations)
 
     @property
-    def nfe_per_iteration_with_checks(self):
+    def nfe_per_iteration_with_checks(self) -> float:
         return (self._training_nfe + self._checks_nfe) / max(1, self._training_iterations)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """Returns what to save beside the model to go on in another process.
 
         Examples:
@@ -73,20 +112,20 @@ class SolverAdaption(keras.callbacks.Callback):
         return {
             "callback": type(self).__name__,
             "history": list(self.history),
-            "num_batches": self._num_batches,
+            "num_batches": self._batches.used,
             "training_iterations": self._training_iterations,
             "training_nfe": self._training_nfe,
             "checks_nfe": self._checks_nfe,
-            "memory": list(self._memory),
             "recent_nfe": list(self._recent_nfe),
         }
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         """Takes up a state, so that the next `fit` goes on as the one that it was saved from.
 
-        The model must be the saved one, as its blocks hold the present solver: save it with
-        `model.save` and load it with `keras.saving.load_model`. `data` must give the same batches
-        in the same order; those that were used are read and passed over.
+        The model must be the saved one, as its blocks hold the present solver and what the rule
+        remembers: save it with `model.save` and load it with `keras.saving.load_model`. `data`
+        must give the same batches in the same order; those that were used are read and passed
+        over.
 
         Args:
             state: Dictionary, from `get_state`.
@@ -100,101 +139,195 @@ class SolverAdaption(keras.callbacks.Callback):
                 f"Received: state of {state.get('callback')!r}. Pass the state of this callback."
             )
         self.history = list(state["history"])
-        self._num_batches = state["num_batches"]
+        self._batches = self._batches.copy()
+        self._batches.used = state["num_batches"]
         self._training_iterations = state["training_iterations"]
         self._training_nfe = state["training_nfe"]
         self._checks_nfe = state["checks_nfe"]
-        self._memory = tuple(state["memory"])
         self._recent_nfe = tuple(state["recent_nfe"])
-        self._batches = None
         if self.history:
             last = self.history[-1]
             self._gap = abs(last["train_accuracy"] - last["reference_accuracy"])
             self._change = last["change"]
 
-    def on_train_begin(self, logs=None):
-        self._blocks = self._find_blocks()
-        self._set_bounds()
-        if not self._training_iterations:
-            self._open_batches(used=0)
-            x, _ = self._next_batch()
-            if not self.model.built:
-                self.model.build(x.shape)
-            self._start(x)
-        elif self._batches is None:
-            self._open_batches(used=self._num_batches)
-        self._prepare()
-        self._seen_iterations = self._iterations()
+    # === Keras calls ===
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        # Before another callback restores weights, which may be of another of the rule's methods.
+        self._allow_methods(held_blocks(model))
+        for report in self._reports:
+            report.set_model(model)
 
-    def on_train_batch_end(self, batch, logs=None):
-        before, now = self._seen_iterations, self._iterations()
+    def on_train_begin(self, logs: Any = None) -> None:
+        x = self._look_at_data()
+        if not self.model.built:
+            self.model(x, training=False)
+        self._reached = reached_blocks(self.model, x)
+        self._check_blocks()
+        self._allow_methods(self._blocks)
+        self._rule = self._given_rule.within(*self._bounds())
+        if not self._is_started:
+            self._assign(self._rule.start(self._first_solver()))
+            self._memory = self._rule.first_memory()
+        for report in self._reports:
+            report.on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch_batches = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        # Not when training begins: another callback may have restored weights since.
+        if not self._is_ready:
+            self._seen_iterations = int(ops.convert_to_numpy(self.model.optimizer.iterations))
+            self._accumulated = 0
+            self._prepare()
+            self._logged = self._values()
+            self._is_ready = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        before, now = self._seen_iterations, self._iterations_after(batch)
         check_loss(logs, now, self._describe())
         self._seen_iterations = now
         self._training_iterations += now - before
-        self._training_nfe += self._training_evaluations(now - before)
+        self._training_nfe += self._training_evaluations((now - before) * self._accumulation)
         if now // self._every > before // self._every:
-            self._check(now, *self._next_batch())
+            self._sync()
+            self._check(now, *self._batches.draw())
+            self._logged = self._values()
             if self._writer:
-                self._writer.scalars(now, {**self._values(), "change": self._change})
-        self._log(logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._log(logs)
-
-    def on_train_end(self, logs=None):
-        if self._writer:
-            report = validity.check(self.model, self._some_samples(), verbose=0)
-            self._writer.figure(self._iterations(), "validity", report.plot())
-
-    def _iterations(self):
-        return int(self.model.optimizer.iterations)
-
-    def _open_batches(self, used):
-        self._batches, self._num_batches = endless_batches(self._data, self._batch_size), 0
-        for _ in range(used):
-            self._next_batch()
-
-    def _next_batch(self):
-        self._num_batches += 1
-        return next(self._batches)
-
-    def _some_samples(self):
-        """The next batches of the checks, about 1000 samples, as arrays."""
-        batches = [self._next_batch()]
-        while sum(len(y) for _, y in batches) < _FIGURE_SAMPLES:
-            batches.append(self._next_batch())
-        # Inputs may be nested.
-        return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
-
-    def _log(self, logs):
+                self._writer.scalars(now, {**self._logged, "change": self._change})
         if logs is not None:
-            logs.update(self._values())
+            logs.update(self._logged)
 
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._logged = self._values()
+        if logs is not None:
+            logs.update(self._logged)
 
-def check_loss(logs, iteration, solver):
-    """Raises if the loss in a callback's `logs` is no longer finite.
+    def on_train_end(self, logs: Any = None) -> None:
+        for report in self._reports:
+            report.on_train_end(logs)
+        self._twins, self._is_ready = {}, False
 
-    Args:
-        logs: Dictionary with a `loss`, or None.
-        iteration: Integer, the optimizer steps so far.
-        solver: String, the solver's setting as `name=value`.
+    # === Iterations and batches ===
+    def _sync(self) -> None:
+        """Brings the state of JAX's training into the variables, which are purged meanwhile."""
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
 
-    Raises:
-        FloatingPointError: If the loss is infinite or NaN.
-    """
-    loss = (logs or {}).get("loss", 0.0)
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            "The loss must stay finite. "
-            f"Received: loss={loss} at iteration {iteration} with {solver}. Training "
-            "has stopped; the model and the records of its callbacks stay as they are. Try a "
-            "smaller learning rate, gradient clipping (`clipnorm`), or a more accurate solver."
+    def _iterations_after(self, batch: int) -> int:
+        """The optimizer's steps after a batch; on JAX counted, as its variables are not at hand."""
+        if keras.backend.backend() != "jax":
+            return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        # The last execution of an epoch may end before the index that Keras gives it.
+        end = min(batch + 1, self.params.get("steps") or batch + 1)
+        self._accumulated += end - self._epoch_batches
+        self._epoch_batches = end
+        steps, self._accumulated = divmod(self._accumulated, self._accumulation)
+        return self._seen_iterations + steps
+
+    @property
+    def _accumulation(self) -> int:
+        """The batches of one step of the optimizer."""
+        return self.model.optimizer.gradient_accumulation_steps or 1
+
+    def _look_at_data(self) -> Any:
+        """Inputs to look for blocks with: those of a batch of its own before the first `fit`."""
+        if not self._training_iterations:
+            self._first_inputs, _ = self._batches.draw()
+        elif self._first_inputs is None:
+            self._first_inputs = self._batches.some_inputs()
+        return keras.tree.map_structure(ops.convert_to_tensor, self._first_inputs)
+
+    # === The solver ===
+    @property
+    def _blocks(self) -> list[ODEBlock]:
+        return [found.block for found in self._reached]
+
+    @property
+    def _solver(self) -> Any:
+        """The solver of all blocks, as their weights have it."""
+        return self._blocks[0].solver
+
+    @property
+    def _is_started(self) -> bool:
+        return bool(self._remembered[0])
+
+    @property
+    def _remembered(self) -> np.ndarray:
+        return ops.convert_to_numpy(self._blocks[0].adaption_memory)
+
+    @property
+    def _memory(self) -> tuple[float, ...]:
+        """What the rule remembers, as the weight of the first block has it."""
+        return tuple(self._remembered[1 : 1 + len(self._rule.first_memory())].tolist())
+
+    @_memory.setter
+    def _memory(self, memory: tuple[float, ...]) -> None:
+        values = np.zeros(self._remembered.shape, self._remembered.dtype)
+        values[: 1 + len(memory)] = 1, *memory
+        for block in self._blocks:
+            block.adaption_memory.assign(values)
+
+    def _prepare(self) -> None:
+        """What has to be read of the model before its first batch."""
+
+    def _allow_methods(self, blocks: list[ODEBlock]) -> None:
+        """Lets the graphs change between the methods of the rule."""
+
+    def _assign(self, solver: Any) -> None:
+        for block in self._blocks:
+            block.solver = solver
+
+    # === Checks ===
+    def _measuring_twin(self, name: str, each: list) -> Twin:
+        """The twin of a name, made at the first call."""
+        if name not in self._twins:
+            threshold, logits = decision_threshold(self.model), gives_logits(self.model)
+
+            def measure(outputs: Any, y: Any) -> tuple:
+                return accuracy(y, outputs, threshold), class_probabilities(outputs, logits)
+
+            self._twins[name] = Twin(
+                self.model, self._reached, each, measure, bool(self.model.jit_compile)
+            )
+        return self._twins[name]
+
+    def _measure(self, twin: Twin, each: list, x: Any, y: Any) -> tuple[float, np.ndarray, int]:
+        """Accuracy, class probabilities and evaluations of a twin with some solvers."""
+        twin.assign(each)
+        score, probabilities = twin(x, y)
+        nfe = twin.nfe
+        self._checks_nfe += nfe
+        return float(ops.convert_to_numpy(score)), ops.convert_to_numpy(probabilities), nfe
+
+    def _check(self, iteration: int, x: Any, y: Any) -> None:
+        before, record = self._solver, self._record()
+        measurement, nfe = self._measurement(before, x, y)
+        self._gap, self._change = measurement.gap, measurement.change
+        decision = self._rule.decide(before, self._memory, measurement)
+        self._memory = decision.memory
+        if decision.action != "keep":
+            self._assign(decision.solver)
+        self.history.append(
+            {
+                "iteration": iteration,
+                **record,
+                "nfe": nfe,
+                "train_accuracy": measurement.accuracy,
+                "reference_accuracy": measurement.reference_accuracy,
+                "change": measurement.change,
+                "action": decision.action,
+            }
         )
+        if self._verbose and decision.action != "keep":
+            print(
+                f"\nIteration {iteration}: {type(self).__name__} {decision.action}s "
+                f"{self._in_words(before, self._solver)} (accuracy gap {self._gap:.3f})."
+            )
 
-
-def _check_count(name, value):
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}. "
-            "The paper checks every 50 iterations on batches of 128 or 256."
-        )
+    def _measurement_of(
+        self, measured: tuple, reference: tuple, measure: Callable[[Any], Measurement]
+    ) -> Measurement:
+        change = total_variation(measured[1], reference[1])
+        return Measurement(measured[0], reference[0], change, measure, self._recent_nfe)

@@ -1,13 +1,19 @@
 """`StepAdaption`: the paper's algorithm, and a damped one, for blocks with a fixed step."""
 
-import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-from tfnode import adaption, export, solvers
+from tfnode import adaption, solvers
+from tfnode.adaption import Measurement, Rule
 from tfnode.callbacks.base import SolverAdaption
-from tfnode.measure import StepTwin, initial_step_sizes, total_variation
-from tfnode.models import ode_blocks
+from tfnode.callbacks.reports import ExportAtEnd
+from tfnode.callbacks.start import initial_step_sizes
+from tfnode.layers import ODEBlock
+from tfnode.models import Twin, calls_of
+from tfnode.solvers import FixedStepSolver
+from tfnode.typing import Data, PathLike
 
 
 class StepAdaption(SolverAdaption):
@@ -88,141 +94,129 @@ class StepAdaption(SolverAdaption):
 
     def __init__(
         self,
-        data,
-        every=50,
-        policy="paper",
-        threshold=0.1,
-        shrink=0.5,
-        growth=1.1,
-        initial_step_size="auto",
-        batch_size=128,
-        export_dir=None,
-        log_dir=None,
-        verbose=0,
-    ):
+        data: Data,
+        every: int = 50,
+        policy: str | Rule = "paper",
+        threshold: float = 0.1,
+        shrink: float = 0.5,
+        growth: float = 1.1,
+        initial_step_size: str | float = "auto",
+        batch_size: int = 128,
+        export_dir: PathLike | None = None,
+        log_dir: PathLike | None = None,
+        verbose: int = 0,
+    ) -> None:
         rule = adaption.get(policy, threshold, shrink, growth)
         super().__init__(rule, data, every, batch_size, log_dir, verbose)
         if initial_step_size != "auto":
             initial_step_size = solvers.check_step_size(initial_step_size)
         self._initial_step_size = initial_step_size
-        self._export_dir = None if export_dir is None else pathlib.Path(export_dir)
-
-    def on_train_begin(self, logs=None):
-        if self._export_dir is not None:
-            export.check_exportable(self.model, self._export_dir)
-        super().on_train_begin(logs)
-
-    def on_train_end(self, logs=None):
-        super().on_train_end(logs)
-        if self._export_dir is not None:
-            length = min(block.length for block in self._blocks)
-            export.export_saved_models(
-                self.model,
-                self._export_dir,
-                [self._solver, self._rule.reference(self._solver, length)],
-                self._some_samples(),
-                data_name="batches that StepAdaption was given",
-                verbose=0,
-            )
+        if export_dir is not None:
+            self._reports.append(ExportAtEnd(export_dir, rule, data, batch_size))
 
     # === Start ===
-    def _find_blocks(self):
-        return _adaptable_blocks(self.model, self._rule)
+    def _check_blocks(self) -> None:
+        blocks = self._blocks
+        unfit = [b for b in blocks if b.unroll or not isinstance(b.solver, FixedStepSolver)]
+        if unfit:
+            raise ValueError(
+                "`StepAdaption` needs a model with at least one `tfnode.ODEBlock`, none of them "
+                f"unrolled or adaptive. Received: model={self.model.name!r} with blocks "
+                f"{[(b.name, str(b.solver), f'unroll={b.unroll}') for b in blocks]}. Add an "
+                "`ODEBlock` with a fixed-step solver and unroll=False to the model."
+            )
+        methods = {block.solver.tableau.name for block in blocks}
+        changes = any(len(self._given_rule.methods(block.solver)) > 1 for block in blocks)
+        if changes and len(methods) > 1:
+            raise ValueError(
+                "A rule that changes the method changes that of all blocks together, so they must "
+                f"start from one. Received: model={self.model.name!r} with methods "
+                f"{sorted(methods)} and policy={self._given_rule!r}. Build the blocks with the "
+                "same solver."
+            )
 
-    def _start(self, x):
-        solver = self._blocks[0].solver.with_step_size(self._first_step_size(x))
-        self._assign(self._rule.start(solver).step_size)
+    def _allow_methods(self, blocks: list[ODEBlock]) -> None:
+        for block in blocks:
+            methods = [m for m in block.methods if isinstance(m, FixedStepSolver)]
+            if block.unroll or not methods:
+                continue
+            # Not the present one: weights may have come of one that the rule has still to allow.
+            solver = methods[0]
+            known = {method.tableau for method in methods}
+            more = [m(solver.step_size) for m in self._given_rule.methods(solver)[1:]]
+            more = [method for method in more if method.tableau not in known]
+            if more:
+                block.methods = (*methods, *more)
+                # What was traced has the old methods in it.
+                self.model.make_train_function(force=True)
+                self.model.test_function = self.model.predict_function = None
 
-    def _first_step_size(self, x):
-        if self._initial_step_size != "auto":
-            return self._initial_step_size
-        return max(min(initial_step_sizes(self.model, x)), self._floor)
-
-    def _set_bounds(self):
+    def _bounds(self) -> tuple[float, float]:
         lengths = [block.length for block in self._blocks]
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
-        caps = (min(max(lengths) / 500, min(lengths)), min(lengths))
-        self._floor, cap = np.array(caps, self._blocks[0].time_dtype).tolist()
-        self._rule = self._rule.within(self._floor, cap)
+        bounds = (min(max(lengths) / 500, min(lengths)), min(lengths))
+        low, high = np.array(bounds, self._blocks[0].time_dtype).tolist()
+        return low, high
 
-    def _prepare(self):
-        self._read_solver()
-        finest = min(self._floor, self._solver.step_size)
-        self._train_twin = StepTwin(self.model, finest, lambda solver, _: solver)
-        self._reference_twin = StepTwin(self.model, finest, self._rule.reference)
-
-    # === The solver ===
-    def _assign(self, step_size):
-        for block in self._blocks:
-            block.step_size = step_size
-        self._read_solver()
-
-    def _change_method(self, solver):
-        for block in self._blocks:
-            block.solver = solver
-        # What was traced has the old method in it.
-        self.model.make_train_function(force=True)
-        self.model.test_function = self.model.predict_function = None
-        self._prepare()
-
-    def _read_solver(self):
-        """Takes what the weights hold, so that records and training agree."""
-        self._solver = self._blocks[0].solver
-        self._num_steps = sum(block.num_steps for block in self._blocks)
-        self._nfe = sum(block.nfe for block in self._blocks)
+    def _first_solver(self) -> FixedStepSolver:
+        if self._initial_step_size != "auto":
+            return self._solver.with_step_size(self._initial_step_size)
+        step_size = min(size for found in self._reached for size in initial_step_sizes(found))
+        return self._solver.with_step_size(max(step_size, self._bounds()[0]))
 
     # === Checks ===
-    def _check(self, iteration, x, y):
-        before = self._solver
-        record = {
-            "iteration": iteration,
-            "method": before.tableau.name,
-            "step_size": before.step_size,
-            "num_steps": self._num_steps,
-            "nfe": self._nfe,
-        }
-        measurement = self._measurement(x, y)
-        self._gap, self._change = measurement.gap, measurement.change
-        decision = self._rule.decide(before, self._memory, measurement)
-        self._memory = decision.memory
-        self.history.append(
-            {
-                **record,
-                "train_accuracy": measurement.accuracy,
-                "reference_accuracy": measurement.reference_accuracy,
-                "change": measurement.change,
-                "action": decision.action,
-            }
-        )
-        if decision.action == "keep":
-            return
-        if decision.action == "climb":
-            self._change_method(decision.solver)
-        else:
-            self._assign(decision.solver.step_size)
-        if self._verbose:
-            self._print(iteration, decision.action, before)
+    def _assign(self, solver: FixedStepSolver) -> None:
+        # Blocks may have different methods, if the rule does not change them.
+        differ = len({block.solver.tableau for block in self._blocks}) > 1
+        for block in self._blocks:
+            one = block.solver.with_step_size(solver.step_size)
+            block.solver = one if differ else solver
 
-    def _measurement(self, x, y):
+    def _twin(self, name: str, choose: Callable[[FixedStepSolver, float], Any]) -> Twin:
+        """The twin whose solvers are chosen for the present method, at its finest step."""
+        each = [
+            choose(b.solver.with_step_size(min(self._bounds()[0], b.solver.step_size)), b.length)
+            for b in self._blocks
+        ]
+        return self._measuring_twin(f"{name} of {self._solver.tableau.name}", each)
+
+    def _measurement(self, solver: FixedStepSolver, x: Any, y: Any) -> tuple[Measurement, int]:
         """What the rule is told: the present solver, and any other, against the better one."""
+        own = self._twin("itself", lambda solver, length: solver)
+        better = self._twin("reference", self._rule.reference)
+        present = [(block.solver, block.length) for block in self._blocks]
+        reference = self._measure(better, [self._rule.reference(*pair) for pair in present], x, y)
 
-        def measure(solver):
-            accuracy, probabilities = self._measure(self._train_twin, solver, x, y)
-            change = total_variation(probabilities, reference)
-            return adaption.Measurement(accuracy, reference_accuracy, change, measure)
+        def measure(solver: FixedStepSolver) -> Measurement:
+            each = [own_solver.with_step_size(solver.step_size) for own_solver, _ in present]
+            return self._measurement_of(self._measure(own, each, x, y), reference, measure)
 
-        reference_accuracy, reference = self._measure(self._reference_twin, self._solver, x, y)
-        return measure(self._solver)
-
-    def _measure(self, twin, solver, x, y):
-        self._checks_nfe += twin.assign(solver.step_size)
-        return twin.measure(x, y)
+        return measure(solver), self._nfe
 
     # === Reports ===
-    def _training_evaluations(self, iterations):
-        return iterations * self._nfe
+    @property
+    def _nfe(self) -> int:
+        return sum(calls * block.nfe for calls, block in self._called())
 
-    def _values(self):
+    @property
+    def _num_steps(self) -> int:
+        return sum(calls * block.num_steps for calls, block in self._called())
+
+    def _called(self) -> Iterator[tuple[int, ODEBlock]]:
+        return zip(calls_of(self._reached, self._blocks), self._blocks)
+
+    def _record(self) -> dict[str, Any]:
+        solver = self._solver
+        return {
+            "method": solver.tableau.name,
+            "step_size": solver.step_size,
+            "num_steps": self._num_steps,
+        }
+
+    def _training_evaluations(self, batches: int) -> int:
+        return batches * self._logged["nfe"]
+
+    def _values(self) -> dict[str, Any]:
         return {
             "step_size": self._solver.step_size,
             "num_steps": self._num_steps,
@@ -230,36 +224,10 @@ class StepAdaption(SolverAdaption):
             "accuracy_gap": self._gap,
         }
 
-    def _describe(self):
-        return f"step_size={self._solver.step_size}"
+    def _describe(self) -> str:
+        return f"step_size={self._logged['step_size']}"
 
-    def _print(self, iteration, action, before):
-        if action == "climb":
-            what = f"from {before} to {self._solver}"
-        else:
-            what = f"the step size from {before.step_size:.4g} to {self._solver.step_size:.4g}"
-        print(
-            f"\nIteration {iteration}: StepAdaption {action}s {what} "
-            f"(accuracy gap {self._gap:.3f})."
-        )
-
-
-def _adaptable_blocks(model, rule):
-    blocks = ode_blocks(model)
-    unfit = [b for b in blocks if b.unroll or not isinstance(b.solver, solvers.FixedStepSolver)]
-    if not blocks or unfit:
-        raise ValueError(
-            "`StepAdaption` needs a model with at least one `tfnode.ODEBlock`, none of them "
-            f"unrolled or adaptive. Received: model={model.name!r} with blocks "
-            f"{[(b.name, str(b.solver), f'unroll={b.unroll}') for b in blocks]}. Add an "
-            "`ODEBlock` with a fixed-step solver and unroll=False to the model."
-        )
-    methods = {block.solver.tableau.name for block in blocks}
-    changes = any(len(rule.methods(block.solver)) > 1 for block in blocks)
-    if changes and len(methods) > 1:
-        raise ValueError(
-            f"`{type(rule).__name__}` changes the method of all blocks together, so they must "
-            f"start from one. Received: model={model.name!r} with methods {sorted(methods)}. Build "
-            "the blocks with the same solver."
-        )
-    return blocks
+    def _in_words(self, before: FixedStepSolver, after: FixedStepSolver) -> str:
+        if type(before) is not type(after):
+            return f"from {before} to {after}"
+        return f"the step size from {before.step_size:.4g} to {after.step_size:.4g}"

@@ -1,11 +1,16 @@
 """`ToleranceAdaption`: the paper's algorithm for blocks with an adaptive solver."""
 
+from typing import Any
+
 import numpy as np
 
 from tfnode import adaption, solvers
+from tfnode.adaption import Measurement, Rule
 from tfnode.callbacks.base import SolverAdaption
-from tfnode.measure import ToleranceTwin, total_variation
-from tfnode.models import ode_blocks
+from tfnode.layers.adaptive_steps import available
+from tfnode.models import Twin
+from tfnode.solvers import AdaptiveSolver
+from tfnode.typing import Data, PathLike
 
 # While the solver takes its fewest steps, a looser tolerance does nothing: see `ToleranceRule`.
 _RECENT = 5
@@ -17,8 +22,9 @@ class ToleranceAdaption(SolverAdaption):
     The counterpart of `StepAdaption` for adaptive solvers (Ott et al., "When are Neural ODE
     Solutions Proper ODEs?", supplement B.6). Every `every` iterations the accuracy on one batch is
     measured with the training solver and with a tighter one: Dormand-Prince at a tenth of the
-    tolerance, for lower orders at a fifth, and tighter still while Dormand-Prince evaluates the
-    field no more often than in training. If they differ by more than `threshold` the tolerance is
+    tolerance, for lower orders at a fifth (on JAX and torch with steps for each sample), and
+    tighter still while Dormand-Prince evaluates the field no more often than in training. If they
+    differ by more than `threshold` the tolerance is
     multiplied by `shrink`; otherwise by `growth`, if the training solver still agrees with the
     tighter one there and if the evaluations of the last five executions were not all the same.
     All ODE blocks of a model share one tolerance, which is both `rtol` and `atol`.
@@ -47,7 +53,9 @@ class ToleranceAdaption(SolverAdaption):
             rows, or 0/1 for a single output.
         every: Integer, the iterations (optimizer steps) between checks. With
             `steps_per_execution` above 1, a check waits for the end of the execution.
-        threshold: Float, the largest accepted gap between the accuracies.
+        policy: `"tolerance"` for the paper's rule, or any `tfnode.adaption.Rule` for tolerances.
+        threshold: Float, the largest accepted gap between the accuracies. This and the next two
+            are constants of the paper's rule.
         shrink: Float in (0, 1), the factor after a larger gap.
         growth: Float above 1, the factor otherwise.
         initial_tolerance: Float. A tolerance below ten epsilons of the blocks' dtype cannot be
@@ -74,129 +82,101 @@ class ToleranceAdaption(SolverAdaption):
 
     def __init__(
         self,
-        data,
-        every=50,
-        threshold=0.1,
-        shrink=0.5,
-        growth=1.1,
-        initial_tolerance=1e-6,
-        batch_size=128,
-        log_dir=None,
-        verbose=0,
-    ):
-        rule = adaption.get("tolerance", threshold, shrink, growth, adaptive=True)
+        data: Data,
+        every: int = 50,
+        policy: str | Rule = "tolerance",
+        threshold: float = 0.1,
+        shrink: float = 0.5,
+        growth: float = 1.1,
+        initial_tolerance: float = 1e-6,
+        batch_size: int = 128,
+        log_dir: PathLike | None = None,
+        verbose: int = 0,
+    ) -> None:
+        rule = adaption.get(policy, threshold, shrink, growth, adaptive=True)
         super().__init__(rule, data, every, batch_size, log_dir, verbose)
         self._initial_tolerance = solvers.check_tolerance("initial_tolerance", initial_tolerance)
-        self._nfe = 0.0
+        self._latest_nfe = 0.0
 
     # === Start ===
-    def _find_blocks(self):
-        return _adaptive_blocks(self.model)
+    def _check_blocks(self) -> None:
+        methods = {type(block.solver) for block in self._blocks}
+        if len(methods) != 1 or not all(issubclass(m, AdaptiveSolver) for m in methods):
+            raise ValueError(
+                "`ToleranceAdaption` needs a model with at least one `tfnode.ODEBlock`, all of "
+                f"them with the same adaptive solver. Received: model={self.model.name!r} with "
+                f"blocks {[(block.name, str(block.solver)) for block in self._blocks]}. Build the "
+                "blocks with, for example, `tfnode.solvers.DormandPrince()`; for fixed steps take "
+                "`StepAdaption`."
+            )
 
-    def _set_bounds(self):
+    def _bounds(self) -> tuple[float, float]:
         # Rounded as the weight rounds it, so that a tolerance at the floor is seen to be there.
         floor = max(block.min_tolerance for block in self._blocks)
-        self._floor = np.array(floor, "float32").item()
-        self._rule = self._rule.within(self._floor, 1.0)
+        return np.array(floor, "float32").item(), 1.0
 
-    def _start(self, x):
-        solver = self._blocks[0].solver.with_tolerance(self._initial_tolerance)
-        self._assign(self._rule.start(solver).rtol)
+    def _first_solver(self) -> AdaptiveSolver:
+        return self._solver.with_tolerance(self._initial_tolerance)
 
-    def _prepare(self):
-        self._tolerance = self._blocks[0].solver.rtol
-        self._train_twin = ToleranceTwin(self.model, lambda solver: solver)
-        self._reference_twin = ToleranceTwin(self.model, self._better)
+    def _prepare(self) -> None:
         self._seen_evaluations = self._evaluations()
 
-    # === The solver ===
-    def _assign(self, tolerance):
-        for block in self._blocks:
-            block.rtol = block.atol = tolerance
-        self._tolerance = self._blocks[0].solver.rtol
-
     # === Checks ===
-    def _check(self, iteration, x, y):
-        train_accuracy, probabilities, nfe = self._measure(self._train_twin, self._tolerance, x, y)
-        reference_accuracy, reference = self._measure_reference(nfe, x, y)
+    def _measurement(self, solver: AdaptiveSolver, x: Any, y: Any) -> tuple[Measurement, int]:
+        own = self._measuring_twin("itself", [block.solver for block in self._blocks])
+        # Another method, which has a loop for the batch on TensorFlow only.
+        each = [available(self._rule.reference(b.solver, b.length)) for b in self._blocks]
+        better = self._measuring_twin("reference", each)
+        measured = self._measure_at(own, solver.rtol, x, y)
+        reference = self._measure_reference(better, each[0], measured[2], x, y)
 
-        def compared(accuracy, probabilities):
-            change = total_variation(probabilities, reference)
-            recent = self._recent_nfe
-            return adaption.Measurement(accuracy, reference_accuracy, change, measure, recent)
+        def measure(solver: AdaptiveSolver) -> Measurement:
+            measured = self._measure_at(own, solver.rtol, x, y)
+            return self._measurement_of(measured, reference, measure)
 
-        def measure(solver):
-            return compared(*self._measure(self._train_twin, solver.rtol, x, y)[:2])
+        return self._measurement_of(measured, reference, measure), measured[2]
 
-        measurement, before = compared(train_accuracy, probabilities), self._tolerance
-        self._gap, self._change = measurement.gap, measurement.change
-        decision = self._rule.decide(self._blocks[0].solver, self._memory, measurement)
-        self._memory = decision.memory
-        self.history.append(
-            {
-                "iteration": iteration,
-                "tolerance": before,
-                "nfe": nfe,
-                "train_accuracy": train_accuracy,
-                "reference_accuracy": reference_accuracy,
-                "change": measurement.change,
-                "action": decision.action,
-            }
-        )
-        if decision.action != "keep":
-            self._assign(decision.solver.rtol)
-            if self._verbose:
-                print(
-                    f"\nIteration {iteration}: ToleranceAdaption {decision.action}s the tolerance "
-                    f"from {before:.4g} to {self._tolerance:.4g} (accuracy gap {self._gap:.3f})."
-                )
-
-    def _measure_reference(self, train_nfe, x, y):
+    def _measure_reference(
+        self, twin: Twin, better: AdaptiveSolver, train_nfe: int, x: Any, y: Any
+    ) -> tuple:
         """Measures with the tighter solver, which must see more of the field than training."""
-        solver, floor = self._blocks[0].solver, self._floor
-        same_method = isinstance(solver, solvers.DormandPrince)
-        tolerance = self._better(solver).rtol
+        same_method, floor = type(better) is type(self._solver), self._bounds()[0]
+        tolerance = better.rtol
         while True:
-            accuracy, probabilities, nfe = self._measure(self._reference_twin, tolerance, x, y)
-            if nfe > train_nfe or not same_method or tolerance == floor:
-                return accuracy, probabilities
+            measured = self._measure_at(twin, tolerance, x, y)
+            if measured[2] > train_nfe or not same_method or tolerance == floor:
+                return measured
             tolerance = max(tolerance / 10, floor)
 
-    def _better(self, solver):
-        return self._rule.reference(solver, self._blocks[0].length)
-
-    def _measure(self, twin, tolerance, x, y):
-        twin.assign(tolerance)
-        accuracy, probabilities = twin.measure(x, y)
-        self._checks_nfe += twin.evaluations
-        return accuracy, probabilities, twin.evaluations
+    def _measure_at(self, twin: Twin, tolerance: float, x: Any, y: Any) -> tuple:
+        each = [block.solver.with_tolerance(tolerance) for block in twin.blocks]
+        return self._measure(twin, each, x, y)
 
     # === Reports ===
-    def _training_evaluations(self, iterations):
+    def _record(self) -> dict[str, Any]:
+        return {"tolerance": self._solver.rtol}
+
+    def _training_evaluations(self, batches: int) -> int:
+        self._sync()
         before, self._seen_evaluations = self._seen_evaluations, self._evaluations()
         evaluations = self._seen_evaluations - before
-        self._nfe = evaluations / max(1, iterations)
-        self._recent_nfe = (*self._recent_nfe, self._nfe)[-_RECENT:]
+        self._latest_nfe = evaluations / max(1, batches)
+        self._recent_nfe = (*self._recent_nfe, self._latest_nfe)[-_RECENT:]
+        self._logged = self._values()
         return evaluations
 
-    def _evaluations(self):
+    def _evaluations(self) -> int:
         return sum(block.training_evaluations for block in self._blocks)
 
-    def _values(self):
-        return {"tolerance": self._tolerance, "nfe": self._nfe, "accuracy_gap": self._gap}
+    def _values(self) -> dict[str, Any]:
+        return {
+            "tolerance": self._solver.rtol,
+            "nfe": self._latest_nfe,
+            "accuracy_gap": self._gap,
+        }
 
-    def _describe(self):
-        return f"tolerance={self._tolerance}"
+    def _describe(self) -> str:
+        return f"tolerance={self._logged['tolerance']}"
 
-
-def _adaptive_blocks(model):
-    blocks = ode_blocks(model)
-    methods = {type(block.solver) for block in blocks}
-    if len(methods) != 1 or not issubclass(*methods, solvers.AdaptiveSolver):
-        raise ValueError(
-            "`ToleranceAdaption` needs a model with at least one `tfnode.ODEBlock`, all of them "
-            f"with the same adaptive solver. Received: model={model.name!r} with blocks "
-            f"{[(block.name, str(block.solver)) for block in blocks]}. Build the blocks with, for "
-            "example, `tfnode.solvers.DormandPrince()`; for fixed steps take `StepAdaption`."
-        )
-    return blocks
+    def _in_words(self, before: AdaptiveSolver, after: AdaptiveSolver) -> str:
+        return f"the tolerance from {before.rtol:.4g} to {after.rtol:.4g}"

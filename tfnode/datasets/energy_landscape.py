@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tfnode import tableaus
-from tfnode.integrate import runge_kutta_step
+from tfnode.integrate.runge_kutta import runge_kutta_step
 from tfnode.typing import Field
 
 _NUM_EXAMPLES = {"train": 2000, "test": 1000}

@@ -1,28 +1,31 @@
 """What is in a SavedModel: forward passes with names, checks, and no side effects."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfnode.measure import class_probabilities
+from tfnode.keras_internals import sublayers
+from tfnode.models.outputs import class_probabilities, gives_logits, loss_of
 from tfnode.typing import Nested, PathLike, Tensor
 
 
-def write_graphs(path: PathLike, models: Mapping[str, keras.Model]) -> None:
+def write_graphs(
+    path: PathLike, models: Mapping[str, keras.Model], are_logits: bool = True
+) -> None:
     """Writes a SavedModel with a signature for each model; the first is `serving_default` too.
 
     Args:
         path: Path of a directory that does not exist.
         models: Dictionary from names of signatures to Keras models, which may share weights.
+        are_logits: Boolean, whether they end in logits; else they end in probabilities.
     """
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
     for name, model in models.items():
-        archive.add_endpoint(name, _forward_pass(model), [_input_specs(model)])
+        archive.add_endpoint(name, _forward_pass(model, are_logits), [_input_specs(model)])
     # Nothing is differentiated here, and a custom gradient in a loop cannot be saved.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(path, options=options, verbose=False)
@@ -49,10 +52,10 @@ def _input_specs(model: keras.Model) -> dict[str, keras.InputSpec]:
 
 
 def _forward_pass(
-    model: keras.Model,
+    model: keras.Model, are_logits: bool
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """A function from a dictionary of inputs to one of `logits` and `probabilities`."""
-    names, are_logits = list(_input_specs(model)), has_logits(model)
+    names = list(_input_specs(model))
 
     def forward_pass(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors = [_finite(f"input {name!r}", inputs[name]) for name in names]
@@ -88,14 +91,8 @@ def _logits(probabilities: Tensor) -> Tensor:
 
 # === What can be served ===
 def has_logits(model: keras.Model) -> bool:
-    """Whether a classifier ends in logits: its loss says so, or it was not compiled."""
-    loss = _loss(model)
-    return loss is None or bool(getattr(loss, "from_logits", False))
-
-
-def _loss(model: keras.Model) -> Any:
-    losses = keras.tree.flatten(model.loss)
-    return losses[0] if losses else None
+    """Whether a classifier ends in logits: by its loss, or because it was not compiled."""
+    return loss_of(model) is None or gives_logits(model)
 
 
 def check_model(model: keras.Model) -> None:
@@ -106,7 +103,7 @@ def check_model(model: keras.Model) -> None:
             f"Received: model={model!r}. Put a block into a `keras.Sequential` with the layers "
             "that turn its states into logits."
         )
-    for layer in _layers(model):
+    for layer in sublayers(model):
         policy = layer.dtype_policy
         if {policy.compute_dtype, policy.variable_dtype} != {"float32"}:
             raise ValueError(
@@ -115,12 +112,6 @@ def check_model(model: keras.Model) -> None:
                 f"{policy.name!r}. Build the model with dtype float32 and give it the weights: "
                 "`model.set_weights(trained.get_weights())`."
             )
-
-
-def _layers(model: keras.Layer) -> Iterator[keras.Layer]:
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def check_outputs(model: keras.Model, x: Nested) -> None:
@@ -135,10 +126,10 @@ def check_outputs(model: keras.Model, x: Nested) -> None:
     are_probabilities = bool((outputs >= 0).all() and (outputs <= 1).all()) and (
         is_single or np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
     )
-    if _loss(model) is None:
+    if loss_of(model) is None:
         found, is_clear = "which is not compiled", not (is_single or are_probabilities)
     else:
-        found = f"whose loss {_loss(model)!r} takes probabilities"
+        found = f"whose loss {loss_of(model)!r} takes probabilities"
         is_clear = has_logits(model) or are_probabilities
     if not is_clear:
         raise ValueError(

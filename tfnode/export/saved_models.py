@@ -111,7 +111,7 @@ def export_saved_models(
             path = stack.enter_context(files.beside(target))
             names = [c.slug for c in served] if as_signatures else ["serving_default"]
             name = f"{base.resolve().name}_{target.parent.name}"
-            _write(path, dict(zip(names, served)), inputs, name)
+            _write(path, dict(zip(names, served)), inputs, name, graphs.has_logits(model))
             (path / repositories.CARD).write_text(cards.card(model, report, served, data_name))
     repositories.write_models_config(repository)
     return targets
@@ -217,9 +217,10 @@ def _write(
     served: Mapping[str, cards.Configuration],
     inputs: Mapping[str, np.ndarray],
     model_name: str,
+    are_logits: bool,
 ) -> None:
     """Writes a version without its card: `served` has the configurations by signature."""
-    graphs.write_graphs(path, {name: c.model for name, c in served.items()})
+    graphs.write_graphs(path, {name: c.model for name, c in served.items()}, are_logits)
     (path / "assets.extra").mkdir(exist_ok=True)
     warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
     if all(repositories.can_be_batched(c.solver) for c in served.values()):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfnode.typing import Data
-from tfnode.validity.evaluation import Evaluation, evaluate
+from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
@@ -123,7 +123,7 @@ def convergence_test(
     (1, 1)
 
     Args:
-        model: Functional or Sequential Keras model with fixed-step `ODEBlock`s of one method.
+        model: Any Keras model with fixed-step `ODEBlock`s of one method.
         data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
         factors: Iterable of floats, the multiples of the training step, which is always one of
             them. Steps longer than the interval are left out.
@@ -139,13 +139,14 @@ def convergence_test(
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
             if the labels do not fit its outputs, or if the data is empty or endless.
     """
-    training = training_trial(model)
+    subject = Subject.of(model, data)
+    training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A convergence test")
     multiples = sorted({1.0, *map(float, factors)}, reverse=True)
     trials = [scaled(training, factor) for factor in multiples]
-    trials = [trial for trial in trials if fits(model, trial)]
-    reference = fine_trial(model, training, multiples[-1], reference_steps)
-    evaluation = evaluate(model, data, [*trials, reference], verbose)
+    trials = [trial for trial in trials if fits(subject.blocks, trial)]
+    reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
+    evaluation = evaluate(subject, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
     scorer = Scorer(model, evaluation.y, outputs, task)
     rows = tuple(_row(trial, evaluation, outputs, scorer) for trial in trials)
@@ -170,10 +171,12 @@ def _row(
     assert trial.factor is not None
     outputs = evaluation.outputs[trial]
     scores = scorer.scores(outputs)
+    num_steps = evaluation.costs[trial]["num_steps"]
+    assert num_steps is not None
     return ConvergenceRow(
         factor=trial.factor,
         step_size=trial.solvers[0].step_size,
-        num_steps=evaluation.costs[trial]["num_steps"],
+        num_steps=num_steps,
         error=relative_distance(outputs, reference),
         accuracy=scores["accuracy"],
         loss=scores["loss"],

@@ -1,15 +1,20 @@
 """The outputs of a model under many solvers, in one pass over the data."""
 
 import dataclasses
+import itertools
 import operator
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfnode.measure import compiled
-from tfnode.models import ode_blocks, replace_blocks
+from tfnode.layers import ODEBlock
+from tfnode.models import Reached, Twin, reached_blocks
+from tfnode.typing import Data, Nested
+from tfnode.validity.trials import Trial
 
 # Below this a bar would only flicker.
 _QUIET_SECONDS = 5
@@ -28,92 +33,130 @@ class Evaluation:
     """
 
     y: np.ndarray
-    outputs: dict
-    costs: dict
+    outputs: dict[Trial, np.ndarray]
+    costs: dict[Trial, dict[str, int | None]]
 
 
-def evaluate(model, data, trials, verbose="auto"):
+class Samples:
+    """Data that is read once, of which the first batch may be looked at before.
+
+    Args:
+        data: `tf.data.Dataset` or other finite iterable of `(inputs, labels)` batches, or a tuple
+            of arrays `(x, y)`.
+    """
+
+    def __init__(self, data: Data) -> None:
+        self.num_batches = _num_batches(data)
+        self._batches = _batches(data)
+        first = next(self._batches, None)
+        if first is None:
+            raise _empty(data)
+        self._first = first
+        self.data = data
+
+    @property
+    def first_inputs(self) -> Nested:
+        """The inputs of the first batch."""
+        return keras.tree.map_structure(ops.convert_to_tensor, self._first[0])
+
+    def __iter__(self) -> Iterator[tuple]:
+        return itertools.chain([self._first], self._batches)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model that is judged, on some samples.
+
+    Args:
+        model: Keras model, built.
+        reached: List of `tfnode.models.Reached`, the blocks that it calls.
+        samples: `Samples`.
+    """
+
+    model: keras.Model
+    reached: list[Reached]
+    samples: Samples
+
+    @classmethod
+    def of(cls, model: keras.Model, data: Data) -> "Subject":
+        """The subject, after a look at the blocks that the model calls for the first samples."""
+        if not model.built:
+            raise ValueError(
+                "The model must be built: it has no weights to judge yet. Received: built=False "
+                f"for model={model.name!r}. Train it first, or call it once."
+            )
+        samples = Samples(data)
+        return cls(model, reached_blocks(model, samples.first_inputs), samples)
+
+    @property
+    def blocks(self) -> list[ODEBlock]:
+        return [found.block for found in self.reached]
+
+
+def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "auto") -> Evaluation:
     """Returns the `Evaluation` of a model under every trial, without touching the model.
 
     The data is read once, for all the trials: it may come shuffled anew in every pass.
     """
     trials = list(dict.fromkeys(trials))
-    twins = _twins(model, trials)
-    labels, outputs = [], {trial: [] for trial in trials}
-    progress = _Progress(_num_batches(data), len(trials), verbose)
-    for x, y in _batches(data):
+    twins = _twins(subject, trials)
+    labels: list[np.ndarray] = []
+    outputs: dict[Trial, list[np.ndarray]] = {trial: [] for trial in trials}
+    progress = _Progress(subject.samples.num_batches, len(trials), verbose)
+    for x, y in subject.samples:
         labels.append(ops.convert_to_numpy(y))
+        x = keras.tree.map_structure(ops.convert_to_tensor, x)
         for trial, twin in twins:
-            outputs[trial].append(twin.outputs(trial, x))
+            twin.assign(trial.solvers)
+            outputs[trial].append(_single(twin(x)))
             progress.add()
-    _check_not_empty(labels, data)
+    if not sum(map(len, labels)):
+        raise _empty(subject.samples.data)
     return Evaluation(
         np.concatenate(labels),
         {trial: np.concatenate(parts) for trial, parts in outputs.items()},
-        {trial: twin.cost(trial) for trial, twin in twins},
+        {trial: _cost(trial, twin) for trial, twin in twins},
     )
 
 
-def _twins(model, trials):
+def _twins(subject: Subject, trials: list[Trial]) -> list[tuple[Trial, Twin]]:
     """A twin for every trial; trials that differ in their step sizes share one, and its graph."""
-    unrolled = any(block.unroll for block in ode_blocks(model))
-    groups = {}
+    groups: dict[Any, list[Trial]] = {}
     for trial in trials:
-        shared = not (trial.is_adaptive or unrolled)
         methods = tuple((type(solver), solver.tableau) for solver in trial.solvers)
-        groups.setdefault(methods if shared else trial, []).append(trial)
-    return [
-        (trial, twin)
-        for group in groups.values()
-        for twin in [_Twin(model, group, assignable=not unrolled)]
-        for trial in group
-    ]
+        groups.setdefault(trial if trial.is_adaptive else methods, []).append(trial)
+    twins = []
+    for group in groups.values():
+        # The finest step bounds the steps of the compiled loop.
+        finest = min(group, key=lambda trial: () if trial.is_adaptive else _step_sizes(trial))
+        twin = Twin(subject.model, subject.reached, finest.solvers)
+        twins += [(trial, twin) for trial in group]
+    return twins
 
 
-class _Twin:
-    """A model that shares every weight of another, with the solvers of some trials."""
-
-    def __init__(self, model, trials, assignable):
-        # The finest step first: it bounds the steps of the compiled loop.
-        finest = min(trials, key=_step_size)
-        solvers = dict(zip(map(id, ode_blocks(model)), finest.solvers))
-        self._model = replace_blocks(model, lambda block: block.with_solver(solvers[id(block)]))
-        self._blocks = ode_blocks(self._model)
-        self._assignable = assignable and not finest.is_adaptive
-        self._call = compiled(lambda x: self._model(x, training=False), jit_compile=False)
-
-    def outputs(self, trial, x):
-        self._assign(trial)
-        outputs = self._call(keras.tree.map_structure(ops.convert_to_tensor, x))
-        if keras.tree.is_nested(outputs):
-            raise ValueError(
-                "A model must have one output to be judged by. "
-                f"Received: {len(keras.tree.flatten(outputs))} outputs. Build a "
-                "`keras.Model(model.inputs, output)` for each of them; it shares the weights."
-            )
-        outputs = ops.convert_to_numpy(outputs)
-        return outputs[:, None] if outputs.ndim == 1 else outputs
-
-    def cost(self, trial):
-        if trial.is_adaptive:
-            return {"num_steps": None, "nfe": None}
-        self._assign(trial)
-        return {
-            "num_steps": sum(block.num_steps for block in self._blocks),
-            "nfe": sum(block.nfe for block in self._blocks),
-        }
-
-    def _assign(self, trial):
-        if self._assignable:
-            for block, solver in zip(self._blocks, trial.solvers):
-                block.step_size = solver.step_size
+def _step_sizes(trial: Trial) -> tuple[float, ...]:
+    return tuple(solver.step_size for solver in trial.solvers)
 
 
-def _step_size(trial):
-    return 0.0 if trial.is_adaptive else trial.solvers[0].step_size
+def _single(outputs: Nested) -> np.ndarray:
+    if keras.tree.is_nested(outputs):
+        raise ValueError(
+            "A model must have one output to be judged by. "
+            f"Received: {len(keras.tree.flatten(outputs))} outputs. Build a "
+            "`keras.Model(model.inputs, output)` for each of them; it shares the weights."
+        )
+    outputs = ops.convert_to_numpy(outputs)
+    return outputs[:, None] if outputs.ndim == 1 else outputs
 
 
-def _batches(data):
+def _cost(trial: Trial, twin: Twin) -> dict[str, int | None]:
+    if trial.is_adaptive:
+        return {"num_steps": None, "nfe": None}
+    twin.assign(trial.solvers)
+    return {"num_steps": twin.num_steps, "nfe": twin.nfe}
+
+
+def _batches(data: Data) -> Iterator[tuple]:
     """Yields the `(inputs, labels)` of arrays in slices, or of a dataset's batches."""
     if isinstance(data, tuple):
         x, y = _arrays(data)
@@ -131,7 +174,7 @@ def _batches(data):
         yield batch[0], batch[1]
 
 
-def _arrays(data):
+def _arrays(data: tuple) -> tuple:
     """Inputs, which may be nested, and labels as NumPy arrays of one length."""
     if len(data) != 2:
         raise ValueError(
@@ -149,16 +192,15 @@ def _arrays(data):
     return x, y
 
 
-def _check_not_empty(labels, data):
-    if not sum(map(len, labels)):
-        raise ValueError(
-            "Validity is measured on at least one sample. "
-            f"Received: data={data!r}, which is empty. Is it a generator that was used up, or "
-            "smaller than one batch with drop_remainder=True?"
-        )
+def _empty(data: Data) -> ValueError:
+    return ValueError(
+        "Validity is measured on at least one sample. "
+        f"Received: data={data!r}, which is empty. Is it a generator that was used up, or "
+        "smaller than one batch with drop_remainder=True?"
+    )
 
 
-def _num_batches(data):
+def _num_batches(data: Data) -> int | None:
     """The number of batches, None if unknown."""
     if isinstance(data, tuple):
         return -(-len(data[-1]) // _BATCH_SIZE)
@@ -175,7 +217,7 @@ def _num_batches(data):
 class _Progress:
     """A bar over batches and trials, at once if `verbose` is 1, after a while if `"auto"`."""
 
-    def __init__(self, num_batches, num_trials, verbose):
+    def __init__(self, num_batches: int | None, num_trials: int, verbose: int | str) -> None:
         if verbose not in ("auto", 0, 1):
             raise ValueError(
                 '`verbose` must be "auto", 0 or 1. '
@@ -183,10 +225,10 @@ class _Progress:
             )
         self._target = None if num_batches is None else num_batches * num_trials
         self._start = {"auto": time.monotonic() + _QUIET_SECONDS, 0: float("inf"), 1: 0.0}[verbose]
-        self._bar = None
+        self._bar: Any = None
         self._done = 0
 
-    def add(self):
+    def add(self) -> None:
         self._done += 1
         if self._bar is None and time.monotonic() >= self._start:
             self._bar = keras.utils.Progbar(self._target, unit_name="pass")

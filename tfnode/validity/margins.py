@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tfnode.typing import Data
-from tfnode.validity.evaluation import evaluate
+from tfnode.validity.evaluation import Subject, evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
@@ -77,7 +77,7 @@ def certify(
     True
 
     Args:
-        model: Functional or Sequential Keras classifier with fixed-step `ODEBlock`s of one method.
+        model: Any Keras classifier with fixed-step `ODEBlock`s of one method.
         data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
         reference_steps: Integer, the fewest steps of the fine RK4, as for `check`.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
@@ -89,12 +89,13 @@ def certify(
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
             if the labels are not classes, or if the data is empty or endless.
     """
-    training = training_trial(model)
+    subject = Subject.of(model, data)
+    training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A certificate")
-    fine = fine_trial(model, training, 0.25, reference_steps)
+    fine = fine_trial(subject.blocks, training, 0.25, reference_steps)
     steps = [training, scaled(training, 0.5), scaled(training, 0.25), fine]
-    swept = sweep_trials(model, training, None, None)
-    evaluation = evaluate(model, data, [*steps, *swept], verbose)
+    swept = sweep_trials(subject.blocks, training, None, None)
+    evaluation = evaluate(subject, [*steps, *swept], verbose)
     outputs = evaluation.outputs
     scorer = Scorer(model, evaluation.y, outputs[training], "classification")
     classes = scorer.classes(outputs[training])

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode.models import ode_blocks, replace_blocks
-from tfnode.typing import Nested, Tensor
+from tfnode.models import Reached, reached_blocks
+from tfnode.typing import Nested
 from tfnode.validity.results import Result
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
     (1, [[0.0, 0.0]])
 
     Args:
-        model: Functional or Sequential Keras model with exactly one `ODEBlock`, or an `ODEBlock`,
+        model: Any Keras model with exactly one `ODEBlock`, or an `ODEBlock`,
             whose state has two dimensions.
         x: Array `(num_samples, ...)`, inputs of the model.
 
@@ -125,42 +125,29 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
     )
 
 
-class _Trajectory(keras.layers.Layer):
-    """Stands in for an `ODEBlock` in one eager call and records its path."""
-
-    def __init__(self, block: keras.Layer) -> None:
-        super().__init__(name=block.name, dtype=block.dtype_policy, autocast=False)
-        self.block = block
-        self.states = np.empty(0)
-
-    def call(self, inputs: Tensor) -> Tensor:
-        _, states = self.block.trajectory(inputs)
-        self.states = ops.convert_to_numpy(states)
-        return ops.cast(states[-1], self.compute_dtype)
-
-    def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
-        return self.block.compute_output_spec(inputs)
-
-
 def _states(model: keras.Model, x: Nested) -> np.ndarray:
-    blocks = ode_blocks(model)
-    if len(blocks) != 1 or blocks[0].time_dependent:
+    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    reached = reached_blocks(model, x)
+    if len(reached) != 1 or reached[0].calls != 1 or reached[0].block.time_dependent:
         raise ValueError(
             "Crossings are defined for one ODE whose field does not depend on time. "
             f"Received: model={model.name!r} with the blocks "
-            f"{[(block.name, f'time_dependent={block.time_dependent}') for block in blocks]}. "
-            "Pass a single block and its input states."
+            f"{[_described(found) for found in reached]}. Pass a single block and its input states."
         )
-    probe = _Trajectory(blocks[0])
-    replace_blocks(model, lambda _: probe)(ops.convert_to_tensor(x), training=False)
-    states = probe.states
+    block, (inputs,) = reached[0].block, reached[0].inputs
+    states = ops.convert_to_numpy(block.trajectory(*inputs)[1])
     if states.ndim != 3 or states.shape[-1] != 2:
         raise ValueError(
             "Only in the plane are paths unable to pass around each other. "
-            f"Received: states of shape {states.shape[1:]} in block {blocks[0].name!r}. Crossings "
+            f"Received: states of shape {states.shape[1:]} in block {block.name!r}. Crossings "
             "need states of shape (num_samples, 2)."
         )
     return states
+
+
+def _described(found: Reached) -> tuple[str, ...]:
+    block = found.block
+    return block.name, f"calls={found.calls}", f"time_dependent={block.time_dependent}"
 
 
 def segment_crossings(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode.measure import decision_threshold
+from tfnode.models.outputs import decision_threshold
 from tfnode.typing import Metric, Tensor
 
 TASKS = ("classification", "regression")

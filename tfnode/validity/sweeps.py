@@ -8,7 +8,7 @@ import keras
 
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
-from tfnode.validity.evaluation import Evaluation, evaluate
+from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.scores import Scorer
 from tfnode.validity.trials import Trial, sweep_trials, training_trial
 
@@ -74,7 +74,7 @@ def sweep(
     [('Midpoint', 0.25, 8), ('Midpoint', 0.5, 4), ('RK4', 0.25, 16), ('RK4', 0.5, 8)]
 
     Args:
-        model: Functional or Sequential Keras model with `ODEBlock`s of one method, and one output.
+        model: Any Keras model with `ODEBlock`s of one method, and one output.
             Its loss is used if it is compiled.
         data: `tf.data.Dataset` or other finite iterable of `(inputs, labels)` batches, or a tuple
             of arrays `(x, y)`. Labels are classes, one-hot rows, 0/1 for a single output (above
@@ -98,9 +98,10 @@ def sweep(
             do not fit its outputs, if the data is empty or endless, or if there is nothing to
             measure: a regression without a loss or a metric.
     """
-    training = training_trial(model)
-    trials = sweep_trials(model, training, solvers, factors)
-    evaluation = evaluate(model, data, [training, *trials], verbose)
+    subject = Subject.of(model, data)
+    training = training_trial(model, subject.blocks)
+    trials = sweep_trials(subject.blocks, training, solvers, factors)
+    evaluation = evaluate(subject, [training, *trials], verbose)
     scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
     if scorer.is_empty:
         raise ValueError(

@@ -1,10 +1,14 @@
 """Which solvers and steps a model is tried with."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
 
 from tfnode import solvers
-from tfnode.models import ode_blocks
-from tfnode.solvers import AdaptiveSolver
+from tfnode.layers import ODEBlock
+from tfnode.solvers import AdaptiveSolver, SolverLike
 
 # The paper's section 4.1, and the tolerances of its supplement.
 STEP_FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0)
@@ -21,14 +25,14 @@ class Trial:
             stands for itself.
     """
 
-    solvers: tuple
+    solvers: tuple[Any, ...]
     factor: float | None = dataclasses.field(default=None, compare=False)
 
     @property
-    def is_adaptive(self):
+    def is_adaptive(self) -> bool:
         return isinstance(self.solvers[0], AdaptiveSolver)
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """Solver, factor and step size (of the first block) or tolerance, as plain values."""
         solver = self.solvers[0]
         return {
@@ -39,31 +43,19 @@ class Trial:
         }
 
 
-def training_trial(model):
-    """The solvers that the model has, after a check that a sweep makes sense of them."""
-    blocks = ode_blocks(model)
-    if not blocks:
-        raise ValueError(
-            "The model must have an `ODEBlock`, whose solver can be exchanged. "
-            f"Received: model={model.name!r} of type {type(model).__name__}, with none among its "
-            "layers. Build it with `tfnode.ODEBlock`, as a functional or Sequential model."
-        )
-    if not model.built:
-        raise ValueError(
-            "The model must be built: it has no weights to judge yet. "
-            f"Received: built=False for model={model.name!r}. Train it first, or call it once."
-        )
+def training_trial(model: keras.Model, blocks: Sequence[ODEBlock]) -> Trial:
+    """The solvers that the blocks of a model have, after a check that a sweep fits them all."""
     found = tuple(block.solver for block in blocks)
     if len({(type(solver), solver.tableau) for solver in found}) > 1:
         raise ValueError(
             "Every block of the model must have the same method, so that one sweep fits them all. "
-            f"Received: solvers={list(found)}. Give them one method, for example with "
-            "`tfnode.with_solver`."
+            f"Received: solvers={list(found)} of model={model.name!r}. Give them one method, for "
+            "example with `tfnode.with_solver`."
         )
     return Trial(found, 1.0)
 
 
-def require_fixed_step(training, what):
+def require_fixed_step(training: Trial, what: str) -> None:
     if training.is_adaptive:
         raise ValueError(
             f"{what} needs a step size to halve. Received: solver={training.solvers[0]}, which "
@@ -72,11 +64,16 @@ def require_fixed_step(training, what):
         )
 
 
-def sweep_trials(model, training, methods, factors):
+def sweep_trials(
+    blocks: Sequence[ODEBlock],
+    training: Trial,
+    methods: Iterable[SolverLike] | None,
+    factors: Iterable[float] | None,
+) -> list[Trial]:
     """The trials of a sweep, steps that are longer than the interval left out.
 
     Args:
-        model: Keras model.
+        blocks: The blocks of the model.
         training: The model's own `Trial`.
         methods: None for those of the paper, or an iterable of names (tried at multiples of the
             training step) and solvers (tried as they are).
@@ -86,19 +83,21 @@ def sweep_trials(model, training, methods, factors):
         factors = TOLERANCE_FACTORS if training.is_adaptive else STEP_FACTORS
     factors = [solvers.check_step_size(factor) for factor in factors]
     if methods is None and training.is_adaptive:
-        return _tolerance_trials(model, training, factors)
+        return _tolerance_trials(blocks, training, factors)
     trials = []
     for method in _methods(training) if methods is None else methods:
         if isinstance(method, str):
             trials += [scaled(training, factor, method) for factor in factors]
         else:
             trials.append(Trial((solvers.get(method),) * len(training.solvers)))
-    return [trial for trial in trials if fits(model, trial)]
+    return [trial for trial in trials if fits(blocks, trial)]
 
 
-def _tolerance_trials(model, training, factors):
+def _tolerance_trials(
+    blocks: Sequence[ODEBlock], training: Trial, factors: Iterable[float]
+) -> list[Trial]:
     """The training solvers at multiples of their tolerances, none below what a dtype can meet."""
-    floors = [block.min_tolerance for block in ode_blocks(model)]
+    floors = [block.min_tolerance for block in blocks]
     trials = []
     for factor in factors:
         scaled = (s.scaled(factor) for s in training.solvers)
@@ -107,12 +106,12 @@ def _tolerance_trials(model, training, factors):
     return list({trial: trial for trial in trials}.values())
 
 
-def _at_least(solver, tolerance):
+def _at_least(solver: AdaptiveSolver, tolerance: float) -> AdaptiveSolver:
     rtol, atol = max(solver.rtol, tolerance), max(solver.atol, tolerance)
     return dataclasses.replace(solver, rtol=rtol, atol=atol)
 
 
-def _methods(training):
+def _methods(training: Trial) -> tuple[str, ...]:
     """As in section 4.1: Euler, midpoint and RK4 for Euler's method, and RK4 alone for RK4.
 
     The paper tries no other; lower orders than RK4's are tried with themselves and RK4.
@@ -123,7 +122,7 @@ def _methods(training):
     return ("training", "rk4") if solver.order < 4 else ("training",)
 
 
-def scaled(training, factor, method="training"):
+def scaled(training: Trial, factor: float, method: str = "training") -> Trial:
     """The trial of a method, by name or `"training"`, at a multiple of the training step."""
     require_fixed_step(training, f"A sweep of {method!r}")
     scaled_solvers = tuple(s.with_step_size(factor * s.step_size) for s in training.solvers)
@@ -132,15 +131,17 @@ def scaled(training, factor, method="training"):
     return Trial(scaled_solvers, factor)
 
 
-def fits(model, trial):
+def fits(blocks: Sequence[ODEBlock], trial: Trial) -> bool:
     """Whether no step is longer than its interval; a block's weight may be single precision."""
     return trial.is_adaptive or all(
         solver.step_size <= block.length * (1 + 1e-6)
-        for solver, block in zip(trial.solvers, ode_blocks(model))
+        for solver, block in zip(trial.solvers, blocks)
     )
 
 
-def fine_trial(model, training, finest_factor, num_steps):
+def fine_trial(
+    blocks: Sequence[ODEBlock], training: Trial, finest_factor: float, num_steps: int
+) -> Trial:
     """RK4 in the place of the exact flow: at least `num_steps` steps.
 
     It has at least twice the steps of the training solver, and at least twice those of the finest
@@ -151,7 +152,6 @@ def fine_trial(model, training, finest_factor, num_steps):
             "`reference_steps` must be an integer from 2 up. "
             f"Received: reference_steps={num_steps!r}. The default is 256."
         )
-    blocks = ode_blocks(model)
     factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
     steps = [block.length / num_steps for block in blocks]
     if not training.is_adaptive:
@@ -162,7 +162,7 @@ def fine_trial(model, training, finest_factor, num_steps):
     return Trial(tuple(solvers.RK4(step) for step in steps))
 
 
-def is_better(trial, training, error, training_error):
+def is_better(trial: Trial, training: Trial, error: float, training_error: float) -> bool:
     """Whether a trial's error is that of the training solver or smaller, in theory or measured.
 
     Args:
@@ -174,7 +174,7 @@ def is_better(trial, training, error, training_error):
     return _is_finer(trial, training) or error <= training_error
 
 
-def _is_finer(trial, training):
+def _is_finer(trial: Trial, training: Trial) -> bool:
     """Whether theory calls the solver equal or better: order no lower, step no longer."""
     pairs = list(zip(trial.solvers, training.solvers))
     if trial.is_adaptive:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfnode.typing import Data, Metric
-from tfnode.validity.evaluation import Evaluation, evaluate
+from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.sweeps import SweepRow, row_values
@@ -142,7 +142,7 @@ def check(
     (False, 1.0)
 
     Args:
-        model: Functional or Sequential Keras model with `ODEBlock`s of one method, and one output.
+        model: Any Keras model with `ODEBlock`s of one method, and one output.
         data: `tf.data.Dataset` or other finite iterable of `(inputs, labels)` batches, or a tuple
             of arrays `(x, y)`, as for `sweep`.
         threshold: Float, the largest gap that an ODE may have, as a fraction.
@@ -161,13 +161,14 @@ def check(
             no `ODEBlock` or blocks of different methods, if the labels do not fit its outputs, or
             if the data is empty or endless.
     """
-    training = training_trial(model)
-    fine = fine_trial(model, training, min(STEP_FACTORS), reference_steps)
+    subject = Subject.of(model, data)
+    training = training_trial(model, subject.blocks)
+    fine = fine_trial(subject.blocks, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
-    trials = [training, *sweep_trials(model, training, None, None), half, fine]
+    trials = [training, *sweep_trials(subject.blocks, training, None, None), half, fine]
     trials = list(dict.fromkeys(trials))
     trials.append(trials.pop(trials.index(fine)))
-    evaluation = evaluate(model, data, trials, verbose)
+    evaluation = evaluate(subject, trials, verbose)
     scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
     comparison = _Comparison(scorer, evaluation, training, fine)
     _check_threshold(threshold, comparison.measure)

@@ -1,0 +1,161 @@
+"""What breaks must say so, on every backend alike."""
+
+import keras
+import numpy as np
+import pytest
+from autodiff import BACKEND, compiled
+from keras import ops
+from models import classifier, field
+
+import tfnode
+from tfnode import solvers
+
+X = np.ones((4, 2), "float32")
+ADAPTIVE = [
+    solvers.BogackiShampine32(1e-3, 1e-3, max_num_steps=50),
+    solvers.BogackiShampine32(1e-3, 1e-3, max_num_steps=50, per_sample=True),
+    solvers.DormandPrince(1e-3, 1e-3, max_num_steps=50, per_sample=True),
+]
+
+
+class Reciprocal(keras.layers.Layer):
+    """A field that is not finite where the state is 0."""
+
+    def call(self, z):
+        return 1 / z
+
+
+# === Fields ===
+@pytest.mark.parametrize("solver", [solvers.Euler(0.5), ADAPTIVE[0]], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize(
+    "layer",
+    [keras.layers.Dropout(0.5), keras.layers.BatchNormalization()],
+    ids=["random", "moving"],
+)
+def test_a_field_with_state_is_refused_in_training(layer, solver):
+    block = tfnode.ODEBlock(keras.Sequential([layer, keras.layers.Dense(2)]), solver)
+    assert block(X).shape == (4, 2)
+    with pytest.raises(ValueError, match=r'Dropout, BatchNormalization.*gradient="backprop"'):
+        block(X, training=True)
+
+
+@pytest.mark.parametrize(
+    "layer", [keras.layers.Dense(3), keras.layers.Dense(1), keras.layers.Flatten()]
+)
+def test_a_field_that_changes_the_shape_is_refused(layer):
+    with pytest.raises(ValueError, match="a derivative of the same shape and dtype"):
+        tfnode.ODEBlock(layer, solvers.Euler(0.5))(np.ones((4, 2, 2), "float32"))
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda t, z: z[:, :1],
+        lambda t, z: z[0],
+        lambda t, z: ops.sum(z),
+        lambda t, z: (z, z),
+        lambda t, z: ops.concatenate([z, z]),
+    ],
+)
+@pytest.mark.parametrize("solver", [solvers.Euler(0.5), ADAPTIVE[2]], ids=["fixed", "adaptive"])
+def test_odeint_refuses_a_function_that_changes_the_shape(derivative, solver):
+    with pytest.raises(ValueError, match="a derivative of the same shape and dtype"):
+        tfnode.odeint(derivative, X, [0.0, 1.0], solver)
+
+
+def test_odeint_refuses_a_layer_that_changes_the_shape():
+    class Narrow(keras.layers.Layer):
+        def call(self, t, z):
+            return z[:, :1]
+
+    with pytest.raises(ValueError, match="a derivative of the same shape and dtype"):
+        tfnode.odeint(Narrow(), X, [0.0, 1.0], "euler")
+
+
+# === Inputs ===
+def test_integers_are_refused():
+    block = tfnode.ODEBlock(field(2), solvers.Euler(0.5))
+    with pytest.raises(ValueError, match=r"floating-point state.*int32"):
+        block(ops.convert_to_tensor(np.ones((4, 2), "int32")))
+    with pytest.raises(ValueError, match=r"floating-point state.*int32"):
+        tfnode.odeint(lambda t, z: z, np.ones((4, 2), "int32"), [0.0, 1.0], "rk4")
+
+
+def test_half_precision_is_integrated_in_single():
+    block = tfnode.ODEBlock(field(2), solvers.Euler(0.5))
+    block(X)
+    found = block(ops.convert_to_tensor(X, dtype="float16"))
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(found), ops.convert_to_numpy(block(X)), atol=1e-6
+    )
+
+
+def test_half_precision_has_no_error_estimate():
+    with pytest.raises(ValueError, match=r"single or double precision.*float16"):
+        tfnode.ODEBlock(field(2), ADAPTIVE[0], dtype="float16")
+    with pytest.raises(ValueError, match=r"single or double precision.*float16"):
+        tfnode.odeint(lambda t, z: z, X.astype("float16"), [0.0, 1.0], ADAPTIVE[2])
+
+
+@pytest.mark.parametrize("times", [[0.0], [0.0, 1.0, 0.5], [0.0, np.nan], 1.0])
+def test_odeint_refuses_times_that_turn_back(times):
+    with pytest.raises(ValueError, match="at least two finite numbers"):
+        tfnode.odeint(lambda t, z: z, X, times, "rk4")
+
+
+def test_times_for_each_sample_need_steps_for_each_sample():
+    block = tfnode.ODEBlock(field(2), ADAPTIVE[0])
+    with pytest.raises(ValueError, match=r"steps for each sample.*per_sample=True"):
+        block(X, t1=np.full(4, 0.5, "float32"))
+
+
+# === What is not finite ===
+@pytest.mark.parametrize("solver", ADAPTIVE, ids=["shared", "per_sample", "dormand_prince"])
+@pytest.mark.parametrize("training", [False, True])
+def test_nan_ends_an_adaptive_integration(solver, training):
+    block = tfnode.ODEBlock(Reciprocal(), solver)
+    block(X)
+    x = X.copy()
+    x[1] = np.nan
+    with pytest.raises(FloatingPointError, match=r"must stay finite.*max_num_steps=50"):
+        block(x, training=training)
+
+
+@pytest.mark.parametrize("solver", ADAPTIVE[1:], ids=["bogacki_shampine", "dormand_prince"])
+def test_a_field_that_is_not_finite_ends_it(solver):
+    with pytest.raises(FloatingPointError, match="must stay finite"):
+        tfnode.odeint(lambda t, z: 1 / z, np.zeros((2, 1), "float32"), [0.0, 1.0], solver)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch has no graphs here")
+@pytest.mark.parametrize("solver", ADAPTIVE, ids=["shared", "per_sample", "dormand_prince"])
+def test_nan_ends_it_in_a_graph(solver):
+    block = tfnode.ODEBlock(Reciprocal(), solver)
+    block(X)
+    x = X.copy()
+    x[1] = np.nan
+
+    def call(x):
+        # The statistics are assigned, which JAX does not let out of a compiled function.
+        with keras.StatelessScope():
+            return block(x)
+
+    if BACKEND == "jax":
+        assert np.isnan(compiled(call)(x)).all()
+        assert np.isfinite(compiled(call)(X)).all()
+        return
+    import tensorflow as tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must stay finite"):
+        compiled(call)(tf.constant(x))
+
+
+def test_fit_stops_at_a_loss_that_is_not_finite():
+    model = classifier(solvers.Euler(0.5))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = np.full((16, 2), np.nan, "float32"), np.zeros(16, int)
+    good = np.ones((16, 2), "float32")
+    adaption = tfnode.StepAdaption((good, y), every=1)
+    with pytest.raises(FloatingPointError, match="The loss must stay finite"):
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[adaption])

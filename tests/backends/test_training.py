@@ -1,0 +1,176 @@
+"""Training and adapting on every backend, with the decisions of every backend."""
+
+import keras
+import numpy as np
+import pytest
+from autodiff import BACKEND
+from models import classifier, compiled, data, fit_frozen, frozen
+
+import tfnode
+from tfnode import solvers
+from tfnode.adaption import DampedRule
+
+ONES = np.ones((8, 1), "float32")
+
+
+def columns(callback, *names):
+    return [tuple(record[name] for name in names) for record in callback.history]
+
+
+# === Fit ===
+@pytest.mark.parametrize("solver", [solvers.Midpoint(0.25), solvers.BogackiShampine32(1e-2, 1e-2)])
+def test_fit_lowers_the_loss(solver):
+    x, y = data(64)
+    model = compiled(classifier(solver), keras.optimizers.Adam(3e-2))
+    before = model.evaluate(x, y, verbose=0)[0]
+    model.fit(x, y, batch_size=32, epochs=4, verbose=0)
+    assert model.evaluate(x, y, verbose=0)[0] < 0.8 * before
+
+
+def test_gradients_train_as_backprop_does():
+    x, y = data(64)
+    losses = []
+    for options in ({}, {"gradient": "backprop", "unroll": True}):
+        model = compiled(classifier(solvers.RK4(0.5), **options), keras.optimizers.SGD(0.1))
+        history = model.fit(x, y, batch_size=32, epochs=2, shuffle=False, verbose=0)
+        losses.append(history.history["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0][1] < losses[0][0]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch traces nothing: every step is Python's")
+def test_twenty_step_sizes_cost_one_trace():
+    model = frozen(-0.5, solvers.Euler(1.0))
+    block, counts, traces = model.get_layer("ode"), [], []
+
+    def change(batch, logs):
+        if BACKEND == "jax":
+            model.jax_state_sync()
+        traces.append(block.field.calls)
+        counts.append(block.num_steps)
+        block.step_size = 1 / (batch + 2)
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=change)
+    fit_frozen(model, [callback], 21)
+    assert counts == list(range(1, 22))
+    assert traces == traces[:1] * 21
+
+
+def test_a_step_size_that_changes_in_fit_is_the_one_that_integrates():
+    model = frozen(-0.5, solvers.Euler(1.0))
+    block, losses = model.get_layer("ode"), []
+
+    def change(batch, logs):
+        # The mean of the losses so far.
+        losses.append(logs["loss"] * (batch + 1) - sum(losses))
+        if BACKEND == "jax":
+            model.jax_state_sync()
+        block.step_size = 1 / (batch + 2)
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=change)
+    fit_frozen(model, [callback], 4)
+    solution = [(1 - 0.5 / n) ** n for n in range(1, 5)]
+    assert losses == pytest.approx([np.log1p(np.exp(-2 * z)) for z in solution], rel=1e-4)
+
+
+# === Step adaption ===
+# At a step of 1 the solution is -2 instead of exp(-3), so that the classes differ.
+def test_the_papers_rule_decides_by_accuracies():
+    model = frozen(-3.0, solvers.Euler(1.0))
+    callback = tfnode.StepAdaption((ONES, np.ones(8, int)), every=2, initial_step_size=1.0)
+    fit_frozen(model, [callback], 14)
+    found = columns(callback, "iteration", "num_steps", "nfe", "train_accuracy", "action")
+    assert found == [
+        (2, 1, 1, 0, "shrink"),
+        (4, 2, 2, 1, "grow"),  # at 0.55 the solution is 0.23
+        (6, 2, 2, 1, "grow"),  # at 0.605 0.15
+        (8, 2, 2, 1, "grow"),  # at 0.6655 0.0035
+        (10, 2, 2, 1, "keep"),  # at 0.732 -0.23
+        (12, 2, 2, 1, "keep"),
+        (14, 2, 2, 1, "keep"),
+    ]
+    steps = [1, 0.5, 0.55, 0.605, 0.6655, 0.6655, 0.6655]
+    assert [r["step_size"] for r in callback.history] == pytest.approx(steps, rel=1e-6)
+    assert [r["reference_accuracy"] for r in callback.history] == [1] * 7
+    assert callback.nfe_per_iteration == (2 * 1 + 12 * 2) / 14
+
+
+def test_the_damped_rule_climbs():
+    model = frozen(-3.0, solvers.Euler(1.0))
+    rule = DampedRule(patience=2, memory=3)
+    labels = np.zeros(8, int)
+    callback = tfnode.StepAdaption((ONES, labels), 5, rule, initial_step_size=1.0)
+    fit_frozen(model, [callback], 42, label=0)
+    assert columns(callback, "iteration", "method", "num_steps", "nfe", "action") == [
+        (5, "euler", 1, 1, "shrink"),
+        (10, "euler", 2, 2, "climb"),
+        (15, "midpoint", 1, 2, "shrink"),
+        (20, "midpoint", 2, 4, "climb"),
+        (25, "rk4", 1, 4, "shrink"),
+        (30, "rk4", 2, 8, "shrink"),
+        (35, "rk4", 3, 12, "keep"),
+        (40, "rk4", 3, 12, "keep"),
+    ]
+    assert model.get_layer("ode").solver == solvers.RK4(float(np.float32(1 / 3)))
+    # The model itself integrates by the method that was climbed to: 3 steps of exp's series.
+    factor = sum((-1.0) ** k / f for k, f in enumerate((1, 1, 2, 6, 24)))
+    logits = keras.ops.convert_to_numpy(model(ONES))
+    assert logits[0, 1] == pytest.approx(factor**3, rel=1e-5)
+    assert callback.nfe_per_iteration == (5 * (1 + 2 + 2 + 4 + 4 + 8) + 12 * 12) / 42
+
+
+def test_hairers_start_is_shorter_than_a_coarse_step():
+    model = frozen(-3.0, solvers.Euler(1.0))
+    callback = tfnode.StepAdaption((ONES, np.ones(8, int)), every=1)
+    fit_frozen(model, [callback], 1)
+    # Of the book's formulas: d1 = 3, d2 = 9, and the root of 0.01 / 9.
+    assert callback.history[0]["step_size"] == pytest.approx((0.01 / 9) ** 0.5, rel=1e-4)
+
+
+# === Tolerance adaption ===
+@pytest.mark.parametrize(
+    "solver",
+    [
+        solvers.BogackiShampine32(),
+        solvers.BogackiShampine32(per_sample=True),
+        solvers.DormandPrince(per_sample=True),
+    ],
+    ids=["shared", "per_sample", "dormand_prince"],
+)
+def test_tolerance_adaption(solver):
+    model = frozen(-3.0, solver)
+    callback = tfnode.ToleranceAdaption((ONES, np.ones(8, int)), every=2, initial_tolerance=1e-3)
+    fit_frozen(model, [callback], 6)
+    assert columns(callback, "iteration", "train_accuracy", "reference_accuracy") == [
+        (2, 1, 1),
+        (4, 1, 1),
+        (6, 1, 1),
+    ]
+    block = model.get_layer("ode")
+    # Every sample is the same, so all of training costs what one pass does.
+    assert callback.nfe_per_iteration * 6 == block.training_evaluations
+    assert block.training_evaluations >= 6 * (2 + solver.tableau.num_stages)
+    assert float(keras.ops.convert_to_numpy(block.rtol)) >= 1e-3 * (1 - 1e-6)
+
+
+# === What is TensorFlow's alone ===
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow has it")
+class TestNotHere:
+    def test_dormand_prince_for_the_batch(self):
+        with pytest.raises(ValueError, match=r"TensorFlow Probability.*Pass per_sample=True"):
+            classifier(solvers.DormandPrince())
+        with pytest.raises(ValueError, match=r"TensorFlow Probability.*Pass per_sample=True"):
+            tfnode.odeint(lambda t, z: -z, ONES, [0.0, 1.0], solvers.DormandPrince())
+
+    def test_the_continuous_adjoint(self):
+        with pytest.raises(ValueError, match=r"TensorFlow.*KERAS_BACKEND.*per_sample=True"):
+            classifier(solvers.DormandPrince(), gradient="adjoint")
+        with pytest.raises(ValueError, match=r'TensorFlow.*Keep the default gradient="discrete'):
+            classifier(solvers.DormandPrince(per_sample=True), gradient="adjoint")
+
+    def test_export(self, tmp_path):
+        model = compiled(classifier(solvers.Euler(0.5)))
+        with pytest.raises(ValueError, match=r"TensorFlow's format.*save_weights") as error:
+            tfnode.export.export_saved_models(model, tmp_path / "m", [solvers.RK4(0.5)], data())
+        assert BACKEND in str(error.value)
+        assert not (tmp_path / "m").exists()

@@ -1,0 +1,67 @@
+"""The verdict and its four other sides on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from models import classifier, compiled, data, field, frozen, randomised
+
+import tfnode
+from tfnode import solvers, validity
+
+
+@pytest.fixture(scope="module")
+def fine():
+    return compiled(classifier(solvers.RK4(0.25)))
+
+
+def test_check_of_an_ode(fine):
+    report = validity.check(fine, data(64), reference_steps=16, verbose=0)
+    assert report.is_ode is True
+    assert report.gap == pytest.approx(0, abs=0.01)
+
+
+def test_check_of_a_model_bound_to_its_solver():
+    model = frozen(-3.0, solvers.Euler(1.0))
+    x, y = np.ones((8, 1), "float32"), np.zeros(8, int)
+    report = validity.check(model, (x, y), reference_steps=16, verbose=0)
+    assert report.is_ode is False
+    assert report.gap == 1.0
+
+
+def test_check_of_adaptive_steps():
+    model = compiled(classifier(solvers.BogackiShampine32(1e-3, 1e-3)))
+    report = validity.check(model, data(64), reference_steps=16, verbose=0)
+    assert report.is_ode is True
+
+
+def test_sweep_of_adaptive_steps():
+    model = compiled(classifier(solvers.BogackiShampine32(1e-3, 1e-3)))
+    rows = validity.sweep(model, data(64), verbose=0)
+    assert sorted(row.tolerance for row in rows if row.factor) == pytest.approx([1e-4, 1e-3, 1e-2])
+
+
+def test_sweep(fine):
+    rows = validity.sweep(fine, data(64), verbose=0)
+    steps = [row.num_steps for row in rows if row.factor is not None]
+    assert sorted(steps) == [2, 3, 4, 6, 8]
+    assert all(row.nfe == 4 * row.num_steps for row in rows)
+
+
+def test_convergence_has_the_order_of_the_method():
+    model = compiled(classifier(solvers.Euler(1 / 8)))
+    result = validity.convergence_test(model, data(64), (0.5, 1, 2), reference_steps=32, verbose=0)
+    assert result.expected_order == 1
+    assert result.order == pytest.approx(1, abs=0.15)
+
+
+def test_certify(fine):
+    assert validity.certify(fine, data(64), reference_steps=16, verbose=0).fraction > 0.9
+
+
+def test_crossings():
+    inputs = keras.Input((2,))
+    z = tfnode.ODEBlock(field(2), solvers.Euler(1.0))(inputs)
+    model = compiled(randomised(keras.Model(inputs, keras.layers.Dense(2)(z)), seed=3))
+    x, _ = data(24)
+    assert validity.crossings(model, x).count == 28
+    assert validity.crossings(tfnode.with_solver(model, solvers.RK4(1 / 16)), x).count == 0

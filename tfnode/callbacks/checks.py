@@ -1,0 +1,33 @@
+"""What the adapting callbacks refuse: counts that are none, and losses that are not finite."""
+
+import math
+from typing import Any
+
+
+def check_loss(logs: dict | None, iteration: int, solver: str) -> None:
+    """Raises if the loss in a callback's `logs` is no longer finite.
+
+    Args:
+        logs: Dictionary with a `loss`, or None.
+        iteration: Integer, the optimizer steps so far.
+        solver: String, the solver's setting as `name=value`.
+
+    Raises:
+        FloatingPointError: If the loss is infinite or NaN.
+    """
+    loss = (logs or {}).get("loss", 0.0)
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            "The loss must stay finite. "
+            f"Received: loss={loss} at iteration {iteration} with {solver}. Training "
+            "has stopped; the model and the records of its callbacks stay as they are. Try a "
+            "smaller learning rate, gradient clipping (`clipnorm`), or a more accurate solver."
+        )
+
+
+def check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}. "
+            "The paper checks every 50 iterations on batches of 128 or 256."
+        )

@@ -1,0 +1,167 @@
+"""Where the steps are: a `Grid` of fixed steps, or of those that an error estimate accepted.
+
+Every time and step is a scalar for the batch, or a vector with one number for each sample. A
+sample that arrives before others takes steps of length 0.
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The steps of an integration: arrays of which the first `num_steps` rows are in use.
+
+    Args:
+        starts: Tensor of shape `(max_num_steps,)` or `(max_num_steps, batch_size)`, the times at
+            which the steps start.
+        steps: Tensor of the same shape, the signed lengths of the steps.
+        num_steps: int32 scalar tensor or integer.
+        stops: int32 tensor of shape `(num_times,)` or `(num_times, batch_size)`, the number of
+            steps before each of the times that the grid leads through.
+        has_gradient: Boolean, whether the grid is differentiated by these times.
+    """
+
+    starts: Any
+    steps: Any
+    num_steps: Any
+    stops: Any
+    has_gradient: bool = False
+
+
+def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
+    """The grid that steps from `t0` through `times` and lands on each of them.
+
+    Every stretch between two times takes `N = ceil(length / step_size)` steps, the last of which
+    may be shorter. Rounding must not add a step: the interval 1 at step size 1/10 takes 10 steps,
+    not 11. Steps are multiples of the step size, not a running sum, and are counted from the start
+    of their stretch, so that rounding neither compounds nor grows with the distance from 0. A step
+    size that is negative, NaN, or too small for `max_num_steps` becomes the finest one: a compiled
+    graph cannot raise, and the finest step is the safe side. Where the times are tensors, and ask
+    for more steps than there may be, the steps are NaN.
+
+    Args:
+        t0: Float, or tensor of shape `()` or `(batch_size,)`.
+        times: Floats, or tensor of shape `(num_times,)` or `(num_times, batch_size)`, which
+            increase or decrease from `t0` on.
+        step_size: Scalar tensor, or a NumPy scalar for a grid of NumPy arrays.
+        max_num_steps: Integer, the static bound on the number of steps that XLA asks of a loop.
+            Every further time adds one to it.
+    """
+    xp = np if isinstance(step_size, np.generic) else ops
+    dtype = keras.backend.standardize_dtype(step_size.dtype)
+    t0, times, lengths, has_gradient = _stretches(t0, times, dtype, xp)
+    # A step longer than the way is one step. Not an infinite one: 0 times that is not a number.
+    step_size = xp.minimum(step_size, float(np.finfo(dtype).max))
+    distances, signs = xp.abs(lengths), xp.sign(lengths)
+    finest = xp.max(xp.sum(distances, axis=0)) / max_num_steps
+    h = xp.where(step_size > finest, step_size, finest)
+    rounding = 8 * float(np.finfo(dtype).eps)
+    # A stretch of length 0 takes no step, every other one at least one.
+    counts = _ceil(distances / h * (1 - rounding))
+    counts = xp.where(distances > 0, xp.maximum(counts, 1), counts)
+    ends = _cast(xp.cumsum(counts, axis=0), "int32")
+    k = np.arange(max_num_steps + lengths.shape[0] - 1, dtype="int32")
+    k = k.reshape(-1, *(1 for _ in lengths.shape[1:]))
+    k = k if xp is np else ops.convert_to_tensor(k)
+    pick = _Picker(xp, k, ends, lengths.shape[0])
+    index = k - pick(ends - counts)
+    offset = pick(signs) * (_cast(index, dtype) * h)
+    step = xp.where(index == pick(counts) - 1, pick(lengths) - offset, pick(signs) * h)
+    is_used = k < ends[-1]
+    starts = xp.where(is_used, pick(xp.concatenate([t0[None], times[:-1]])) + offset, times[-1])
+    steps = xp.where(is_used, step, xp.zeros_like(step))
+    if has_gradient:
+        # Times of a call, which a graph cannot refuse.
+        steps = xp.where(step_size < finest * (1 - rounding), float("nan"), steps)
+    num_steps = xp.max(ends[-1])
+    return Grid(starts, steps, int(num_steps) if xp is np else num_steps, ends, has_gradient)
+
+
+def _stretches(t0: Any, times: Any, dtype: str, xp: Any) -> tuple:
+    """`t0`, the times, and the lengths between them; these from double precision where given so."""
+    if isinstance(t0, float) and isinstance(times, (tuple, np.ndarray)):
+        times = np.asarray(times, "float64")
+        t0 = np.broadcast_to(np.float64(t0), times.shape[1:])
+        lengths = np.diff(np.concatenate([t0[None], times]), axis=0)
+        arrays = [a.astype(dtype) for a in (t0, times, lengths)]
+        return *(arrays if xp is np else map(ops.convert_to_tensor, arrays)), False
+    times = ops.convert_to_tensor(times, dtype=dtype)
+    t0 = ops.broadcast_to(ops.convert_to_tensor(t0, dtype=dtype), ops.shape(times)[1:])
+    lengths = times - ops.concatenate([t0[None], times[:-1]])
+    return t0, times, lengths, True
+
+
+class _Picker:
+    """Picks for each step the value of the stretch that it lies in."""
+
+    def __init__(self, xp: Any, k: np.ndarray, ends: Any, num_times: int) -> None:
+        self._xp = xp
+        self._num_times = num_times
+        if num_times > 1:
+            behind = _cast(k >= ends[:-1][:, None], "int32")
+            self._stretch = _cast(xp.sum(behind, axis=0), "int32")
+
+    def __call__(self, values: Any) -> Any:
+        if self._num_times == 1:
+            return values
+        if len(values.shape) == 1:
+            return self._xp.take(values, self._stretch, axis=0)
+        return self._xp.take_along_axis(values, self._stretch, axis=0)
+
+
+def accepted_grid(starts: Any, steps: Any, num_steps: Any, t0: Any, times: Any) -> Grid:
+    """The grid of the steps that an adaptive integration through `times` accepted.
+
+    Its gradient holds the steps fixed, but for their ends at `t0` and `times`.
+
+    Args:
+        starts: Tensor of shape `(max_num_steps,)` or `(max_num_steps, batch_size)`; of rows that
+            are not in use the last time.
+        steps: Tensor of the same shape, 0 in rows that are not in use.
+        num_steps: int32 scalar tensor.
+        t0: Float, or tensor of shape `()` or `(batch_size,)`.
+        times: Floats, or tensor of shape `(num_times,)` or `(num_times, batch_size)`.
+    """
+    starts, steps = ops.stop_gradient(starts), ops.stop_gradient(steps)
+    dtype = keras.backend.standardize_dtype(starts.dtype)
+    t0, times, lengths, has_gradient = _stretches(t0, times, dtype, ops)
+    sign = ops.sign(ops.sum(ops.stop_gradient(lengths)))
+    if len(starts.shape) > len(times.shape):
+        # Samples with steps of their own, on the way to the same times.
+        t0, times = t0[None], times[:, None]
+    is_step = ops.not_equal(steps, 0)
+    # A step that starts before a time also ends before it, or there.
+    is_before = ops.logical_and(is_step, sign * starts < sign * times[:, None])
+    stops = ops.sum(ops.cast(is_before, "int32"), axis=1)
+    if has_gradient:
+        starts, steps = _with_moving_ends(starts, steps, is_step, t0, times, stops)
+    return Grid(starts, steps, num_steps, stops, has_gradient)
+
+
+def _with_moving_ends(
+    starts: Any, steps: Any, is_step: Any, t0: Any, times: Any, stops: Any
+) -> tuple:
+    """The same steps, which move with the times that they start from or land on."""
+    k = ops.arange(starts.shape[0], dtype="int32")
+    k = ops.reshape(k, (-1, *(1 for _ in starts.shape[1:])))
+    times = ops.concatenate([t0[None], times])
+    stops = ops.concatenate([ops.zeros_like(stops[:1]), stops])
+    moves = (times - ops.stop_gradient(times))[:, None]
+    moves_at = lambda k: ops.sum(ops.where(k == stops[:, None], moves, 0.0), axis=0)
+    starts_move = moves_at(k)
+    return starts + starts_move, steps + ops.where(is_step, moves_at(k + 1) - starts_move, 0.0)
+
+
+def _ceil(x: Any) -> Any:
+    """The integer above; Keras's own rounds doubles to single precision on JAX and torch."""
+    below = _cast(x, "int32")
+    return below + _cast(_cast(below, x.dtype) < x, "int32")
+
+
+def _cast(x: Any, dtype: str) -> Any:
+    return x.astype(dtype) if isinstance(x, (np.ndarray, np.generic)) else ops.cast(x, dtype)

@@ -1,0 +1,42 @@
+"""What is private in Keras and needed here, each name with its reason; a test notices changes."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+from keras.src.backend import AutocastScope
+from keras.src.backend import in_stateless_scope as _in_stateless_scope
+from keras.src.saving.serialization_lib import serialize_with_public_class
+
+
+def no_autocast() -> AbstractContextManager:
+    """A scope in which variables are read as they are.
+
+    For an outermost layer Keras casts variables to the compute dtype even with `autocast=False`.
+    """
+    return AutocastScope(None)
+
+
+def in_stateless_scope() -> bool:
+    """Whether no variable may be assigned, as while a model is exported."""
+    return _in_stateless_scope()
+
+
+def serialized(layer: keras.Layer) -> dict:
+    """A layer as Keras saves it, without how a model is compiled.
+
+    `keras.saving.serialize_keras_object` adds that, and fails or warns where a loss, a metric or a
+    schedule is not registered.
+    """
+    entries = keras.saving.serialize_keras_object(layer.get_config())
+    config = serialize_with_public_class(type(layer), entries)
+    shapes = layer.get_build_config()
+    if shapes is not None:
+        config["build_config"] = keras.saving.serialize_keras_object(shapes)
+    return config
+
+
+def sublayers(layer: keras.Layer) -> Iterator[Any]:
+    """A layer and all that it tracks, wherever they sit: `layers` names only those on top."""
+    yield from layer._flatten_layers(include_self=True, recursive=True)

@@ -1,0 +1,130 @@
+"""What an `ODEBlock` accepts as arguments, and the errors for all else."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfnode import solvers
+
+GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
+
+
+def check_field(field: Any) -> keras.Layer:
+    if not isinstance(field, keras.layers.Layer):
+        raise ValueError(
+            "`field` must be a Keras layer or model that maps a state to its derivative. "
+            f"Received: field={field!r}. Wrap a function in a `keras.layers.Layer`, or pass it to "
+            "`tfnode.odeint`."
+        )
+    return field
+
+
+def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
+    for name, time in (("t0", t0), ("t1", t1)):
+        if keras.ops.is_tensor(time) or isinstance(time, keras.Variable):
+            raise ValueError(
+                "The ends of the interval are numbers: a block would not see a tensor change, nor "
+                f"give it a gradient. Received: {name}={time!r}. Pass a float, and an end time "
+                "that changes at the call: `block(z, t1=...)`."
+            )
+    t0, t1 = float(t0), float(t1)
+    if not (math.isfinite(t0) and math.isfinite(t1) and t0 != t1):
+        raise ValueError(
+            "The interval of integration must have two different, finite ends. "
+            f"Received: t0={t0}, t1={t1}. Choose t1 > t0, or t1 < t0 to integrate backwards."
+        )
+    return t0, t1
+
+
+def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | None:
+    """The times as floats, or None; they must run from `t0` to `t1` without turning back."""
+    if save_at is None:
+        return None
+    times = np.asarray(save_at, "float64")
+    sign = 1 if t1 > t0 else -1
+    good = times.ndim == 1 and len(times) and np.isfinite(times).all()
+    if good:
+        ends = np.concatenate([times[:1] - t0, np.diff(times), t1 - times[-1:]]) * sign
+        good = (ends >= 0).all() and (ends[1:-1] > 0).all() and times[-1] != t0
+    if not good:
+        raise ValueError(
+            "`save_at` must be a list of finite times between t0 and t1, in the order in which "
+            f"they are reached. Received: save_at={save_at!r} with t0={t0}, t1={t1}. Sort the "
+            "times, and let t1 be the last of them."
+        )
+    return tuple(times.tolist())
+
+
+def check_gradient(gradient: Any, unroll: bool, solver: solvers.Solver) -> str:
+    if gradient not in GRADIENTS:
+        raise ValueError(
+            f"`gradient` must be one of {GRADIENTS}. Received: gradient={gradient!r}. "
+            'Keep the default "discrete_adjoint" unless the field has random state.'
+        )
+    if unroll and gradient != "backprop":
+        raise ValueError(
+            "An unrolled block keeps every intermediate result, so its gradient is backprop. "
+            f'Received: unroll=True, gradient={gradient!r}. Pass gradient="backprop".'
+        )
+    is_fixed = isinstance(solver, solvers.FixedStepSolver)
+    if unroll and not is_fixed:
+        raise ValueError(
+            "The number of adaptive steps is not known when a graph is written. "
+            f"Received: unroll=True with {solver}. Leave unroll out, or take fixed steps."
+        )
+    if gradient == "adjoint" and is_fixed:
+        raise ValueError(
+            "Fixed steps have an exact discrete gradient, and no continuous adjoint. "
+            f'Received: gradient="adjoint" with {solver}. Keep the default '
+            'gradient="discrete_adjoint".'
+        )
+    if gradient == "adjoint" and (
+        not isinstance(solver, solvers.DormandPrince) or solver.per_sample
+    ):
+        raise ValueError(
+            "The continuous adjoint is TensorFlow Probability's, for `DormandPrince` with one "
+            f'step for the batch. Received: gradient="adjoint" with {solver}. Keep the '
+            'default gradient="discrete_adjoint", which is exact.'
+        )
+    return gradient
+
+
+def check_precision(dtype: str, solver: solvers.Solver, name: str) -> None:
+    if isinstance(solver, solvers.AdaptiveSolver) and dtype not in ("float32", "float64"):
+        raise ValueError(
+            "Adaptive steps need a state in single or double precision, or their error "
+            f"estimates are rounding. Received: dtype={dtype!r} for {name!r} with {solver}. Build "
+            'the block with dtype="mixed_bfloat16", where only the field computes in half '
+            "precision."
+        )
+
+
+def check_state(state: Any, name: str) -> None:
+    """Raises if a state is not made of floating-point tensors."""
+    for z in keras.tree.flatten(state):
+        if not keras.backend.is_float_dtype(z.dtype):
+            raise ValueError(
+                "An `ODEBlock` integrates a floating-point state. "
+                f"Received: inputs.dtype={keras.backend.standardize_dtype(z.dtype)!r} for block "
+                f"{name!r}. Cast the inputs, for example with `ops.cast(x, 'float32')`."
+            )
+
+
+def check_times_of_call(
+    t1: Any, save_at: Any, unroll: bool, solver: solvers.Solver, name: str
+) -> None:
+    """Raises if a call may not have an end time, or times to save at, of its own."""
+    if unroll or (t1 is not None and save_at is not None):
+        raise ValueError(
+            "A call may have an end time or times to save at, and steps that are not written into "
+            f"the graph. Received: t1={t1}, save_at={save_at} for {name!r} with unroll={unroll}. "
+            "Pass one of them, to a block with unroll=False."
+        )
+    is_each = np.ndim(t1) > 0 if t1 is not None else np.ndim(save_at) > 1
+    if is_each and isinstance(solver, solvers.AdaptiveSolver) and not solver.per_sample:
+        raise ValueError(
+            "Times for each sample need steps for each sample. "
+            f"Received: {solver} for {name!r}. Pass per_sample=True, or take fixed steps."
+        )

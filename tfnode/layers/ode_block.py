@@ -1,0 +1,479 @@
+"""`ODEBlock`: a vector field, an interval and a solver as a Keras layer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfnode import solvers
+from tfnode.integrate.problems import Statistics
+from tfnode.keras_internals import no_autocast
+from tfnode.layers import checks, solver_weights
+from tfnode.layers.adaptive_steps import AdaptiveSteps
+from tfnode.layers.fixed_steps import FixedSteps
+from tfnode.layers.passes import ForwardPass
+from tfnode.layers.solver_weights import FixedStepWeights, SolverWeights, ToleranceWeights
+from tfnode.layers.stand_ins import integrating, stand_in_for
+from tfnode.layers.vector_field import VectorField
+
+tree = keras.tree
+
+# The numbers that a rule of `tfnode.adaption` may remember, after the one that says that it does.
+MEMORY = 8
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class ODEBlock(keras.layers.Layer):
+    """Integrates `dz/dt = field(z)` from `t0` to `t1`, with its input as the state at `t0`.
+
+    The step size, or the tolerances of an adaptive solver, are non-trainable weights: assigning
+    them changes the next call and training step without retracing. Integration runs in the
+    block's variable dtype, also under a mixed precision policy, where only the field computes in
+    half precision.
+
+    With an adaptive solver, training finds the steps first, and then takes the accepted ones once
+    more with a gradient: that of the discrete solution, its steps held fixed. Inference has no
+    gradient then. An integration that cannot be finished is an error.
+
+    Examples:
+
+    >>> field = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(2)])
+    >>> block = ODEBlock(field, solver=solvers.RK4(step_size=1 / 4))
+    >>> block(np.zeros((3, 2))).shape
+    TensorShape([3, 2])
+    >>> block.num_steps, block.nfe
+    (4, 16)
+    >>> block.step_size = 1 / 10
+    >>> block.num_steps
+    10
+
+    The solution at several times, which steps land on:
+
+    >>> block = ODEBlock(field, solvers.RK4(step_size=1 / 4), save_at=[0.0, 0.3, 1.0])
+    >>> block(np.zeros((3, 2))).shape
+    TensorShape([3, 3, 2])
+
+    Args:
+        field: Keras layer or model, the vector field. It maps the state to its derivative of the
+            same structure and shapes.
+        solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
+        t0: Float, the time of the input.
+        t1: Float, the time of the output; `t1 < t0` integrates backwards.
+        time_dependent: Boolean. If true, the field is called as `field(t, z)` with a scalar `t`,
+            under a solver with `per_sample=True`, and with times for each sample, with a `t` of
+            shape `(batch_size, 1, ...)`.
+        save_at: Optional sequence of floats, times from `t0` to `t1` in the order in which they
+            are reached. The output then has a time axis behind that of the batch.
+        gradient: `"discrete_adjoint"` (default) keeps only the states of the solution and
+            recomputes each step in the backward pass: the exact gradient of the discrete
+            solution, at the memory of one step. `"backprop"` differentiates the loop, keeps every
+            intermediate result, and allows a field with random or updating state (on JAX only
+            with `unroll=True`). Both give the same gradient. Inference runs the plain loop.
+            `"adjoint"`, for `DormandPrince` only, is the continuous adjoint of Chen et al. (2018)
+            by TensorFlow Probability, exact up to its tolerance.
+        unroll: Boolean. If true, every step is written into the graph: faster for a few steps,
+            slow to trace for many, and the step size is then fixed. Needs `gradient="backprop"`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch_size, ...)` and floating-point dtype, or a tuple, list or
+            dictionary of such tensors: the state at `t0`.
+        conditions: Optional tensor or nested structure of tensors, which every evaluation of the
+            field is given as its last argument. It is not integrated, is not in the error norm,
+            and has a gradient.
+        t1: Optional scalar tensor, or tensor of shape `(batch_size,)` with an end time for each
+            sample, in the place of the block's. It has a gradient.
+        save_at: Optional tensor of shape `(num_times,)` or `(batch_size, num_times)`, in the place
+            of the block's. It has a gradient.
+        training: Boolean, passed on to the field.
+
+    Returns:
+        The state at `t1`, in the inputs' structure and shapes and the block's compute dtype; with
+        times to save at tensors of shape `(batch_size, num_times, ...)`.
+
+    Raises:
+        ValueError: If an argument is not valid, if the field changes the shape or the dtype of
+            the state, if the inputs are not floating-point, or, in training under the discrete
+            adjoint, if the field has random or updating state (Dropout, BatchNormalization).
+        FloatingPointError: If an adaptive integration spends its budget or its step collapses;
+            in a TensorFlow graph, such as that of `fit`, an `InvalidArgumentError`; in a compiled
+            function of JAX the solution is NaN.
+    """
+
+    def __init__(
+        self,
+        field: keras.Layer,
+        solver: solvers.SolverLike = "euler",
+        t0: float = 0.0,
+        t1: float = 1.0,
+        time_dependent: bool = False,
+        save_at: Any = None,
+        gradient: str = "discrete_adjoint",
+        unroll: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        # The block casts by itself: the state and the weights keep their full precision.
+        super().__init__(autocast=False, **kwargs)
+        solver = solvers.get(solver)
+        self.field = checks.check_field(field)
+        self._t0, self._t1 = checks.check_interval(t0, t1)
+        self.save_at = checks.check_save_at(save_at, self._t0, self._t1)
+        self.time_dependent = time_dependent
+        self.gradient = checks.check_gradient(gradient, unroll, solver)
+        self.unroll = unroll
+        self.vector_field = VectorField(field, time_dependent, self.name)
+        self.supports_masking = True
+        checks.check_precision(self.variable_dtype, solver, self.name)
+        times = self.save_at or (self._t1,)
+        interval = self._t0, times, self.time_dtype, self.name
+        self._weights: SolverWeights
+        if isinstance(solver, solvers.FixedStepSolver):
+            self._weights = FixedStepWeights(solver, FixedSteps(*interval), unroll, self._number)
+        else:
+            # A compiled graph of TensorFlow could not raise where an integration fails.
+            self.supports_jit = keras.backend.backend() != "tensorflow"
+            self._weights = ToleranceWeights(AdaptiveSteps(solver, *interval), self._number)
+        self._memory = self._number("adaption_memory", (MEMORY,), 0, self.time_dtype)
+        # An attribute, so that TensorFlow's checkpoints hold them.
+        self._solver_variables = [*self._weights.variables, self._memory]
+
+    def _number(self, name: str, shape: tuple, value: float, dtype: str) -> Any:
+        """Makes a weight that training or a user changes, and no gradient."""
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            # `initializers.Constant` would round a double to single precision.
+            initializer=lambda shape, dtype: ops.convert_to_tensor(np.full(shape, value, dtype)),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    # === What integrates ===
+    def build(self, inputs_shape: Any, conditions_shape: Any = None) -> None:
+        symbolic = lambda shape: keras.KerasTensor(shape, dtype=self.variable_dtype)
+        time = keras.KerasTensor((), dtype=self.variable_dtype)
+        state = _map_shapes(symbolic, inputs_shape)
+        conditions = None if conditions_shape is None else _map_shapes(symbolic, conditions_shape)
+        derivative = self.vector_field(time, state, conditions)
+        self.vector_field.check_derivative(derivative, state, self.compute_dtype)
+
+    def call(
+        self,
+        inputs: Any,
+        conditions: Any = None,
+        t1: Any = None,
+        save_at: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        checks.check_state(inputs, self.name)
+        block = stand_in_for(self, inputs, conditions)
+        with no_autocast(), integrating(block):
+            state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
+            times = block._times(t1, save_at)
+            state = block._integrate(state, conditions, times, training)
+            if (self.save_at is None and save_at is None) or t1 is not None:
+                state = tree.map_structure(lambda z: z[0], state)
+            else:
+                state = tree.map_structure(lambda z: ops.moveaxis(z, 0, 1), state)
+        return tree.map_structure(lambda z: ops.cast(z, self.compute_dtype), state)
+
+    def _times(self, t1: Any, save_at: Any) -> Any:
+        """The times of a call, `(num_times, ...)`, if it has its own."""
+        if t1 is None and save_at is None:
+            return None
+        checks.check_times_of_call(t1, save_at, self.unroll, self.solver, self.name)
+        times = ops.convert_to_tensor(save_at if t1 is None else t1, dtype=self.time_dtype)
+        if t1 is not None:
+            return times[None]
+        return ops.transpose(times) if len(times.shape) > 1 else times
+
+    def _integrate(self, z0: Any, conditions: Any, times: Any, training: bool | None) -> Any:
+        """The states at the times, with a first axis of times."""
+        forward, weights = self._forward(conditions, training), self._weights
+        if isinstance(weights, ToleranceWeights):
+            problem = weights.problem(None, times)
+            states, statistics = forward.adaptive(weights.steps, problem, z0, weights.watch)
+            weights.note(statistics, training)
+            return states
+        tableaus = tuple(method.tableau for method in weights.methods)
+        if self.unroll:
+            return forward.unrolled(weights.static_grid, z0, *tableaus)
+        return forward.along(weights.grid(times), z0, tableaus, weights.chosen)
+
+    def _forward(self, conditions: Any, training: bool | None) -> ForwardPass:
+        return ForwardPass(self.vector_field, conditions, self.gradient, training)
+
+    def compute_output_shape(self, inputs_shape: Any) -> Any:
+        if self.save_at is None:
+            return inputs_shape
+        num_times = len(self.save_at)
+        return _map_shapes(lambda s: (s[0], num_times, *s[1:]), inputs_shape)
+
+    def compute_output_spec(
+        self,
+        inputs: Any,
+        conditions: Any = None,
+        t1: Any = None,
+        save_at: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        checks.check_state(inputs, self.name)
+        num_times = None if self.save_at is None or t1 is not None else (len(self.save_at),)
+        num_times = num_times if save_at is None else (np.shape(save_at)[-1],)
+
+        def spec(z: Any) -> keras.KerasTensor:
+            shape = (z.shape[0], *(num_times or ()), *z.shape[1:])
+            return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+        return tree.map_structure(spec, inputs)
+
+    def trajectory(self, z: Any, conditions: Any = None) -> tuple:
+        """Integrates eagerly and returns every state on the way.
+
+        Args:
+            z: Tensor of shape `(batch_size, ...)`, or nested structure: the state at `t0`.
+            conditions: As in a call.
+
+        Returns:
+            Tuple of the times, of shape `(num_steps + 1,)`, and the states, of shape
+            `(num_steps + 1, batch_size, ...)`, both in the block's variable dtype. With adaptive
+            steps these are the accepted ones.
+
+        Raises:
+            ValueError: If every sample has adaptive steps of its own.
+        """
+        z = tree.map_structure(ops.convert_to_tensor, z)
+        checks.check_state(z, self.name)
+        if not self.built:
+            self.build(tree.map_structure(lambda z: z.shape, z))
+        z = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), z)
+        weights, forward = self._weights, self._forward(conditions, training=False)
+        if isinstance(weights, FixedStepWeights):
+            return forward.trajectory(weights.static_grid, z, self.solver.tableau, weights.steps)
+        problem = weights.problem(None)
+        return forward.adaptive_trajectory(weights.steps, problem, z, weights.watch)
+
+    def with_solver(self, solver: solvers.SolverLike) -> "ODEBlock":
+        """Returns a block with another solver, never unrolled, that shares this block's field."""
+        solver = solvers.get(solver)
+        config = {**self._config(), "solver": solver, "unroll": False}
+        if self.gradient == "adjoint" and not isinstance(solver, solvers.DormandPrince):
+            config["gradient"] = "discrete_adjoint"
+        block = type(self)(field=self.field, **config)
+        block.built = self.built
+        return block
+
+    # === What a user reads and sets ===
+    @property
+    def t0(self) -> float:
+        """Float, the time of the input. It is fixed: a graph that was traced would keep it."""
+        return self._t0
+
+    @t0.setter
+    def t0(self, value: float) -> None:
+        self._refuse_time("t0", value, "Build another block with the same field.")
+
+    @property
+    def t1(self) -> float:
+        """Float, the time of the output, fixed as `t0`; a call may be given another one."""
+        return self._t1
+
+    @t1.setter
+    def t1(self, value: float) -> None:
+        self._refuse_time("t1", value, "Call the block with another end: `block(z, t1=...)`.")
+
+    def _refuse_time(self, name: str, value: Any, advice: str) -> None:
+        raise AttributeError(
+            "The interval of a block is fixed: a graph that was traced would keep the old one. "
+            f"Received: {name}={value} for {self.name!r}. {advice}"
+        )
+
+    @property
+    def length(self) -> float:
+        """Float, the length of the interval of integration."""
+        return abs(self._t1 - self._t0)
+
+    @property
+    def time_dtype(self) -> str:
+        """String, the dtype of times: they need more than half precision."""
+        return "float64" if self.variable_dtype == "float64" else "float32"
+
+    @property
+    def solver(self) -> Any:
+        """The solver at the present step size or tolerances.
+
+        A solver can be assigned: another fixed-step method with its step size, or the same
+        adaptive method with other tolerances. A graph that was traced before takes the new step
+        size or tolerances; it takes the new method if that is one of `methods`, else the old one.
+
+        Raises:
+            ValueError: On assignment, between fixed and adaptive steps; `tfnode.with_solver`
+                makes a new model.
+        """
+        return self._weights.solver
+
+    @solver.setter
+    def solver(self, solver: solvers.SolverLike) -> None:
+        self._weights.assign(solvers.get(solver))
+
+    @property
+    def methods(self) -> tuple[solvers.Solver, ...]:
+        """The methods between which a graph can change without retracing.
+
+        One, unless others are assigned, for fixed steps; the present one must be among them. Each
+        step then asks a weight which of them it takes.
+        """
+        return self._weights.methods
+
+    @methods.setter
+    def methods(self, methods: Sequence[solvers.FixedStepSolver]) -> None:
+        self._fixed("methods").allow(tuple(methods))
+
+    @property
+    def step_size(self) -> Any:
+        """Scalar non-trainable weight, the step size. Assign a float to change it.
+
+        Raises:
+            ValueError: On assignment, if the step size is not positive and finite, longer than
+                the interval, too small for the compiled loop, or if the block is unrolled. Always,
+                if the block has adaptive steps.
+        """
+        return self._fixed("step_size").step_size
+
+    @step_size.setter
+    def step_size(self, value: float) -> None:
+        self._fixed("step_size").assign_number("step_size", value)
+
+    @property
+    def num_steps(self) -> int:
+        """Integer, the steps of one forward pass at the present step size; for fixed steps."""
+        return self._fixed("num_steps").static_grid.num_steps
+
+    @property
+    def rtol(self) -> Any:
+        """Scalar non-trainable weight, the relative tolerance. Assign a float to change it.
+
+        Raises:
+            ValueError: On assignment, if the tolerance is not finite or below `min_tolerance`.
+                Always, if the block has fixed steps.
+        """
+        return self._adaptive("rtol").rtol
+
+    @rtol.setter
+    def rtol(self, value: float) -> None:
+        self._adaptive("rtol").assign_number("rtol", value)
+
+    @property
+    def atol(self) -> Any:
+        """Scalar non-trainable weight, the absolute tolerance; as `rtol`."""
+        return self._adaptive("atol").atol
+
+    @atol.setter
+    def atol(self, value: float) -> None:
+        self._adaptive("atol").assign_number("atol", value)
+
+    @property
+    def min_tolerance(self) -> float:
+        """Float, the least tolerance that the block's dtype can meet; for adaptive steps."""
+        return self._adaptive("min_tolerance").steps.min_tolerance
+
+    @property
+    def nfe(self) -> int:
+        """Integer, the evaluations of the field in one forward pass.
+
+        With fixed steps these are steps times stages, at the present step size; with adaptive
+        steps those of the latest call.
+        """
+        return self._weights.nfe
+
+    @property
+    def statistics(self) -> Statistics:
+        """`Statistics` of the latest call: evaluations, accepted, rejected; for adaptive steps."""
+        return self._adaptive("statistics").statistics
+
+    @property
+    def training_evaluations(self) -> int:
+        """Integer, the evaluations of all forward passes in training; for adaptive steps."""
+        return self._adaptive("training_evaluations").training_evaluations
+
+    @property
+    def adaption_memory(self) -> Any:
+        """Non-trainable weight of shape `(8,)`: 1 once a rule has adapted the solver, and what it
+        remembers. It lies beside the step size, so that both are saved and restored together."""
+        return self._memory
+
+    def _fixed(self, name: str) -> FixedStepWeights:
+        if isinstance(self._weights, FixedStepWeights):
+            return self._weights
+        raise ValueError(
+            "A block with adaptive steps has tolerances, and no step size. "
+            f"Received: {name} of {self.name!r} with {self.solver}. Use `rtol` and `atol`, "
+            "and `statistics` for the steps that were taken."
+        )
+
+    def _adaptive(self, name: str) -> ToleranceWeights:
+        if isinstance(self._weights, ToleranceWeights):
+            return self._weights
+        raise ValueError(
+            "A block with fixed steps has a step size, and no tolerances. "
+            f"Received: {name} of {self.name!r} with {self.solver}. Use `step_size`, "
+            "`num_steps` and `nfe`."
+        )
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Prints the solver with its steps and evaluations, what integrates, and the field.
+
+        `model.summary()` names layers and counts only; this names what the block does.
+
+        Args:
+            print_fn: Callable that takes a string, called once a line.
+        """
+        arguments = "t, z" if self.time_dependent else "z"
+        print_fn(f"{self.name}: dz/dt = {self.field.name}({arguments}), t = {self.t0} .. {self.t1}")
+        print_fn(f"solver: {self.solver}, {self._weights.describe()}")
+        print_fn(f"gradient: {self.gradient}{', unrolled' if self.unroll else ''}")
+        if isinstance(self.field, keras.Model):
+            self.field.summary(print_fn=print_fn)
+        else:
+            print_fn(f"field: {type(self.field).__name__}, {self.field.count_params()} parameters")
+
+    # === How it is saved ===
+    def get_config(self) -> dict:
+        return {"field": keras.saving.serialize_keras_object(self.field), **self._config()}
+
+    def _config(self) -> dict:
+        """The configuration without the field, which a new block may share."""
+        return {
+            **super().get_config(),
+            "solver": solvers.serialize(self.solver),
+            "t0": self.t0,
+            "t1": self.t1,
+            "time_dependent": self.time_dependent,
+            "save_at": self.save_at,
+            "gradient": self.gradient,
+            "unroll": self.unroll,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "ODEBlock":
+        config = dict(config)
+        config["field"] = keras.saving.deserialize_keras_object(config["field"])
+        return cls(**config)
+
+    def save_own_variables(self, store: Any) -> None:
+        solver_weights.save(self._weights, self._memory, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        solver_weights.load(self._weights, self._memory, store)
+
+
+def _map_shapes(function: Callable, shapes: Any) -> Any:
+    """`function` of every shape in a nested structure of them, or of a single one."""
+    if isinstance(shapes, dict):
+        return {key: _map_shapes(function, shape) for key, shape in shapes.items()}
+    if any(isinstance(size, (tuple, list, dict)) for size in shapes):
+        return type(shapes)(_map_shapes(function, shape) for shape in shapes)
+    return function(tuple(shapes))

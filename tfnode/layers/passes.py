@@ -1,0 +1,159 @@
+"""A forward pass of a block, with the gradient that the block was built with."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfnode.integrate import failures, walks
+from tfnode.integrate.grids import Grid
+from tfnode.integrate.problems import Problem
+from tfnode.layers.adaptive_steps import AdaptiveSteps
+from tfnode.layers.fixed_steps import FixedSteps
+from tfnode.layers.vector_field import FunctionField, VectorField
+from tfnode.tableaus import ButcherTableau
+
+tree = keras.tree
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardPass:
+    """A field and its conditions, on the way from a state to others.
+
+    Every method returns states at times, tensors of shape `(num_times, batch_size, ...)`.
+
+    Args:
+        field: `VectorField`.
+        conditions: None, or a nested structure of tensors.
+        gradient: String, as for `ODEBlock`.
+        training: Boolean or None.
+    """
+
+    field: VectorField | FunctionField
+    conditions: Any
+    gradient: str
+    training: bool | None
+
+    def along(
+        self, grid: Grid, z0: Any, tableaus: tuple[ButcherTableau, ...], method: Any = None
+    ) -> Any:
+        """Walks along a grid."""
+        # Inference keeps no states, and a graph without a custom gradient can be exported. JAX has
+        # no gradient of a loop of unknown length but ours, which is free where it is not used.
+        has_gradient = self.training or keras.backend.backend() == "jax"
+        if has_gradient and self.gradient != "backprop":
+            return walks.solve(
+                self.field.pure(self.training),
+                z0,
+                grid,
+                tableaus,
+                method,
+                weights=self.field.operands(self.conditions),
+                constants=self.field.constants,
+                gradient="discrete_adjoint",
+            )
+        field = self.field.function(self.conditions, self.training)
+        plain = lambda weights, constants, t, z: field(t, z)
+        gradient = "backprop" if has_gradient else None
+        return walks.solve(plain, z0, grid, tableaus, method, gradient=gradient)
+
+    def unrolled(self, grid: Grid, z0: Any, tableau: ButcherTableau) -> Any:
+        """Writes the steps of a grid of NumPy arrays into the graph."""
+        field = self.field.function(self.conditions, self.training)
+        states = walks.solve_unrolled(field, z0, grid, tableau)
+        stops = [states[int(stop)] for stop in grid.stops]
+        return tree.map_structure(lambda *z: ops.stack(z), *stops)
+
+    def adaptive(self, steps: AdaptiveSteps, problem: Problem, z0: Any, watch: Any) -> tuple:
+        """Finds the steps, and takes them once more where they need a gradient.
+
+        Returns:
+            Tuple of the states and the statistics.
+        """
+        rows = ops.shape(tree.flatten(z0)[0])[0]
+        if not isinstance(rows, int) or rows == 0:
+            z0 = tree.map_structure(_with_some_row, z0)
+            padded = self
+            if self.conditions is not None:
+                conditions = tree.map_structure(_with_some_row, self.conditions)
+                padded = dataclasses.replace(self, conditions=conditions)
+            states, statistics = padded.search(steps, problem, z0, watch)
+            return tree.map_structure(lambda z: z[:, :rows], states), statistics
+        return self.search(steps, problem, z0, watch)
+
+    def search(self, steps: AdaptiveSteps, problem: Problem, z0: Any, watch: Any) -> tuple:
+        """As `adaptive`, for a batch that has a sample."""
+        problem = dataclasses.replace(problem, field=self._searched_field())
+        if self.training and self.gradient == "adjoint":
+            states, solution = self._continuous_adjoint(problem, z0, watch)
+            statistics = solution.statistics
+        elif self.training or problem.ends.shape[0] > 1:
+            solution = steps.solve(problem, z0, watch, lands=False)
+            grid, tableau = solution.grid, steps.solver.tableau
+            assert grid is not None
+            states = self.along(grid, z0, (tableau,))
+            replay = ops.stack([grid.num_steps * tableau.num_stages, 0, 0])
+            statistics = solution.statistics + replay
+        else:
+            solution = steps.solve(problem, z0, watch)
+            states = tree.map_structure(lambda z: z[None], solution.z1)
+            statistics = solution.statistics
+        failed = failures.check(solution.failure, states, problem)
+        states = tree.map_structure(lambda z: ops.where(failed, float("nan"), z), states)
+        if not self.training:
+            states = tree.map_structure(ops.stop_gradient, states)
+        return states, statistics
+
+    def trajectory(
+        self, grid: Grid, z0: Any, tableau: ButcherTableau, steps: FixedSteps | AdaptiveSteps
+    ) -> tuple:
+        """Returns the times and the states, all those on the way, eagerly."""
+        field = self.field.function(self.conditions, self.training)
+        return walks.trajectory(field, z0, grid, steps.times[-1], tableau)
+
+    def adaptive_trajectory(
+        self, steps: AdaptiveSteps, problem: Problem, z0: Any, watch: Any
+    ) -> tuple:
+        """As `trajectory`, along the steps that are accepted."""
+        if steps.solver.per_sample:
+            raise ValueError(
+                "A trajectory has one time for all its states. "
+                f"Received: per_sample=True for {steps.name!r}, where every sample has times "
+                "of its own. Integrate the samples one by one, or use `tfnode.with_solver` with "
+                "per_sample=False."
+            )
+        problem = dataclasses.replace(problem, field=self._searched_field())
+        solution = steps.solve(problem, z0, watch, lands=False)
+        assert solution.grid is not None
+        times, path = self.trajectory(solution.grid, z0, steps.solver.tableau, steps)
+        failures.check(solution.failure, tree.map_structure(lambda z: z[-1], path), problem)
+        return times, path
+
+    def _searched_field(self) -> Callable:
+        """The field that steps are searched with, which is not differentiated."""
+        is_pure = self.training and self.gradient == "discrete_adjoint"
+        if not is_pure and keras.backend.backend() != "jax":
+            return self.field.function(self.conditions, self.training)
+        # It refuses random and updating state, for which no step would ever be accurate enough.
+        field, weights = self.field.pure(self.training), self.field.operands(self.conditions)
+        values = tree.map_structure(ops.stop_gradient, (weights, self.field.constants))
+        return lambda t, z: field(*values, t, z)
+
+    def _continuous_adjoint(self, problem: Problem, z0: Any, watch: Any) -> tuple:
+        from tfnode.integrate import tfp
+
+        field = self.field.pure(True)
+        values = self.field.operands(self.conditions), self.field.constants
+        solution = tfp.solve_with_adjoint(
+            problem, lambda values, t, z: field(*values, t, z), values, z0, watch
+        )
+        return solution.z1, solution
+
+
+def _with_some_row(z: Any) -> Any:
+    """The batch, with a row of zeros if it has none: the mean of no errors is not a number."""
+    missing = ops.cast(ops.equal(ops.shape(z)[0], 0), "int32")
+    row = ops.zeros((missing, *ops.shape(z)[1:]), dtype=z.dtype)
+    return ops.concatenate([z, row])

@@ -1,0 +1,260 @@
+"""A block's solver as weights: the one place that says what it is, and where it is changed."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfnode import solvers
+from tfnode.integrate.grids import Grid
+from tfnode.integrate.problems import Problem, Statistics
+from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
+from tfnode.layers.fixed_steps import FixedSteps
+
+# Makes a non-trainable weight from a name, a shape, a value and a dtype.
+Make = Callable[[str, tuple, float, str], Any]
+
+
+class FixedStepWeights:
+    """Step size and method of a block with fixed steps.
+
+    Args:
+        solver: `tfnode.solvers.FixedStepSolver`.
+        steps: `FixedSteps`.
+        unroll: Boolean, whether every step is written into the graph.
+        make: Callable that makes a weight.
+    """
+
+    saved = ("step_size",)
+
+    def __init__(
+        self, solver: solvers.FixedStepSolver, steps: FixedSteps, unroll: bool, make: Make
+    ) -> None:
+        self.steps = steps.reaching(solver)
+        self._unroll = unroll
+        self._methods: tuple[solvers.FixedStepSolver, ...] = (solver,)
+        self.step_size = make("step_size", (), solver.step_size, steps.dtype)
+        self._method = make("method", (), _number_of(solver), "int32")
+        self.variables = [self.step_size, self._method]
+
+    @property
+    def solver(self) -> solvers.FixedStepSolver:
+        if self._unroll:
+            return self._methods[0]
+        number = int(read(self._method))
+        for method in self._methods:
+            if _number_of(method) == number:
+                return method.with_step_size(float(read(self.step_size)))
+        raise ValueError(
+            "The weights of a block must come from one with the same method. "
+            f"Received: weights of another one for {self.steps.name!r}, which has "
+            f"{' or '.join(m.tableau.name for m in self._methods)}. Build the block with the "
+            "method it was saved with, or assign `methods` that have it."
+        )
+
+    def assign(self, solver: solvers.Solver) -> None:
+        if not isinstance(solver, solvers.FixedStepSolver):
+            raise refused(solver, self.solver, self.steps.name)
+        self.assign_number("step_size", solver.step_size)
+        if solver.tableau not in [method.tableau for method in self._methods]:
+            self._methods = (solver,)
+        self._method.assign(_number_of(solver))
+
+    def assign_number(self, name: str, value: Any) -> None:
+        if self._unroll:
+            raise ValueError(
+                "An unrolled block has its number of steps written into the graph. "
+                f"Received: {name}={value} for {self.steps.name!r}, which has unroll=True. "
+                "Build the block with unroll=False to change its step size."
+            )
+        self.step_size.assign(self.checked(name, value))
+
+    def checked(self, name: str, value: Any) -> float:
+        return self.steps.checked(value)
+
+    @property
+    def methods(self) -> tuple[solvers.FixedStepSolver, ...]:
+        return self._methods
+
+    def allow(self, methods: tuple[solvers.FixedStepSolver, ...]) -> None:
+        """Lets a graph change between methods, of which the present one must be one."""
+        if self._unroll or int(read(self._method)) not in map(_number_of, methods):
+            raise ValueError(
+                "The present method of a block, which must not be unrolled, is one of its methods. "
+                f"Received: methods={methods} for {self.steps.name!r}, which has {self._methods} "
+                f"and unroll={self._unroll}. Add the present method."
+            )
+        self._methods = methods
+
+    def assign_method(self, name: str) -> None:
+        """Takes the method of a name, which must be one of `methods`."""
+        self._method.assign(_number_of(self._methods[names_of(self).index(name)]))
+
+    @property
+    def chosen(self) -> Any:
+        """The index of the present method among `methods`, a tensor; None if there is but one."""
+        if len(self._methods) == 1:
+            return None
+        numbers = ops.convert_to_tensor([_number_of(m) for m in self._methods], dtype="int32")
+        return ops.argmax(ops.cast(ops.equal(numbers, self._method.value), "int32"))
+
+    def grid(self, times: Any) -> Grid:
+        """The grid of the present step size, through other times if they are given."""
+        # A copy: in eager mode TensorFlow would hand out the variable itself.
+        return self.steps.grid(ops.copy(self.step_size.value), times)
+
+    @property
+    def static_grid(self) -> Grid:
+        return self.steps.static_grid(self.solver.step_size)
+
+    @property
+    def nfe(self) -> int:
+        return self.static_grid.num_steps * self.solver.tableau.num_stages
+
+    def describe(self) -> str:
+        return f"{self.static_grid.num_steps} steps, {self.nfe} evaluations a pass"
+
+
+class ToleranceWeights:
+    """Tolerances and statistics of a block with adaptive steps.
+
+    Args:
+        steps: `AdaptiveSteps`.
+        make: Callable that makes a weight.
+    """
+
+    saved = ("rtol", "atol")
+
+    def __init__(self, steps: AdaptiveSteps, make: Make) -> None:
+        self.steps = steps
+        self.rtol = make("rtol", (), steps.solver.rtol, steps.dtype)
+        self.atol = make("atol", (), steps.solver.atol, steps.dtype)
+        self._statistics = make("statistics", (3,), 0, "int32")
+        self._training_evaluations = make("training_evaluations", (), 0, "int32")
+        self.variables = [self.rtol, self.atol, self._statistics, self._training_evaluations]
+        self.watch = make("watch", (WATCHED,), 0, steps.dtype) if steps.is_tfp else None
+        if self.watch is not None:
+            self.variables.append(self.watch)
+
+    @property
+    def solver(self) -> solvers.AdaptiveSolver:
+        rtol, atol = float(read(self.rtol)), float(read(self.atol))
+        return dataclasses.replace(self.steps.solver, rtol=rtol, atol=atol)
+
+    def assign(self, solver: solvers.Solver) -> None:
+        present = self.steps.solver
+        if type(solver) is not type(present) or solver.per_sample != present.per_sample:
+            raise refused(solver, self.solver, self.steps.name)
+        self.assign_number("rtol", solver.rtol)
+        self.assign_number("atol", solver.atol)
+
+    def assign_number(self, name: str, value: Any) -> None:
+        getattr(self, name).assign(self.checked(name, value))
+
+    def checked(self, name: str, value: Any) -> float:
+        return self.steps.checked(name, value)
+
+    @property
+    def methods(self) -> tuple[solvers.AdaptiveSolver, ...]:
+        return (self.steps.solver,)
+
+    def assign_method(self, name: str) -> None:
+        """An adaptive block has one method, and keeps it."""
+
+    def problem(self, field: Any, times: Any = None) -> Problem:
+        # Copies: in eager mode TensorFlow would hand out the variables themselves.
+        tolerances = ops.copy(self.rtol.value), ops.copy(self.atol.value)
+        return self.steps.problem(field, *tolerances, times)
+
+    def note(self, statistics: Any, training: bool | None) -> None:
+        """Takes the statistics of a call."""
+        self._statistics.assign(statistics)
+        if training:
+            self._training_evaluations.assign_add(statistics[0])
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(*map(int, read(self._statistics)))
+
+    @property
+    def training_evaluations(self) -> int:
+        return int(read(self._training_evaluations))
+
+    @property
+    def nfe(self) -> int:
+        return self.statistics.evaluations
+
+    def describe(self) -> str:
+        loop = "TensorFlow Probability's loop" if self.steps.is_tfp else "tfnode's own loop"
+        return f"by {loop}, in the latest call {self.statistics}"
+
+
+SolverWeights = FixedStepWeights | ToleranceWeights
+
+
+def save(weights: SolverWeights, memory: Any, store: Any) -> None:
+    """Writes the numbers of a solver, its method, and what a rule remembers into a file's group."""
+    for i, name in enumerate(weights.saved):
+        store[str(i)] = read(getattr(weights, name))
+    store["adaption_memory"] = read(memory)
+    store["method"] = np.frombuffer(weights.solver.tableau.name.encode(), "uint8")
+
+
+def load(weights: SolverWeights, memory: Any, store: Any) -> None:
+    """Reads what `save` wrote; files of the first versions hold the numbers only.
+
+    Raises:
+        ValueError: If the file comes from another kind of steps or another method, or if a number
+            is not valid.
+    """
+    present = weights.solver if weights.saved == ("rtol", "atol") else weights.methods[0]
+    entries = set(store.keys())
+    keys = entries - {"method", "adaption_memory"}
+    if keys != {str(i) for i in range(len(weights.saved))}:
+        raise ValueError(
+            "A file must hold the step size of a block with fixed steps, or the two "
+            f"tolerances of one with adaptive steps. Received: {len(keys)} values for "
+            f"{weights.steps.name!r} with {present}. Load it into a model with the solver it was "
+            "saved with, and then use `tfnode.with_solver`."
+        )
+    values = {name: float(np.asarray(store[str(i)])) for i, name in enumerate(weights.saved)}
+    values = {name: weights.checked(name, value) for name, value in values.items()}
+    if "method" in entries:
+        name = bytes(np.asarray(store["method"])).decode()
+        if name not in names_of(weights):
+            raise ValueError(
+                "A file must come from a block with the same method. Received: values of "
+                f"{name!r} for {weights.steps.name!r}, which has {' or '.join(names_of(weights))}. "
+                "Load it into a model with the method it was saved with, and then use "
+                "`tfnode.with_solver`."
+            )
+        weights.assign_method(name)
+        memory.assign(np.asarray(store["adaption_memory"]))
+    for name, value in values.items():
+        getattr(weights, name).assign(value)
+
+
+def names_of(weights: SolverWeights) -> list[str]:
+    """The names of the methods of a block."""
+    return [method.tableau.name for method in weights.methods]
+
+
+def read(variable: Any) -> np.ndarray:
+    """The value of a variable, on every backend and however many devices mirror it."""
+    return ops.convert_to_numpy(variable.value)
+
+
+def refused(solver: solvers.Solver, present: solvers.Solver, name: str) -> ValueError:
+    return ValueError(
+        "A block with fixed steps keeps to them, and one with adaptive steps keeps its method. "
+        f"Received: solver={solver} for {name!r}, which has {present}. Make a model with another "
+        "solver by `tfnode.with_solver`."
+    )
+
+
+def _number_of(solver: solvers.Solver) -> int:
+    """What the weight says of a method: the same number in every block, whatever its `methods`."""
+    return zlib.crc32(solver.tableau.name.encode()) & 0x7FFFFFFF

@@ -1,0 +1,15 @@
+"""Models as a whole: their blocks, wherever they sit, and the same model under other solvers."""
+
+from tfnode.models.scope import Reached, calls_of, held_blocks, reached_blocks, solver_scope
+from tfnode.models.twins import Twin
+from tfnode.models.with_solver import with_solver
+
+__all__ = [
+    "Reached",
+    "Twin",
+    "calls_of",
+    "held_blocks",
+    "reached_blocks",
+    "solver_scope",
+    "with_solver",
+]

@@ -1,0 +1,152 @@
+"""A model under other solvers is a scope, and what a model calls is seen by one.
+
+While a scope is open, every `ODEBlock` that is called, wherever it sits, is replaced by the one
+that the scope has for it: in subclassed models, in layers of a user's own, in `TimeDistributed`, in
+cells of recurrent layers. Nothing is cloned, and the model is not touched.
+"""
+
+import collections
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+
+from tfnode.keras_internals import sublayers
+from tfnode.layers import ODEBlock
+from tfnode.layers.stand_ins import enclosing_block, stand_ins
+
+
+@dataclasses.dataclass(frozen=True)
+class Reached:
+    """A block that a model calls.
+
+    Args:
+        block: `ODEBlock`.
+        inputs: Tuple of the pairs of state and conditions that one forward pass calls it with.
+        direct: Integer, how many of these calls come from no other block's field.
+        nested: Tuple of pairs: the position of another block among those reached, and how often
+            an evaluation of its field calls this one.
+    """
+
+    block: ODEBlock
+    inputs: tuple[tuple[Any, Any], ...]
+    direct: int
+    nested: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def calls(self) -> int:
+        """Integer, how often the forward pass that looked for it called it."""
+        return len(self.inputs)
+
+
+def calls_of(reached: Sequence[Reached], blocks: Sequence[ODEBlock]) -> list[int]:
+    """How often one forward pass calls each block now, with `blocks` in their places.
+
+    A block in the field of another one is called as often as that evaluates its field, which
+    changes with its step.
+    """
+    calls: list[int] = []
+    for found in reached:
+        nested = sum(number * calls[i] * blocks[i].nfe for i, number in found.nested)
+        calls.append(found.direct + nested)
+    return calls
+
+
+@contextlib.contextmanager
+def solver_scope(blocks: Sequence[ODEBlock], others: Sequence[ODEBlock]) -> Iterator[None]:
+    """While it is open, `others[i]` runs where `blocks[i]` is called.
+
+    Raises:
+        ValueError: When a block is called for which there is no other; at the end, if a block was
+            not called: a function that was traced before keeps the solver that it had.
+    """
+    by_id = {id(block): other for block, other in zip(blocks, others)}
+    called = set()
+
+    def resolve(block: ODEBlock, state: Any, conditions: Any) -> ODEBlock:
+        if id(block) not in by_id:
+            raise ValueError(
+                "A model under another solver may only call blocks that it called when they were "
+                f"looked for. Received: a call of block {block.name!r}, which is none of "
+                f"{[b.name for b in blocks]}. Make the block an attribute of the layer that calls "
+                "it, and call it in every forward pass."
+            )
+        called.add(id(block))
+        return by_id[id(block)]
+
+    with stand_ins(resolve):
+        yield
+    missed = [block.name for block in blocks if id(block) not in called]
+    if missed:
+        raise ValueError(
+            "A model under another solver must call every block, or it would answer with a solver "
+            f"that nobody asked for. Received: no call of {missed} among the blocks "
+            f"{[block.name for block in blocks]}. Call them in every forward pass, and not in a "
+            "`tf.function` or `jax.jit` of your own, which keeps what it was traced with."
+        )
+
+
+def reached_blocks(model: keras.Model | ODEBlock, x: Any) -> list[Reached]:
+    """Runs a model once, eagerly, and returns the blocks that it calls, in their order.
+
+    Args:
+        model: Keras model, or an `ODEBlock`.
+        x: A batch of its inputs.
+
+    Raises:
+        ValueError: If it calls none, or not all that it holds.
+    """
+    seen: dict[int, list[tuple]] = {}
+
+    def note(block: ODEBlock, state: Any, conditions: Any) -> ODEBlock:
+        if not _asks_for_shapes(state):
+            seen.setdefault(id(block), []).append((block, state, conditions, enclosing_block()))
+        return block
+
+    with stand_ins(note), _eager():
+        model(x, training=False)
+    missed = [block for block in held_blocks(model) if id(block) not in seen]
+    if missed or not seen:
+        raise ValueError(
+            "The model must call an `ODEBlock`, and every one that it holds, so that what is "
+            f"measured of it is the whole. Received: model={model.name!r} of type "
+            f"{type(model).__name__}, which calls {[c[0][0].name for c in seen.values()]} and does "
+            f"not call {[block.name for block in missed]}. Build it with `tfnode.ODEBlock`, and "
+            "leave out what it does not use."
+        )
+    reached: list[Reached] = []
+    for (block, *_), *_ in seen.values():
+        calls = seen[id(block)]
+        outer = collections.Counter(list(seen).index(id(b)) for *_, b in calls if b is not None)
+        evaluations = {i: reached[i].calls * reached[i].block.nfe for i in outer}
+        nested = tuple((i, number // evaluations[i]) for i, number in outer.items())
+        inputs = tuple((state, conditions) for _, state, conditions, _ in calls)
+        reached.append(Reached(block, inputs, len(calls) - outer.total(), nested))
+    return reached
+
+
+def _eager() -> contextlib.AbstractContextManager:
+    """In which JAX's loops run turn by turn, so that every call of a block is one."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.disable_jit()
+
+
+def _asks_for_shapes(state: Any) -> bool:
+    """Whether JAX traces a call, which it does in an eager pass for the shapes of loops alone."""
+    if keras.backend.backend() != "jax":
+        return False
+    from jax.interpreters.partial_eval import DynamicJaxprTracer
+
+    return isinstance(keras.tree.flatten(state)[0], DynamicJaxprTracer)
+
+
+def held_blocks(model: keras.Layer) -> list[ODEBlock]:
+    """Returns the blocks that a model tracks, wherever they sit, in order."""
+    layers = list(sublayers(model))
+    replaced = {id(b) for layer in layers for b in getattr(layer, "replaced_blocks", ())}
+    return [b for b in layers if isinstance(b, ODEBlock) and id(b) not in replaced]
