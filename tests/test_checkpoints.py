@@ -82,7 +82,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
 def test_checks_have_samples_of_their_own():
     def first_batch(**options):
         run = runs.Run("concentric_spheres_2d", None, 0, 10, batch_size=8, **options)
-        return next(iter(experiments._train_data(run, 0, run.check_samples)))[0]
+        return next(iter(experiments._batches(run, 0, run.check_samples)))[0]
 
     assert first_batch().shape == (8, 2)
     assert first_batch(check_samples=32).shape == (32, 2)
@@ -91,7 +91,7 @@ def test_checks_have_samples_of_their_own():
 def test_a_run_starts_from_the_weights_that_it_names():
     name = "energy_landscape_rk4_damped_v1"
     options = {"solver": "rk4", "start_steps": 4, "weights": name}
-    model = experiments._compiled(runs.Run("energy_landscape", None, 0, 10, **options))
+    model = experiments.compiled(runs.Run("energy_landscape", None, 0, 10, **options))
     assert model.get_layer("ode_block").solver == tfnode.solvers.RK4(1 / 4)
     there = zoo.get_model("energy_landscape", weights=name)
     for ours, theirs in zip(model.trainable_weights, there.trainable_weights, strict=True):

@@ -14,6 +14,14 @@ from tfnode import files
 _SECONDS_BETWEEN = 60
 
 
+# What must be the same where a training goes on.
+_BINDING = ("keras", "tfnode")
+
+
+class OutOfTime(Exception):
+    """A training has left a checkpoint, and was ended."""
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Saves a training about once a minute, so that `load` takes it up where it was.
 
@@ -23,6 +31,9 @@ class Checkpoint(keras.callbacks.Callback):
         directory: A checkpoint in it replaces the one before.
         origin: Plain values, what the training is; `load` wants the same.
         callbacks: Callbacks with `get_state`, by name.
+        ends_at: Float, the `time.time()` from which on a training is saved and ended with
+            `OutOfTime`; one that comes to its end before is saved as well, as it has still to be
+            measured. If None, it takes the time that it needs.
     """
 
     def __init__(
@@ -30,8 +41,10 @@ class Checkpoint(keras.callbacks.Callback):
         directory: pathlib.Path,
         origin: dict,
         callbacks: Mapping[str, keras.callbacks.Callback],
+        ends_at: float | None = None,
     ):
         super().__init__()
+        self._ends_at = ends_at
         self._directory = directory
         self._origin = origin
         self._callbacks = callbacks
@@ -43,11 +56,20 @@ class Checkpoint(keras.callbacks.Callback):
         if time.monotonic() - self._last >= _SECONDS_BETWEEN:
             self.save()
             self._last = time.monotonic()
+        if self._ends_at is not None and time.time() >= self._ends_at:
+            self.save()
+            raise OutOfTime(f"saved in {self._directory}")
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self._ends_at is not None:
+            self.save()
 
     def save(self) -> None:
         """Writes a checkpoint beside its place, and then removes those before it."""
-        old = _complete(self._directory)
         target = self._directory / f"iteration_{int(self.model.optimizer.iterations):06d}"
+        if target.exists():
+            return
+        old = _complete(self._directory)
         with files.beside(target) as written:
             written.mkdir()
             self.model.save(written / "model.keras")
@@ -69,12 +91,18 @@ def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, 
     if not complete:
         return None
     content = json.loads((complete[-1] / "states.json").read_text())
-    if content["origin"] != origin:
+    if _identity(content["origin"]) != _identity(origin):
         raise ValueError(
             "A training goes on from a checkpoint of its own. "
             f"Received: checkpoint of {content['origin']} for {origin}. Remove {directory}."
         )
     return keras.saving.load_model(complete[-1] / "model.keras"), content["states"]
+
+
+def _identity(origin: dict) -> dict:
+    """What a training is, wherever it runs: its results differ elsewhere by rounding alone."""
+    versions = {name: origin["versions"][name] for name in _BINDING}
+    return {"run": origin["run"], "versions": versions, "backend": origin["backend"]}
 
 
 def _complete(directory: pathlib.Path) -> list[pathlib.Path]:

@@ -5,16 +5,17 @@ import logging
 import os
 import pathlib
 import platform
+import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
-import tensorflow as tf
 
 import tfnode
 import tfnode.versions
 import zoo
-from scripts.paper import checkpoints, measurements
+from scripts.paper import checkpoints, compiled_training, data, measurements
 from scripts.paper.runs import Result, Run
 
 # XLA pays for dense fields; for convolutions TensorFlow's own kernels are faster.
@@ -22,6 +23,9 @@ _COMPILED = ("energy_landscape",)
 
 # oneDNN's dispatch costs more than it gives on the tiny convolutions of the spheres.
 ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+
+# The commit of a checkout that lies where git cannot tell it.
+COMMIT = "TFNODE_COMMIT"
 
 
 def train(run: Run, report: Callable[[float], object]) -> Result:
@@ -35,7 +39,10 @@ def train(run: Run, report: Callable[[float], object]) -> Result:
 
 
 def fit(
-    run: Run, report: Callable[[float], object], directory: pathlib.Path | None = None
+    run: Run,
+    report: Callable[[float], object],
+    directory: pathlib.Path | None = None,
+    ends_at: float | None = None,
 ) -> tuple[keras.Model, Result]:
     """Trains one run; returns the model and its results as plain values.
 
@@ -45,18 +52,20 @@ def fit(
         directory: Where checkpoints lie. A training that was interrupted is taken up from the last
             of them, to the same model and results; only the rounding of `loss` may differ, and
             `seconds`, which leaves out what was lost.
+        ends_at: The `time.time()` from which on it leaves a checkpoint and ends.
 
     Raises:
         ValueError: If the checkpoint is of another run, or of other versions.
+        checkpoints.OutOfTime: At `ends_at`.
     """
     start = time.perf_counter()
     # Each run compiles models of its own, which TensorFlow takes for needless retracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)
-    origin = {"run": dataclasses.asdict(run), "versions": versions()}
+    origin = {"run": dataclasses.asdict(run), **provenance()}
     found = checkpoints.load(directory, origin) if directory else None
-    model, states = found or (_compiled(run), {})
+    model, states = found or (compiled(run), {})
     test = _test_data(run)
     callbacks = {"curve": measurements.TestCurve(test, run.iterations, report)}
     if run.adapts:
@@ -65,20 +74,42 @@ def fit(
         callbacks[name].set_state(state)
     every = list(callbacks.values())
     if directory:
-        every.append(checkpoints.Checkpoint(directory, origin, callbacks))
+        every.append(checkpoints.Checkpoint(directory, origin, callbacks, ends_at))
     try:
         _train(model, run, every)
-    except (FloatingPointError, tf.errors.InvalidArgumentError) as error:
+    except _failures() as error:
         return model, {**origin, "error": str(error)}
+    model = _in_float32(model, run)
     result = {**origin, **_measured(run, model, test, **callbacks)}
     before = callbacks["curve"].before["seconds"]
     return model, {**result, "seconds": round(before + time.perf_counter() - start, 1)}
 
 
+def _failures() -> tuple[type[Exception], ...]:
+    """What a training raises that diverges."""
+    if keras.backend.backend() != "tensorflow":
+        return (FloatingPointError,)
+    import tensorflow as tf
+
+    return (FloatingPointError, tf.errors.InvalidArgumentError)
+
+
+def _in_float32(model: keras.Model, run: Run) -> keras.Model:
+    """The trained model to measure: itself, or in float32 with its weights and its solver."""
+    if run.dtype == "float32":
+        return model
+    block = model.get_layer("ode_block")
+    measured = zoo.get_model(run.model, solver=block.solver)
+    measured.compile(loss=model.loss)
+    for ours, theirs in zip(measured.trainable_weights, model.trainable_weights, strict=True):
+        ours.assign(theirs)
+    return measured
+
+
 def _measured(
     run: Run,
     model: keras.Model,
-    test: measurements.Data,
+    test: data.Data,
     curve: measurements.TestCurve,
     step_adaption: tfnode.StepAdaption | None = None,
 ) -> Result:
@@ -96,50 +127,98 @@ def _measured(
 
 
 def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
-    done = int(model.optimizer.iterations)
-    if done < run.iterations:
-        data = _train_data(run, run.seed).repeat().skip(done).take(run.iterations - done)
-        model.fit(data, shuffle=False, callbacks=callbacks, verbose=0)
+    done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+    if done >= run.iterations:
+        return
+    batches = _batches(run, run.seed)
+    if keras.backend.backend() == "jax":
+        compiled_training.train(model, batches, run.iterations, callbacks)
+        return
+    batches = batches.repeat().skip(done).take(run.iterations - done)
+    model.fit(batches, shuffle=False, callbacks=callbacks, verbose=0)
 
 
 def _step_adaption(run: Run) -> tfnode.StepAdaption:
-    # A dataset of its own: two iterators over one shuffled dataset race for random numbers.
-    data = _train_data(run, run.seed + 1000, run.check_samples)
+    # Batches of their own: two iterators over one shuffled dataset race for random numbers.
+    batches = _batches(run, run.seed + 1000, run.check_samples)
     start = 1 / run.start_steps if run.start_steps else "auto"
-    return tfnode.StepAdaption(data, run.check_every, run.policy, initial_step_size=start)
+    return tfnode.StepAdaption(batches, run.check_every, run.policy, initial_step_size=start)
 
 
-def _compiled(run: Run) -> keras.Model:
+def compiled(run: Run) -> keras.Model:
+    """Returns the model of a run as its training begins."""
     recipe = run.recipe()
     optimizer = recipe.build_optimizer()
     if run.average is not None:
         optimizer.use_ema, optimizer.ema_momentum = True, run.average
-    model = zoo.get_model(run.model, run.weights, run.start_solver())
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(run.dtype)
+    try:
+        model = zoo.get_model(run.model, run.weights, run.start_solver())
+    finally:
+        keras.config.set_dtype_policy(usual)
     model.get_layer("ode_block").gradient = run.gradient
+    by_xla = run.model in _COMPILED and run.tolerance is None
     model.compile(
         optimizer,
         recipe.build_loss(),
         metrics=["accuracy"],
-        jit_compile=run.model in _COMPILED and run.tolerance is None,
+        jit_compile=by_xla or keras.backend.backend() == "jax",
         steps_per_execution=50,
     )
     return model
 
 
-def _train_data(run: Run, seed: int, batch_size: int | None = None) -> tf.data.Dataset:
+def _batches(run: Run, seed: int, batch_size: int | None = None) -> Any:
+    """The training batches, shuffled by a seed: as a `tf.data.Dataset` where there is one."""
     recipe = run.recipe()
     batch_size = batch_size or recipe.batch_size
-    return tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
+    if keras.backend.backend() == "tensorflow":
+        return tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
+    return data.Batches(data.load(recipe.dataset, "train"), batch_size, seed)
 
 
-def _test_data(run: Run) -> measurements.Data:
-    x, y = tfnode.datasets.load(zoo.get_recipe(run.model).dataset, "test", as_numpy=True)
+def _test_data(run: Run) -> data.Data:
+    x, y = data.load(zoo.get_recipe(run.model).dataset, "test")
     return x[: run.test_samples], y[: run.test_samples]
+
+
+def provenance() -> dict[str, Any]:
+    """What a run says of the code and the machine that it comes from."""
+    return {
+        "versions": versions(),
+        "backend": keras.backend.backend(),
+        "device": _device(),
+        "commit": _commit(),
+    }
 
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on, and the machine."""
     return {
-        **tfnode.versions.of("tensorflow", "keras", "numpy", "tfnode"),
+        **tfnode.versions.of(keras.backend.backend(), "keras", "numpy", "tfnode"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def _device() -> str:
+    """The name of what JAX computes on, else of the processor."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return jax.devices()[0].device_kind
+    names = pathlib.Path("/proc/cpuinfo")
+    lines = names.read_text().splitlines() if names.exists() else []
+    found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    root = pathlib.Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get(COMMIT, "unknown")
+    return done.stdout.strip()

@@ -1,5 +1,6 @@
 """What is measured of a run on its test data, while it trains and when it is trained."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +11,9 @@ import numpy as np
 import tfnode
 import tfnode.adaption
 import tfnode.callbacks
+from scripts.paper.data import Data
 from scripts.paper.runs import Solver
 from tfnode.models import held_blocks
-
-# Samples and their classes.
-Data = tuple[np.ndarray, np.ndarray]
 
 # The trajectories of a figure.
 _NUM_PATHS = 30
@@ -22,6 +21,8 @@ _NUM_PATHS = 30
 
 class TestCurve(keras.callbacks.Callback):
     """Test accuracy at about 100 times of a training, and at each tenth also with better solvers.
+
+    Of a large test set, which would take a good part of the training, at fewer times.
 
     It keeps the mean loss of the whole training, and stops one whose loss is no longer finite, as
     `StepAdaption` does.
@@ -35,6 +36,8 @@ class TestCurve(keras.callbacks.Callback):
         # In whole executions of 50 iterations.
         self._every = 50 * max(1, iterations // 5000)
         self._solvers_every = 10 * self._every
+        if len(test[0]) >= 10_000:
+            self._every *= 5
         # What was there when the training was taken up.
         self.before = {"iteration": 0, "loss": 0.0, "seconds": 0.0}
         self.loss = 0.0
@@ -95,8 +98,10 @@ def final_accuracies(model: keras.Model, test: Data, rk4_steps: int) -> dict[str
     else:
         reference, num_steps = tfnode.adaption.tighter_solver(block.solver), None
     solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": fine}
+    with _full_precision():
+        accuracies = {name: _accuracy(_evaluator(model, s), test) for name, s in solvers.items()}
     return {
-        "accuracy": {name: _accuracy(_evaluator(model, s), test) for name, s in solvers.items()},
+        "accuracy": accuracies,
         "solvers": {name: tfnode.solvers.serialize(s) for name, s in solvers.items()},
         "num_steps": num_steps,
     }
@@ -134,8 +139,19 @@ def paths(model: keras.Model, x: np.ndarray) -> dict[str, Any]:
 
 def _evaluator(model: keras.Model, solver: Solver) -> keras.Model:
     twin = tfnode.with_solver(model, solver)
-    twin.compile(loss=model.loss, metrics=["accuracy"], jit_compile=False)
+    # On TensorFlow, XLA takes longer to compile than it saves.
+    jit_compile = keras.backend.backend() == "jax"
+    twin.compile(loss=model.loss, metrics=["accuracy"], jit_compile=jit_compile)
     return twin
+
+
+def _full_precision() -> contextlib.AbstractContextManager:
+    """Lets a GPU compute products of float32 in float32, which JAX does not ask of it by itself."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.default_matmul_precision("highest")
 
 
 def _accuracy(model: keras.Model, test: Data) -> float:

@@ -22,6 +22,7 @@ _IN_PATHS = {
     "batch_size": "batch{}",
     "test_samples": "test{}",
     "rk4_steps": "rk4{:03d}",
+    "dtype": "{}",
 }
 
 
@@ -49,6 +50,8 @@ class Run:
         rk4_steps: Integer, the steps of the RK4 that stands for the exact flow.
         paths: Boolean, whether some trajectories are kept.
         gradient: String, that of the ODE block; results agree up to rounding.
+        dtype: String, Keras's name of the dtype policy of the training; what is measured when it
+            has ended is measured in float32.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Run:
     rk4_steps: int = 256
     paths: bool = False
     gradient: str = "discrete_adjoint"
+    dtype: str = "float32"
 
     @property
     def adapts(self) -> bool:

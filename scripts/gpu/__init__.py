@@ -1,0 +1,1 @@
+"""Runs of the paper on a machine with a GPU that has little else."""

@@ -1,0 +1,48 @@
+"""A bundle: what the other machine lacks, as files of arrays."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from scripts.paper import data, experiments
+from tfnode import files
+from zoo import get_recipe
+
+# What an array file may have, so that it can be carried.
+MAX_BYTES = 40 * 2**20
+
+
+def make(directory: pathlib.Path, models: Sequence[str]) -> None:
+    """Writes the data of some models of the zoo, and of which commit the runs are.
+
+    Raises:
+        ValueError: If a file is too large to be carried.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for model in models:
+        data.write(get_recipe(model).dataset, directory)
+    content = {"models": list(models), "commit": experiments.provenance()["commit"]}
+    files.write_json(directory / "bundle.json", content)
+    for path in sorted(directory.glob("*.npz")):
+        size = path.stat().st_size
+        print(f"Written: {path}, {size / 2**20:.1f} MiB")
+        if size > MAX_BYTES:
+            raise ValueError(
+                f"A file of a bundle must have at most {MAX_BYTES} bytes. Received: "
+                f"{str(path)!r} with {size}. Write fewer samples into one."
+            )
+
+
+def models(directory: pathlib.Path) -> list[str]:
+    """The models that a bundle has data for."""
+    return _content(directory)["models"]
+
+
+def environment(directory: pathlib.Path) -> dict[str, str]:
+    """What the processes that train find the data by, and the commit."""
+    commit = _content(directory)["commit"]
+    return {data.BUNDLE: str(directory.resolve()), experiments.COMMIT: commit}
+
+
+def _content(directory: pathlib.Path) -> dict:
+    return json.loads((directory / "bundle.json").read_text())

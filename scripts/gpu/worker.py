@@ -1,0 +1,43 @@
+"""What runs in the process that holds the GPU."""
+
+import pathlib
+import time
+
+from scripts.gpu import parcels
+from scripts.paper import checkpoints, experiments
+from scripts.paper.runs import Run
+from tfnode import files
+
+
+def train(run: Run, work: pathlib.Path, ends_at: float) -> str:
+    """Trains a run, and writes its result and its weights below `work`.
+
+    Args:
+        run: What to train.
+        work: A directory.
+        ends_at: The `time.time()` from which on it leaves a checkpoint instead.
+
+    Returns:
+        What has become of it, in a few words.
+    """
+    progress = progress_file(work, run)
+    progress.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    directory = parcels.checkpoints_path(work, run)
+    try:
+        model, result = experiments.fit(
+            run, lambda finished: progress.write_text(f"{finished:.3f}"), directory, ends_at
+        )
+    except checkpoints.OutOfTime as stop:
+        return f"out of time, {stop}"
+    if "error" not in result:
+        with files.beside(parcels.weights_path(work, run)) as written:
+            model.save_weights(written)
+    files.write_json(work / run.path, result)
+    accuracy = result.get("accuracy", result.get("error"))
+    return f"finished in {time.perf_counter() - start:.1f} s: {accuracy}"
+
+
+def progress_file(work: pathlib.Path, run: Run) -> pathlib.Path:
+    """Where the finished fraction of a run stands."""
+    return (work / run.path).with_suffix(".progress")

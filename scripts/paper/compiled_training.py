@@ -1,0 +1,120 @@
+"""Training on JAX with the data on the device and many iterations in one compiled call."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from scripts.paper.data import Batches
+
+# As many as `fit` takes at once on TensorFlow: from one check of step adaption to the next.
+ITERATIONS_PER_CALL = 50
+
+
+def train(
+    model: keras.Model,
+    batches: Batches,
+    iterations: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Trains a compiled model as one epoch of `fit` does, with the callbacks that `fit` would call.
+
+    Keras's own loop takes Python, and a copy of a batch, for every iteration; this one takes them
+    for 50. Between two calls the state is in the model's variables, where callbacks read and
+    assign it.
+
+    Args:
+        model: Compiled functional model, in which nothing but its loss is minimized.
+        batches: The batches of the whole training.
+        iterations: Integer, the optimizer's steps at the end; the model may have some already.
+        callbacks: Keras callbacks.
+    """
+    optimizer = model.optimizer
+    call = _Compiled(model, batches)
+    first = int(optimizer.iterations)
+    every = keras.callbacks.CallbackList(
+        list(callbacks), add_history=False, model=model, epochs=1, steps=iterations - first
+    )
+    every.on_train_begin()
+    every.on_epoch_begin(0)
+    logs, total = {}, 0.0
+    for start in range(first, iterations, ITERATIONS_PER_CALL):
+        end = min(start + ITERATIONS_PER_CALL, iterations)
+        every.on_train_batch_begin(start - first)
+        total += float(call(start, end).sum())
+        logs = {"loss": total / (end - first)}
+        every.on_train_batch_end(end - first - 1, logs)
+    optimizer.finalize_variable_values(model.trainable_variables)
+    every.on_epoch_end(0, logs)
+    every.on_train_end(logs)
+
+
+def seconds(model: keras.Model, batches: Batches, iterations: int) -> list[float]:
+    """Returns how long an iteration takes in each of a few calls, which train the model."""
+    call, found = _Compiled(model, batches), []
+    call(0, iterations)
+    for _ in range(3):
+        start = time.perf_counter()
+        call(0, iterations)
+        found.append((time.perf_counter() - start) / iterations)
+    return found
+
+
+class _Compiled:
+    """Iterations in one call, which begins and ends with the state in the model's variables.
+
+    Args:
+        model: Compiled functional model.
+        batches: The batches, whose data is then on the device.
+    """
+
+    def __init__(self, model: keras.Model, batches: Batches):
+        import jax.numpy as jnp
+
+        optimizer = model.optimizer
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        self._groups = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            optimizer.variables,
+        )
+        self._batches = batches
+        self._x, self._y = jnp.asarray(batches.x), jnp.asarray(batches.y)
+        self._function = _function(model)
+
+    def __call__(self, start: int, end: int) -> np.ndarray:
+        """Trains on the batches from `start` to before `end`; returns their losses."""
+        rows = np.stack([self._batches.rows(i) for i in range(start, end)]).astype("int32")
+        state = [[variable.value for variable in group] for group in self._groups]
+        state, losses = self._function(state, self._x, self._y, rows)
+        for group, values in zip(self._groups, state):
+            for variable, value in zip(group, values):
+                variable.assign(value)
+        return np.asarray(losses, "float64")
+
+
+def _function(model: keras.Model) -> Callable:
+    """A function from a state, the data and the rows of some batches to a state and the losses."""
+    import jax
+    from jax import lax
+
+    def loss_of(trainable: list, others: list, x: Any, y: Any) -> tuple:
+        outputs, others = model.stateless_call(trainable, others, x, training=True)
+        return model.loss(y, outputs), others
+
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+
+    @jax.jit
+    def call(state: Sequence[list], x: Any, y: Any, rows: Any) -> tuple:
+        def step(state: tuple, rows: Any) -> tuple:
+            trainable, others, own = state
+            (loss, others), gradients = gradient(trainable, others, x[rows], y[rows])
+            trainable, own = model.optimizer.stateless_apply(own, gradients, trainable)
+            return (trainable, others, own), loss
+
+        return lax.scan(step, tuple(state), rows)
+
+    return call

@@ -1,0 +1,115 @@
+"""Runs on a machine that has JAX alone: bundle, training, and what comes back, on the CPU."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from scripts import train_on_gpu
+from scripts.gpu import parcels, plan
+from scripts.paper import data
+
+ROOT = pathlib.Path(__file__).parents[1]
+OPTIONS = {"iterations": 100, "test_samples": 100, "rk4_steps": 8}
+RUNS = plan.runs(["concentric_spheres_2d"], **OPTIONS)
+
+# Trains a run at once, and once more with an end after the first of its calls.
+SCRIPT = """
+import json, pathlib, sys, time
+from scripts.gpu import plan
+from scripts.paper import checkpoints, experiments
+run = plan.runs(["concentric_spheres_2d"], **json.loads(sys.argv[1]))[0]
+results = [experiments.train(run, lambda finished: None)]
+directory = pathlib.Path(sys.argv[2])
+try:
+    experiments.fit(run, lambda finished: None, directory, ends_at=time.time())
+except checkpoints.OutOfTime:
+    results.append([path.name for path in directory.iterdir()])
+results.append(experiments.fit(run, lambda finished: None, directory)[1])
+print(json.dumps(results))
+"""
+
+
+def on_jax(*command, **environment):
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def without_times(result):
+    return {name: value for name, value in result.items() if name != "seconds"}
+
+
+def test_a_bundle_is_trained_as_the_data_of_tfds(tmp_path):
+    names = {name: tmp_path / name for name in ("bundle", "out", "runs", "weights", "checkpoints")}
+    model = ["--models", "concentric_spheres_2d"]
+    assert train_on_gpu.main(["--make-bundle", str(names["bundle"]), *model]) == 0
+    for run in RUNS[1:]:  # finished before
+        (names["runs"] / run.path).parent.mkdir(parents=True, exist_ok=True)
+        (names["runs"] / run.path).write_text("{}")
+    places = [f"--{name}={names[name]}" for name in ("bundle", "out", "runs", "checkpoints")]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+    script = ROOT / "scripts" / "train_on_gpu.py"
+    said = on_jax(script, *places, *options, TFDS_DATA_DIR=str(tmp_path / "nothing"))
+    assert "PROBLEM" not in said
+    assert json.loads((names["out"] / "self_check.json").read_text())["gradient_difference"] < 1e-5
+    places = [f"--{name}={names[name]}" for name in ("runs", "weights", "checkpoints")]
+    assert train_on_gpu.main(["--unpack", str(names["out"]), *places]) == 0
+    found = json.loads((names["runs"] / RUNS[0].path).read_text())
+    assert parcels.weights_path(names["weights"], RUNS[0]).exists()
+    assert not names["checkpoints"].exists()
+    for run in RUNS[1:]:
+        assert (names["runs"] / run.path).read_text() == "{}"
+
+    said = on_jax("-c", SCRIPT, json.dumps(OPTIONS), tmp_path / "interrupted")
+    straight, saved, resumed = json.loads(said.splitlines()[-1])
+    assert saved == ["iteration_000050"]
+    assert without_times(found) == without_times(straight)
+    assert resumed.pop("loss") == pytest.approx(straight.pop("loss"), rel=1e-6)
+    assert without_times(resumed) == without_times(straight)
+    assert straight["backend"] == "jax"
+    assert straight["run"]["dtype"] == "float32"
+    assert straight["history"]["iteration"] == [50, 100]
+
+
+def test_images_are_packed_without_loss():
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(data.images(data.residuals(images)), images)
+    grey = images[..., :1]
+    np.testing.assert_array_equal(data.images(data.residuals(grey)), grey)
+
+
+def test_a_batch_is_the_same_wherever_a_training_begins():
+    x = np.arange(10)
+    batches = data.Batches((x, x), 3, seed=1)
+    in_turn = [batches.rows(i).tolist() for i in range(6)]
+    assert [data.Batches((x, x), 3, seed=1).rows(i).tolist() for i in range(6)] == in_turn
+    assert [y.tolist() for (_, y), _ in zip(batches, range(6))] == in_turn
+    epochs = [[row for rows in part for row in rows] for part in (in_turn[:3], in_turn[3:])]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_what_does_not_fit_gives_way_to_what_does():
+    estimates = {"mnist": plan.Estimate(1e-3, 1e-3, 10.0)}
+    runs = plan.runs(["mnist"], None)
+    rule, shorter = runs[0], next(run for run in runs if run.num_steps == 4)
+    assert estimates["mnist"].of(shorter) < estimates["mnist"].of(rule)
+    assert plan.choose(runs, estimates, 1000.0) == rule
+    assert plan.choose(runs, estimates, estimates["mnist"].of(shorter)) == shorter
+    assert plan.choose(runs, estimates, 1.0) == rule
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mnist.zip", "w") as archive:
+        archive.writestr("../mnist/setup.json", "{}")
+    with pytest.raises(ValueError, match="must hold results, weights or checkpoints"):
+        parcels.unpack(tmp_path, tmp_path, tmp_path, tmp_path)
