@@ -21,6 +21,8 @@ from collections.abc import Sequence
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
+import keras
+
 import zoo
 from scripts import command_line
 from scripts.gpu import bundle, parcels, plan, session
@@ -36,6 +38,13 @@ def main(arguments: Sequence[str]) -> int:
         for path in parcels.unpack(args.unpack, args.runs, args.weights, args.checkpoints):
             print(f"Written: {path}")
         return 0
+    if keras.backend.backend() != "jax":
+        print(
+            "Bundles are trained on JAX. Received: the backend "
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=jax.",
+            file=sys.stderr,
+        )
+        return 2
     os.environ |= bundle.environment(args.bundle)
     options = {
         name: value

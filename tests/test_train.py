@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
+import tfnode
 import zoo
 from scripts import train
 from scripts.paper import checkpoints, measurements
-from scripts.publishing import goldens, measuring, places, recipes, training
+from scripts.publishing import entries, goldens, measuring, places, recipes, training
 from zoo import manifest, weights
 
 FEW_STEPS = {"rk4_steps": 8, "test_samples": None}
@@ -109,6 +110,21 @@ def test_an_interrupted_training_goes_on(empty_zoo, monkeypatch):
     assert not found.parent.exists()
     entry = manifest.read().weights[NAME]
     assert (entry.rk4_steps, entry.test_samples) == (8, 100)
+
+
+def test_a_published_weight_remembers_no_rule(tmp_path):
+    model = zoo.get_model("energy_landscape", solver="euler", step_size=1 / 8)
+    block = model.get_layer("ode_block")
+    # As a training leaves it that has climbed.
+    block.methods = (tfnode.solvers.Euler(1 / 8), tfnode.solvers.RK4(1 / 8))
+    block.solver = tfnode.solvers.RK4(1 / 4)
+    block.adaption_memory.assign(np.ones(8))
+    path = entries.save(model, tmp_path / "energy_landscape_rk4_v1.weights.h5")
+    there = zoo.get_model("energy_landscape", weights=path, solver="rk4")
+    assert there.get_layer("ode_block").solver == tfnode.solvers.RK4(1 / 4)
+    assert not there.get_layer("ode_block").adaption_memory.numpy().any()
+    for ours, theirs in zip(there.trainable_weights, model.trainable_weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_misuse_is_refused(capsys):

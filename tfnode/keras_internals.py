@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras.src.backend import AutocastScope
 from keras.src.backend import in_stateless_scope as _in_stateless_scope
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.saving.serialization_lib import serialize_with_public_class
 
 
@@ -21,6 +22,14 @@ def no_autocast() -> AbstractContextManager:
 def in_stateless_scope() -> bool:
     """Whether no variable may be assigned, as while a model is exported."""
     return _in_stateless_scope()
+
+
+def stateless_values() -> dict[int, Any]:
+    """What the innermost `keras.StatelessScope` has for variables, by their ids.
+
+    Keras asks no scope but the innermost, so one that is opened inside must be given them.
+    """
+    return dict(get_stateless_scope().state_mapping) if _in_stateless_scope() else {}
 
 
 def serialized(layer: keras.Layer) -> dict:

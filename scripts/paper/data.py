@@ -1,5 +1,6 @@
 """The data of the runs: from TFDS, or from a bundle of arrays where that is not at hand."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -19,7 +20,12 @@ def load(name: str, split: str) -> Data:
     """Returns a split, `"train"` or `"test"`, as `tfnode.datasets.load(as_numpy=True)` gives it."""
     if BUNDLE not in os.environ:
         return tfnode.datasets.load(name, split, as_numpy=True)
-    directory = pathlib.Path(os.environ[BUNDLE])
+    return _from_bundle(pathlib.Path(os.environ[BUNDLE]), name, split)
+
+
+@functools.cache
+def _from_bundle(directory: pathlib.Path, name: str, split: str) -> Data:
+    """The split, unpacked once for all runs of a process."""
     paths = sorted(directory.glob(f"{_stem(name, split)}_*.npz"))
     if not paths:
         raise FileNotFoundError(

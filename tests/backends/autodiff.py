@@ -62,3 +62,12 @@ def with_values(layer, function):
             return function(others)
 
     return of_values
+
+
+def has_value(tensor):
+    """Whether it is a tensor with numbers, and not one of those that JAX finds shapes with."""
+    if BACKEND != "jax":
+        return True
+    import jax
+
+    return not isinstance(tensor, jax.core.Tracer)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from autodiff import BACKEND, compiled
 from keras import ops
-from models import classifier, field
+from models import field, frozen
 
 import tfnode
 from tfnode import solvers
@@ -26,11 +26,14 @@ class Reciprocal(keras.layers.Layer):
 
 
 # === Fields ===
-@pytest.mark.parametrize("solver", [solvers.Euler(0.5), ADAPTIVE[0]], ids=["fixed", "adaptive"])
 @pytest.mark.parametrize(
-    "layer",
-    [keras.layers.Dropout(0.5), keras.layers.BatchNormalization()],
-    ids=["random", "moving"],
+    "layer, solver",
+    [
+        (keras.layers.Dropout(0.5), solvers.Euler(0.5)),
+        (keras.layers.Dropout(0.5), ADAPTIVE[0]),
+        (keras.layers.BatchNormalization(), solvers.Euler(0.5)),
+    ],
+    ids=["random_fixed", "random_adaptive", "moving_fixed"],
 )
 def test_a_field_with_state_is_refused_in_training(layer, solver):
     block = tfnode.ODEBlock(keras.Sequential([layer, keras.layers.Dense(2)]), solver)
@@ -111,8 +114,11 @@ def test_times_for_each_sample_need_steps_for_each_sample():
 
 
 # === What is not finite ===
-@pytest.mark.parametrize("solver", ADAPTIVE, ids=["shared", "per_sample", "dormand_prince"])
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "solver, training",
+    list(zip(ADAPTIVE, [False, True, False])),
+    ids=["shared", "per_sample", "dormand_prince"],
+)
 def test_nan_ends_an_adaptive_integration(solver, training):
     block = tfnode.ODEBlock(Reciprocal(), solver)
     block(X)
@@ -122,14 +128,13 @@ def test_nan_ends_an_adaptive_integration(solver, training):
         block(x, training=training)
 
 
-@pytest.mark.parametrize("solver", ADAPTIVE[1:], ids=["bogacki_shampine", "dormand_prince"])
-def test_a_field_that_is_not_finite_ends_it(solver):
+def test_a_field_that_is_not_finite_ends_it():
     with pytest.raises(FloatingPointError, match="must stay finite"):
-        tfnode.odeint(lambda t, z: 1 / z, np.zeros((2, 1), "float32"), [0.0, 1.0], solver)
+        tfnode.odeint(lambda t, z: 1 / z, np.zeros((2, 1), "float32"), [0.0, 1.0], ADAPTIVE[1])
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch has no graphs here")
-@pytest.mark.parametrize("solver", ADAPTIVE, ids=["shared", "per_sample", "dormand_prince"])
+@pytest.mark.parametrize("solver", ADAPTIVE[:2], ids=["shared", "per_sample"])
 def test_nan_ends_it_in_a_graph(solver):
     block = tfnode.ODEBlock(Reciprocal(), solver)
     block(X)
@@ -152,10 +157,7 @@ def test_nan_ends_it_in_a_graph(solver):
 
 
 def test_fit_stops_at_a_loss_that_is_not_finite():
-    model = classifier(solvers.Euler(0.5))
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    x, y = np.full((16, 2), np.nan, "float32"), np.zeros(16, int)
-    good = np.ones((16, 2), "float32")
-    adaption = tfnode.StepAdaption((good, y), every=1)
+    model, good = frozen(-0.5, solvers.Euler(0.5)), np.ones((8, 1), "float32")
+    adaption = tfnode.StepAdaption((good, np.ones(8, int)), every=1)
     with pytest.raises(FloatingPointError, match="The loss must stay finite"):
-        model.fit(x, y, batch_size=8, verbose=0, callbacks=[adaption])
+        model.fit(np.nan * good, np.ones(8, int), verbose=0, callbacks=[adaption])

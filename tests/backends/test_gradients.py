@@ -151,7 +151,7 @@ def test_gradients_of_random_methods_in_a_graph(stages):
         assert_same(found(*operands, *coefficients), expected(*operands, *coefficients))
 
 
-@pytest.mark.parametrize("stages", range(1, 7))
+@pytest.mark.parametrize("stages", [1, 3, 6])
 def test_gradients_of_random_methods_eagerly(stages):
     problem, rng = Problem(10 + stages), np.random.default_rng(10 + stages)
     tableau, (operands, h) = random_tableau(rng, stages), problem.operands(rng)

@@ -65,8 +65,9 @@ class StepAdaption(SolverAdaption):
         shrink: Float in (0, 1), the factor after a larger gap.
         growth: Float above 1, the factor otherwise.
         initial_step_size: `"auto"` for Hairer's rule, or a float, which the rule brings into what
-            it allows. It is applied once: a later `fit` with the same callback goes on from the
-            present step size.
+            it allows. It is applied to a model that was not adapted before: a later `fit`, with
+            this callback or with a new one, goes on from the step size in the weights. Assign
+            zeros to `block.adaption_memory` to start anew.
         batch_size: Integer, the samples of a check when `data` is a tuple of arrays.
         export_dir: Optional path. When training ends, SavedModels with the training solver and
             the better one become the next version below it (`tfnode.export`), with a validity

@@ -59,8 +59,9 @@ class ToleranceAdaption(SolverAdaption):
         shrink: Float in (0, 1), the factor after a larger gap.
         growth: Float above 1, the factor otherwise.
         initial_tolerance: Float. A tolerance below ten epsilons of the blocks' dtype cannot be
-            met, and is raised to that. It is applied once: a later `fit` with the same callback
-            goes on from the present tolerance.
+            met, and is raised to that. It is applied to a model that was not adapted before: a
+            later `fit`, with this callback or with a new one, goes on from the tolerance in the
+            weights. Assign zeros to `block.adaption_memory` to start anew.
         batch_size: Integer, the samples of a check when `data` is a tuple of arrays.
         log_dir: Optional path, for TensorBoard: see `StepAdaption`.
         verbose: 0 or 1. If 1, a line is printed for every change of the tolerance.

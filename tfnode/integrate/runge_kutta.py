@@ -53,8 +53,18 @@ def moved(z: Any, dt: Any, weights: Sequence[float], stages: list) -> Any:
 
 def weighted_sum(weights: Sequence[float], stages: Sequence) -> Any:
     """Returns `sum_i weights_i stages_i`; a weight of 0 costs nothing."""
-    terms = [k if w == 1 else w * k for w, k in zip(weights, stages) if w != 0]
+    terms = [_term(i, w, k) for i, (w, k) in enumerate(zip(weights, stages)) if w != 0]
     return sum(terms[1:], start=terms[0])
+
+
+def _term(i: int, weight: float, stage: Any) -> Any:
+    if weight == 1:
+        return stage
+    # TensorFlow's optimizer adds the terms of a graph in the order of their names. Of the numbers
+    # that it counts operations with, "mul_10" comes before "mul_9", and the sum would be rounded
+    # differently for every operation that is added or left out somewhere before.
+    with keras.name_scope(f"stage_{i:02d}"):
+        return weight * stage
 
 
 def spread(v: Any, z: Any) -> Any:

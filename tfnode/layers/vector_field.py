@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode.keras_internals import stateless_values
 from tfnode.layers.stand_ins import in_open_scopes
 
 tree = keras.tree
@@ -66,11 +67,14 @@ class VectorField:
     def pure(self, training: bool | None) -> Callable:
         """The field as a function of `operands(conditions), constants, t, z` and nothing else."""
         variables = self._layer.trainable_variables + self._layer.non_trainable_variables
+        # Those of blocks that stand in for others in the field are not among its variables.
+        around = stateless_values()
 
         def pure_field(weights: tuple, constants: list, t: Any, z: Any) -> Any:
             values, conditions = weights
             conditions = conditions[0] if conditions else None
             scope = keras.StatelessScope(collect_losses=True)
+            scope.state_mapping.update(around)
             # Not by the constructor, which casts to a dtype that depends on the autocast scope.
             for update in zip(variables, [*values, *constants]):
                 scope.add_update(update)

@@ -37,7 +37,11 @@ class Reached:
 
     @property
     def calls(self) -> int:
-        """Integer, how often the forward pass that looked for it called it."""
+        """Integer, how often the forward pass that looked for it called it.
+
+        `keras.layers.RNN` calls its cell once more than there are times, unless it is unrolled, to
+        see the shape of the result. A graph of TensorFlow leaves that call out.
+        """
         return len(self.inputs)
 
 
@@ -116,14 +120,25 @@ def reached_blocks(model: keras.Model | ODEBlock, x: Any) -> list[Reached]:
             f"not call {[block.name for block in missed]}. Build it with `tfnode.ODEBlock`, and "
             "leave out what it does not use."
         )
+    return _with_positions(list(seen.values()))
+
+
+def _with_positions(seen: list[list[tuple]]) -> list[Reached]:
+    """What was noted of each block, with the enclosing blocks by their positions."""
+    positions = {id(calls[0][0]): i for i, calls in enumerate(seen)}
     reached: list[Reached] = []
-    for (block, *_), *_ in seen.values():
-        calls = seen[id(block)]
-        outer = collections.Counter(list(seen).index(id(b)) for *_, b in calls if b is not None)
+    for calls in seen:
+        outer = collections.Counter(positions[id(b)] for *_, b in calls if b is not None)
+        # An enclosing block was called before, so it is among those found.
         evaluations = {i: reached[i].calls * reached[i].block.nfe for i in outer}
-        nested = tuple((i, number // evaluations[i]) for i, number in outer.items())
-        inputs = tuple((state, conditions) for _, state, conditions, _ in calls)
-        reached.append(Reached(block, inputs, len(calls) - outer.total(), nested))
+        reached.append(
+            Reached(
+                block=calls[0][0],
+                inputs=tuple((state, conditions) for _, state, conditions, _ in calls),
+                direct=len(calls) - outer.total(),
+                nested=tuple((i, number // evaluations[i]) for i, number in outer.items()),
+            )
+        )
     return reached
 
 
