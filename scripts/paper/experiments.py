@@ -24,7 +24,7 @@ _COMPILED = ("energy_landscape",)
 # oneDNN's dispatch costs more than it gives on the tiny convolutions of the spheres.
 ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
-# The commit of a checkout that lies where git cannot tell it.
+# The commit of a checkout that was copied, of which git knows nothing or another one.
 COMMIT = "TFNODE_COMMIT"
 
 
@@ -215,10 +215,12 @@ def _device() -> str:
 
 
 def _commit() -> str:
+    if COMMIT in os.environ:
+        return os.environ[COMMIT]
     command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     root = pathlib.Path(__file__).parent
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get(COMMIT, "unknown")
+        return "unknown"
     return done.stdout.strip()
