@@ -128,6 +128,14 @@ def test_nan_ends_an_adaptive_integration(solver, training):
         block(x, training=training)
 
 
+def test_times_that_are_not_finite():
+    times = ops.convert_to_tensor(np.array([0.0, np.nan], "float32"))
+    found = tfnode.odeint(lambda t, z: -z, X, times, "rk4")
+    assert np.isnan(ops.convert_to_numpy(found)[1]).all()
+    with pytest.raises(FloatingPointError, match="must stay finite"):
+        tfnode.odeint(lambda t, z: -z, X, times, ADAPTIVE[2])
+
+
 def test_a_field_that_is_not_finite_ends_it():
     with pytest.raises(FloatingPointError, match="must stay finite"):
         tfnode.odeint(lambda t, z: 1 / z, np.zeros((2, 1), "float32"), [0.0, 1.0], ADAPTIVE[1])

@@ -67,6 +67,13 @@ def test_torchdiffeq_finds_the_same(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_numbers_beyond_single_precision():
+    z0 = np.array([[1e200]])
+    solver = solvers.DormandPrince(1e-6, 1e-6, per_sample=True)
+    found = eager(lambda z: tfnode.odeint(lambda t, z: -5 * z, z, [0.0, 1.0], solver))(z0)
+    np.testing.assert_allclose(numbers(found)[1], z0 * np.exp(-5), rtol=1e-4)
+
+
 # === Times of a block ===
 def linear_block(solver, **options):
     """dz/dt = z, whose solution everybody knows."""

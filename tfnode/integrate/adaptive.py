@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfnode.integrate.doubles import larger, smaller
 from tfnode.integrate.failures import Failure
 from tfnode.integrate.grids import accepted_grid
 from tfnode.integrate.problems import Problem, Solution, first_step
@@ -82,7 +83,7 @@ def next_factor(norm: Any, order: int) -> Any:
             estimate.
     """
     # A minimum of 1e-30 instead of 0: the power stays finite, and the factor is clipped anyway.
-    factor = SAFETY * ops.power(ops.maximum(norm, 1e-30), -1.0 / order)
+    factor = SAFETY * ops.power(larger(1e-30, norm), -1.0 / order)
     return ops.clip(factor, MIN_FACTOR, MAX_FACTOR)
 
 
@@ -143,10 +144,10 @@ class _Loop:
         reject = ops.logical_and(active, norm > 1)
         factor = next_factor(norm, problem.solver.order)
         # No growth right after a rejection (Hairer et al., p. 168).
-        factor = ops.where(state.was_rejected, ops.minimum(factor, 1), factor)
+        factor = ops.where(state.was_rejected, smaller(1.0, factor), factor)
         h_new = ops.abs(step) * factor
         # A step that was cut short by a time to land on does not shorten the next one.
-        h_new = ops.where(ops.logical_and(accept, lands), ops.maximum(h, h_new), h_new)
+        h_new = ops.where(ops.logical_and(accept, lands), larger(h, h_new), h_new)
         choose = lambda new, old: tree.map_structure(
             lambda a, b: ops.where(_spread_bool(accept, b), a, b), new, old
         )
@@ -180,11 +181,13 @@ class _Loop:
         ]
         statistics = ops.stack(counts)
         num_steps = ops.max(state.accepted)
+        # Not `any(remaining > 0)`: a time that is not a number is never reached.
+        failed = ops.logical_not(ops.all(remaining <= 0))
         return Solution(
             z1=state.z,
             grid=accepted_grid(state.times, state.steps, num_steps, problem.t0, problem.times),
             statistics=statistics,
-            failure=Failure(ops.any(remaining > 0), t, h, statistics[0]),
+            failure=Failure(failed, t, h, statistics[0]),
         )
 
     def _remaining(self, state: _State) -> Any:

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode.integrate.doubles import cast, ceil
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
@@ -41,8 +43,8 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     not 11. Steps are multiples of the step size, not a running sum, and are counted from the start
     of their stretch, so that rounding neither compounds nor grows with the distance from 0. A step
     size that is negative, NaN, or too small for `max_num_steps` becomes the finest one: a compiled
-    graph cannot raise, and the finest step is the safe side. Where the times are tensors, and ask
-    for more steps than there may be, the steps are NaN.
+    graph cannot raise, and the finest step is the safe side. Where the times are tensors, and are
+    not finite or ask for more steps than there may be, the steps are NaN.
 
     Args:
         t0: Float, or tensor of shape `()` or `(batch_size,)`.
@@ -56,28 +58,30 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     dtype = keras.backend.standardize_dtype(step_size.dtype)
     t0, times, lengths, has_gradient = _stretches(t0, times, dtype, xp)
     # A step longer than the way is one step. Not an infinite one: 0 times that is not a number.
-    step_size = xp.minimum(step_size, float(np.finfo(dtype).max))
+    largest = float(np.finfo(dtype).max)
+    step_size = xp.where(step_size > largest, largest, step_size)
     distances, signs = xp.abs(lengths), xp.sign(lengths)
     finest = xp.max(xp.sum(distances, axis=0)) / max_num_steps
     h = xp.where(step_size > finest, step_size, finest)
     rounding = 8 * float(np.finfo(dtype).eps)
     # A stretch of length 0 takes no step, every other one at least one.
-    counts = _ceil(distances / h * (1 - rounding))
-    counts = xp.where(distances > 0, xp.maximum(counts, 1), counts)
-    ends = _cast(xp.cumsum(counts, axis=0), "int32")
+    counts = ceil(distances / h * (1 - rounding))
+    counts = xp.where(distances == 0, 0, xp.maximum(counts, 1))
+    ends = cast(xp.cumsum(counts, axis=0), "int32")
     k = np.arange(max_num_steps + lengths.shape[0] - 1, dtype="int32")
     k = k.reshape(-1, *(1 for _ in lengths.shape[1:]))
     k = k if xp is np else ops.convert_to_tensor(k)
     pick = _Picker(xp, k, ends, lengths.shape[0])
     index = k - pick(ends - counts)
-    offset = pick(signs) * (_cast(index, dtype) * h)
+    offset = pick(signs) * (cast(index, dtype) * h)
     step = xp.where(index == pick(counts) - 1, pick(lengths) - offset, pick(signs) * h)
     is_used = k < ends[-1]
     starts = xp.where(is_used, pick(xp.concatenate([t0[None], times[:-1]])) + offset, times[-1])
     steps = xp.where(is_used, step, xp.zeros_like(step))
     if has_gradient:
         # Times of a call, which a graph cannot refuse.
-        steps = xp.where(step_size < finest * (1 - rounding), float("nan"), steps)
+        good = ops.logical_and(ops.isfinite(finest), step_size >= finest * (1 - rounding))
+        steps = ops.where(good, steps, float("nan"))
     num_steps = xp.max(ends[-1])
     return Grid(starts, steps, int(num_steps) if xp is np else num_steps, ends, has_gradient)
 
@@ -103,8 +107,8 @@ class _Picker:
         self._xp = xp
         self._num_times = num_times
         if num_times > 1:
-            behind = _cast(k >= ends[:-1][:, None], "int32")
-            self._stretch = _cast(xp.sum(behind, axis=0), "int32")
+            behind = cast(k >= ends[:-1][:, None], "int32")
+            self._stretch = cast(xp.sum(behind, axis=0), "int32")
 
     def __call__(self, values: Any) -> Any:
         if self._num_times == 1:
@@ -155,13 +159,3 @@ def _with_moving_ends(
     moves_at = lambda k: ops.sum(ops.where(k == stops[:, None], moves, 0.0), axis=0)
     starts_move = moves_at(k)
     return starts + starts_move, steps + ops.where(is_step, moves_at(k + 1) - starts_move, 0.0)
-
-
-def _ceil(x: Any) -> Any:
-    """The integer above; Keras's own rounds doubles to single precision on JAX and torch."""
-    below = _cast(x, "int32")
-    return below + _cast(_cast(below, x.dtype) < x, "int32")
-
-
-def _cast(x: Any, dtype: str) -> Any:
-    return x.astype(dtype) if isinstance(x, (np.ndarray, np.generic)) else ops.cast(x, dtype)

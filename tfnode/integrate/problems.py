@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode.integrate.doubles import larger, smaller
 from tfnode.integrate.failures import Failure
 from tfnode.integrate.grids import Grid
 from tfnode.integrate.runge_kutta import moved, time_of
@@ -117,7 +118,7 @@ class Problem:
         for e, *zs in zip(*map(tree.flatten, (error, *states))):
             size = ops.abs(zs[0])
             for z in zs[1:]:
-                size = ops.maximum(size, ops.abs(z))
+                size = larger(size, ops.abs(z))
             scale = ops.cast(self.atol, e.dtype) + ops.cast(self.rtol, e.dtype) * size
             axes = tuple(range(1, len(e.shape))) if self.solver.per_sample else None
             relative = ops.square(e / scale)
@@ -131,7 +132,7 @@ def smallest_step(t0: Any, t1: Any, dtype: Any) -> Any:
     eps = float(np.finfo(keras.backend.standardize_dtype(dtype)).eps)
     if isinstance(t0, float) and isinstance(t1, float):
         return 10 * eps * max(abs(t0), abs(t1))
-    return 10 * eps * ops.max(ops.maximum(ops.abs(t0), ops.abs(t1)))
+    return 10 * eps * ops.max(larger(ops.abs(t0), ops.abs(t1)))
 
 
 def first_step(problem: Problem, z0: Any) -> tuple:
@@ -145,17 +146,17 @@ def first_step(problem: Problem, z0: Any) -> tuple:
         t0 = ops.broadcast_to(t0, (ops.shape(tree.flatten(z0)[0])[0],))
     f0 = problem.field(time_of(t0, z0), z0)
     d0, d1 = problem.norm(z0, z0), problem.norm(f0, z0)
-    small = ops.minimum(d0, d1) < 1e-5
+    small = smaller(d0, d1) < 1e-5
     h0 = ops.where(small, 1e-6, 0.01 * d0 / ops.where(small, 1.0, d1))
-    h0 = ops.minimum(h0, problem.length)
+    h0 = smaller(problem.length, h0)
     z1 = moved(z0, problem.sign * h0, (1.0,), [f0])
     f1 = problem.field(time_of(t0 + problem.sign * h0, z0), z1)
     difference = tree.map_structure(lambda a, b: a - b, f1, f0)
-    d = ops.maximum(d1, problem.norm(difference, z0) / h0)
+    d = larger(d1, problem.norm(difference, z0) / h0)
     flat = d <= 1e-15
     h1 = ops.power(0.01 / ops.where(flat, 1.0, d), 1 / (order + 1))
-    h1 = ops.where(flat, ops.maximum(1e-6, 1e-3 * h0), h1)
-    h = ops.minimum(ops.minimum(100 * h0, h1), problem.length)
+    h1 = ops.where(flat, larger(1e-6, 1e-3 * h0), h1)
+    h = smaller(problem.length, smaller(100 * h0, h1))
     # In single precision 1e-6 may be no step at all. A step that is NaN stays NaN.
     h = ops.where(h < problem.smallest_step, problem.smallest_step, h)
     return f0, ops.cast(h, dtype)
