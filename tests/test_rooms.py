@@ -50,6 +50,7 @@ PACKAGES = {
 # Where a backend is the point it is imported in a function, so that the others work without.
 IN_FUNCTIONS = {
     "integrate": {"jax", "tensorflow"},
+    "layers": {"torch"},
     "models": {"jax", "tensorflow", "torch"},
     "export": {"tensorflow", "tensorflow_serving"},
     "callbacks": {"tensorflow"},

@@ -30,13 +30,6 @@ EVERYWHERE = {
 }
 
 _ROOT = str(pathlib.Path(__file__).parents[2])
-# The present worker with the tfnode and the zoo of another checkout.
-_FROM_ANOTHER_CHECKOUT = """
-import runpy, sys
-sys.path[:1] = sys.argv[1:3]
-del sys.argv[1:3]
-runpy.run_module("scripts.benchmarks.worker", run_name="__main__")
-"""
 
 
 def run_all(
@@ -71,10 +64,12 @@ def run_one(job: Job, timeout: int, before: str | None = None) -> dict[str, Any]
     if absent:
         return {"error": f"not installed: {', '.join(absent)}"}
     command = [sys.executable, worker.__file__]
-    if before and job.contestant.endswith("_before"):
-        command = [sys.executable, "-c", _FROM_ANOTHER_CHECKOUT, before, _ROOT]
-    command.append(json.dumps(dataclasses.asdict(job)))
     options = {"env": environment(job), "timeout": timeout, "capture_output": True, "text": True}
+    if before and job.contestant.endswith("_before"):
+        # The present worker, with the tfnode and the zoo of another checkout, which come first.
+        command = [sys.executable, "-m", "scripts.benchmarks.worker"]
+        options |= {"cwd": before, "env": {**options["env"], "PYTHONPATH": _ROOT}}
+    command.append(json.dumps(dataclasses.asdict(job)))
     try:
         process = subprocess.run(command, **options)
     except subprocess.TimeoutExpired:

@@ -236,7 +236,7 @@ class SolverAdaption(keras.callbacks.Callback):
         if not self._training_iterations:
             self._first_inputs, _ = self._batches.draw()
         elif self._first_inputs is None:
-            self._first_inputs = self._batches.some_inputs()
+            self._first_inputs, _ = self._batches.peek()
         return keras.tree.map_structure(ops.convert_to_tensor, self._first_inputs)
 
     # === The solver ===

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tfnode.typing import Data, Nested
+from tfnode.typing import Data
 
 
 class CheckBatches:
@@ -20,6 +20,7 @@ class CheckBatches:
         self._data = data
         self._batch_size = batch_size
         self._stream: Iterator[tuple] | None = None
+        self._peeked: tuple | None = None
         self.used = 0
 
     def copy(self) -> "CheckBatches":
@@ -30,22 +31,24 @@ class CheckBatches:
 
     def draw(self) -> tuple:
         """The next batch; those that were drawn before are passed over."""
-        try:
-            if self._stream is None:
-                self._stream = endless_batches(self._data, self._batch_size)
-                for _ in range(self.used):
-                    next(self._stream)
-            batch = next(self._stream)
-        except Exception:
-            # Offered once more, the same data is refused once more.
-            self._stream = None
-            raise
+        batch, self._peeked = self.peek(), None
         self.used += 1
         return batch
 
-    def some_inputs(self) -> Nested:
-        """The inputs of the first batch, which is not drawn by that."""
-        return next(endless_batches(self._data, self._batch_size))[0]
+    def peek(self) -> tuple:
+        """The batch that is drawn next. A shuffled dataset has another order for every iterator."""
+        if self._peeked is None:
+            try:
+                if self._stream is None:
+                    self._stream = endless_batches(self._data, self._batch_size)
+                    for _ in range(self.used):
+                        next(self._stream)
+                self._peeked = next(self._stream)
+            except Exception:
+                # Offered once more, the same data is refused once more.
+                self._stream = None
+                raise
+        return self._peeked
 
 
 def endless_batches(data: Data, batch_size: int) -> Iterator[tuple]:

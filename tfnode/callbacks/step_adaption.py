@@ -197,13 +197,13 @@ class StepAdaption(SolverAdaption):
     # === Reports ===
     @property
     def _nfe(self) -> int:
-        return sum(calls * block.nfe for calls, block in self._called())
+        return sum(calls * block.nfe for calls, block in self._calls())
 
     @property
     def _num_steps(self) -> int:
-        return sum(calls * block.num_steps for calls, block in self._called())
+        return sum(calls * block.num_steps for calls, block in self._calls())
 
-    def _called(self) -> Iterator[tuple[int, ODEBlock]]:
+    def _calls(self) -> Iterator[tuple[int, ODEBlock]]:
         return zip(calls_of(self._reached, self._blocks), self._blocks)
 
     def _record(self) -> dict[str, Any]:

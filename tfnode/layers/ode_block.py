@@ -136,8 +136,9 @@ class ODEBlock(keras.layers.Layer):
             self.supports_jit = keras.backend.backend() != "tensorflow"
             self._weights = ToleranceWeights(AdaptiveSteps(solver, *interval), self._number)
         self._memory = self._number("adaption_memory", (MEMORY,), 0, self.time_dtype)
-        # An attribute, so that TensorFlow's checkpoints hold them.
-        self._solver_variables = [*self._weights.variables, self._memory]
+        # Attributes, so that TensorFlow's checkpoints hold them.
+        for name, variable in self._weights.variables.items():
+            setattr(self, f"_{name}", variable)
 
     def _number(self, name: str, shape: tuple, value: float, dtype: str) -> Any:
         """Makes a weight that training or a user changes, and no gradient."""
@@ -184,7 +185,7 @@ class ODEBlock(keras.layers.Layer):
         """The times of a call, `(num_times, ...)`, if it has its own."""
         if t1 is None and save_at is None:
             return None
-        checks.check_times_of_call(t1, save_at, self.unroll, self.solver, self.name)
+        checks.check_times_of_call(t1, save_at, self.unroll, self.methods[0], self.name)
         times = ops.convert_to_tensor(save_at if t1 is None else t1, dtype=self.time_dtype)
         if t1 is not None:
             return times[None]

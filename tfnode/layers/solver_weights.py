@@ -38,7 +38,7 @@ class FixedStepWeights:
         self._methods: tuple[solvers.FixedStepSolver, ...] = (solver,)
         self.step_size = make("step_size", (), solver.step_size, steps.dtype)
         self._method = make("method", (), _number_of(solver), "int32")
-        self.variables = [self.step_size, self._method]
+        self.variables = {"step_size": self.step_size, "method": self._method}
 
     @property
     def solver(self) -> solvers.FixedStepSolver:
@@ -134,10 +134,14 @@ class ToleranceWeights:
         self.atol = make("atol", (), steps.solver.atol, steps.dtype)
         self._statistics = make("statistics", (3,), 0, "int32")
         self._training_evaluations = make("training_evaluations", (), 0, "int32")
-        self.variables = [self.rtol, self.atol, self._statistics, self._training_evaluations]
         self.watch = make("watch", (WATCHED,), 0, steps.dtype) if steps.is_tfp else None
-        if self.watch is not None:
-            self.variables.append(self.watch)
+        self.variables = {
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "statistics": self._statistics,
+            "training_evaluations": self._training_evaluations,
+            **({} if self.watch is None else {"watch": self.watch}),
+        }
 
     @property
     def solver(self) -> solvers.AdaptiveSolver:

@@ -57,14 +57,14 @@ class Twin:
     @property
     def nfe(self) -> int:
         """Integer, the evaluations of one forward pass; with adaptive steps of the latest one."""
-        return sum(calls * block.nfe for calls, block in self._called())
+        return sum(calls * block.nfe for calls, block in self._calls())
 
     @property
     def num_steps(self) -> int:
         """Integer, the fixed steps of one forward pass."""
-        return sum(calls * block.num_steps for calls, block in self._called())
+        return sum(calls * block.num_steps for calls, block in self._calls())
 
-    def _called(self) -> Iterator[tuple[int, ODEBlock]]:
+    def _calls(self) -> Iterator[tuple[int, ODEBlock]]:
         return zip(calls_of(self._reached, self.blocks), self.blocks)
 
 
