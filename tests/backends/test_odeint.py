@@ -28,7 +28,7 @@ def numbers(tensor):
 def test_thirty_uneven_times(name, solver):
     system = SYSTEMS[name]
     times = system.times()
-    found = eager(lambda z0: tfnode.odeint(system.field, z0, times, solver))(system.z0)
+    found = compiled(lambda z0: tfnode.odeint(system.field, z0, times, solver))(system.z0)
     expected = system.solution(times)
     atol = 1e-6 if solver is TIGHT else 1e-5
     np.testing.assert_allclose(numbers(found), expected, rtol=0, atol=atol)
@@ -39,7 +39,7 @@ def test_decreasing_times():
     system = SYSTEMS["pendulum"]
     times = system.times(6)
     ends = system.solution(times)
-    found = eager(lambda z: tfnode.odeint(system.field, z, times[::-1], TIGHT))(ends[-1])
+    found = compiled(lambda z: tfnode.odeint(system.field, z, times[::-1], TIGHT))(ends[-1])
     np.testing.assert_allclose(numbers(found), ends[::-1], rtol=0, atol=1e-6)
 
 

@@ -132,7 +132,8 @@ def smallest_step(t0: Any, t1: Any, dtype: Any) -> Any:
     eps = float(np.finfo(keras.backend.standardize_dtype(dtype)).eps)
     if isinstance(t0, float) and isinstance(t1, float):
         return 10 * eps * max(abs(t0), abs(t1))
-    return 10 * eps * ops.max(larger(ops.abs(t0), ops.abs(t1)))
+    t0, t1 = (ops.abs(ops.convert_to_tensor(t, dtype=dtype)) for t in (t0, t1))
+    return 10 * eps * ops.max(larger(t0, t1))
 
 
 def first_step(problem: Problem, z0: Any) -> tuple:
