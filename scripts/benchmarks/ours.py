@@ -147,10 +147,10 @@ def count_traces(job: Job) -> dict[str, int]:
     model.evaluate(x[: job.batch], y[: job.batch], verbose=0)
     block, train_step, traces = model.get_layer("ode_block"), model.train_step, []
 
-    def counting_train_step(data):
+    def counting_train_step(*arguments):
         # Python runs here when the step is traced, and never again.
         traces.append(block.name)
-        return train_step(data)
+        return train_step(*arguments)
 
     model.train_step = counting_train_step
     divisors = iter(range(10, 50, 2))
