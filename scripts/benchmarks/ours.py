@@ -157,6 +157,9 @@ def count_traces(job: Job) -> dict[str, int]:
     taken = {block.num_steps}
 
     def change(batch: int, logs: dict | None) -> None:
+        if keras.backend.backend() == "jax":
+            # Whose trainer keeps the values of variables to itself between batches.
+            model.jax_state_sync()
         if (divisor := next(divisors, None)) is not None:
             block.step_size = 1 / divisor
             taken.add(block.num_steps)
