@@ -22,6 +22,15 @@ def positive(text: str) -> int:
     return value
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of the dtype policy that a model is trained in."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "mixed_bfloat16"),
+        help="of the training; mixed_bfloat16 for images on a processor with AMX, else float32",
+    )
+
+
 def call(script: str, arguments: Sequence[str]) -> str:
     """Returns the call of a command as it is typed in the checkout, for what the command writes."""
     return shlex.join(["python", f"scripts/{script}.py", *arguments])

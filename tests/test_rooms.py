@@ -53,7 +53,7 @@ IN_FUNCTIONS = {
     "layers": {"torch"},
     "models": {"jax", "tensorflow", "torch"},
     "export": {"tensorflow", "tensorflow_serving"},
-    "callbacks": {"tensorflow"},
+    "callbacks": {"jax", "tensorflow"},
     "datasets": {"tensorflow", "tensorflow_datasets"},
 }
 # Files for one backend, which are themselves imported in functions: what each has of its own.
@@ -80,14 +80,16 @@ ZOO = {
     },
     "registry": {
         *("concentric_spheres", "energy_landscape", "mnist", "cifar10"),
-        *("listing", "loading", "manifest", "recipes", "weights"),
+        *("layers", "listing", "loading", "manifest", "recipes", "reports", "weights"),
     },
+    "reports": {"manifest"},
     "__init__": {"manifest", "recipes", "registry"},
 }
 ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
-# A package of the scripts: those that it may import beside `command_line`; a command, all of them.
+# A package of the scripts: those that it may import beside what all share; a command, all of them.
+SHARED = ("command_line", "machine")
 SCRIPTS = {
-    "command_line.py": set(),
+    **{f"{name}.py": set() for name in SHARED},
     "paper": set(),
     "publishing": {"paper"},
     "serving": {"paper", "publishing"},
@@ -260,7 +262,8 @@ def test_nothing_imports_the_scripts():
 
 
 # === The scripts ===
-COMMANDS = sorted(set((ROOT / "scripts").glob("[!_]*.py")) - {ROOT / "scripts/command_line.py"})
+COMMANDS = [path for path in files("scripts") if path.parent.name == "scripts"]
+COMMANDS = [path for path in COMMANDS if path.stem not in ("__init__", *SHARED)]
 commands = pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
 scripts_files = pytest.mark.parametrize(
     "path", files("scripts"), ids=lambda path: str(path.relative_to(ROOT / "scripts"))
@@ -272,7 +275,7 @@ def test_arrows_of_the_scripts(path):
     room = path.relative_to(ROOT / "scripts").parts[0]
     imported = [name.split(".") for name, _ in imports(path.read_text())]
     rooms = {name[1] for name in imported if name[0] == "scripts"}
-    assert rooms <= SCRIPTS.get(room, set(SCRIPTS)) | {room, "command_line"}
+    assert rooms <= SCRIPTS.get(room, set(SCRIPTS)) | {room, *SHARED}
 
 
 @scripts_files

@@ -3,11 +3,11 @@
 import datetime
 import importlib.util
 import os
-import pathlib
 import platform
 import subprocess
 from typing import Any
 
+from scripts import machine
 from scripts.benchmarks.peers import PEERS
 from tfnode import versions
 
@@ -25,16 +25,9 @@ def description(command: str) -> dict[str, Any]:
         "versions": versions.of(*present),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": processor(),
+            "processor": machine.processor(),
+            "flags": machine.flags(),
             "cores": os.cpu_count(),
             "memory_gb": round(memory / 1e9, 1),
         },
     }
-
-
-def processor() -> str:
-    """The name of the processor, which `platform` does not tell on Linux."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())

@@ -113,8 +113,8 @@ def page(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     return (
         f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with "
-        f"{versions.in_words(report['versions'])}; {machine['processor']}, "
-        f"{machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
+        f"{versions.in_words(report['versions'])}; {machine['processor']} "
+        f"({', '.join(machine['flags'])}), {machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
         "A ratio is the median over the rounds of the ratios within a round, in which the "
         f"contestants take turns.\n\n{steps_table(report['results'])}"
         f"{targets_table(report['targets'])}\n"

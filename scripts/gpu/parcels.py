@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 
+from scripts.paper import runner
 from scripts.paper.runs import Run
 from tfnode import files
 
@@ -22,11 +23,6 @@ def weights_path(directory: pathlib.Path, run: Run) -> pathlib.Path:
     return path.with_name(path.name.removesuffix(".json") + _WEIGHTS)
 
 
-def checkpoints_path(directory: pathlib.Path, run: Run) -> pathlib.Path:
-    """The directory of the checkpoints of a run, as that of `scripts/train.py`."""
-    return directory / run.path.removesuffix(".json")
-
-
 def pack_results(work: pathlib.Path, out: pathlib.Path, runs: Sequence[Run]) -> None:
     """Writes the finished runs of each model into an archive, which is whole at any time."""
     for model in dict.fromkeys(run.model for run in runs):
@@ -41,7 +37,7 @@ def pack_checkpoints(work: pathlib.Path, out: pathlib.Path, runs: Sequence[Run])
     paths = [
         path
         for run in pending
-        for path in sorted(checkpoints_path(work, run).rglob("*"))
+        for path in sorted(runner.checkpoints_path(work, run).rglob("*"))
         if path.is_file()
     ]
     _pack(out / "checkpoints.zip", work, paths)
@@ -93,6 +89,6 @@ def unpack(
 def copy_checkpoints(source: pathlib.Path, work: pathlib.Path, runs: Sequence[Run]) -> None:
     """Takes up the checkpoints of runs that another session, here or elsewhere, has left."""
     for run in runs:
-        there, here = checkpoints_path(source, run), checkpoints_path(work, run)
+        there, here = runner.checkpoints_path(source, run), runner.checkpoints_path(work, run)
         if there.is_dir() and not here.exists():
             shutil.copytree(there, here)

@@ -4,7 +4,7 @@ import pathlib
 import time
 
 from scripts.gpu import parcels
-from scripts.paper import checkpoints, experiments
+from scripts.paper import checkpoints, experiments, runner
 from scripts.paper.runs import Run
 from tfnode import files
 
@@ -20,10 +20,10 @@ def train(run: Run, work: pathlib.Path, ends_at: float) -> str:
     Returns:
         What has become of it, in a few words.
     """
-    progress = progress_file(work, run)
+    progress = runner.progress_file(work, run)
     progress.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    directory = parcels.checkpoints_path(work, run)
+    directory = runner.checkpoints_path(work, run)
     try:
         model, result = experiments.fit(
             run, lambda finished: progress.write_text(f"{finished:.3f}"), directory, ends_at
@@ -36,8 +36,3 @@ def train(run: Run, work: pathlib.Path, ends_at: float) -> str:
     files.write_json(work / run.path, result)
     accuracy = result.get("accuracy", result.get("error"))
     return f"finished in {time.perf_counter() - start:.1f} s: {accuracy}"
-
-
-def progress_file(work: pathlib.Path, run: Run) -> pathlib.Path:
-    """Where the finished fraction of a run stands."""
-    return (work / run.path).with_suffix(".progress")

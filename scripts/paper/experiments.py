@@ -15,6 +15,7 @@ import keras
 import tfnode
 import tfnode.versions
 import zoo
+from scripts import machine
 from scripts.paper import checkpoints, compiled_training, data, measurements
 from scripts.paper.runs import Result, Run
 
@@ -28,14 +29,11 @@ ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 COMMIT = "TFNODE_COMMIT"
 
 
-def train(run: Run, report: Callable[[float], object]) -> Result:
-    """Trains one run and returns its results as plain values.
-
-    Args:
-        run: What to train.
-        report: Is told the finished fraction of the training.
-    """
-    return fit(run, report)[1]
+def train(
+    run: Run, report: Callable[[float], object], directory: pathlib.Path | None = None
+) -> Result:
+    """Trains one run and returns its results as plain values; see `fit`."""
+    return fit(run, report, directory)[1]
 
 
 def fit(
@@ -99,7 +97,7 @@ def _in_float32(model: keras.Model, run: Run) -> keras.Model:
     if run.dtype == "float32":
         return model
     block = model.get_layer("ode_block")
-    measured = zoo.get_model(run.model, solver=block.solver)
+    measured = zoo.get_model(run.model, solver=block.solver, dtype="float32")
     measured.compile(loss=model.loss)
     for ours, theirs in zip(measured.trainable_weights, model.trainable_weights, strict=True):
         ours.assign(theirs)
@@ -151,12 +149,9 @@ def compiled(run: Run) -> keras.Model:
     optimizer = recipe.build_optimizer()
     if run.average is not None:
         optimizer.use_ema, optimizer.ema_momentum = True, run.average
-    usual = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(run.dtype)
-    try:
-        model = zoo.get_model(run.model, run.weights, run.start_solver())
-    finally:
-        keras.config.set_dtype_policy(usual)
+    model = zoo.get_model(
+        run.model, run.weights, run.start_solver(), dtype=run.dtype, seed=run.seed
+    )
     model.get_layer("ode_block").gradient = run.gradient
     by_xla = run.model in _COMPILED and run.tolerance is None
     model.compile(
@@ -208,10 +203,7 @@ def _device() -> str:
 
         if jax.default_backend() != "cpu":
             return jax.devices()[0].device_kind
-    names = pathlib.Path("/proc/cpuinfo")
-    lines = names.read_text().splitlines() if names.exists() else []
-    found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor() or platform.machine()
+    return machine.processor()
 
 
 def _commit() -> str:

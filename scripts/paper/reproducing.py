@@ -1,15 +1,14 @@
 """What the reproducing commands share: their settings, their options, and training with resume."""
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
 
-import joblib
-
 import tfnode
-from scripts import command_line
-from scripts.paper import experiments, runner
+from scripts import command_line, machine
+from scripts.paper import engines, experiments, runner
 from scripts.paper.runs import Run
 from zoo import get_recipe
 
@@ -41,15 +40,16 @@ def parser(description: str, out: str) -> argparse.ArgumentParser:
     options.add_argument(
         "--finished", action="store_true", help="train nothing: report on the finished runs"
     )
-    options.add_argument(
-        "--jobs", type=command_line.positive, default=joblib.cpu_count(), help="processes"
-    )
-    options.add_argument(
-        "--runs", type=pathlib.Path, default="results/runs", help="directory of the finished runs"
-    )
-    options.add_argument(
-        "--out", type=pathlib.Path, default=out, help="directory of tables and figures"
-    )
+    command_line.add_dtype(options)
+    engines.add_options(options)
+    for name, default, what in (
+        ("runs", "results/runs", "the finished runs"),
+        ("checkpoints", "results/checkpoints", "checkpoints of those under way"),
+        ("out", out, "tables and figures"),
+    ):
+        options.add_argument(
+            f"--{name}", type=pathlib.Path, default=default, help=f"directory of {what}"
+        )
     return options
 
 
@@ -66,7 +66,17 @@ def run_of(
     if args.quick:
         iterations = _QUICK_ITERATIONS.get(model, 3000)
         options |= _QUICK_IMAGES if model in IMAGES else {}
-    return Run(model, num_steps, seed, args.iterations or iterations, **options)
+    run = Run(model, num_steps, seed, args.iterations or iterations, **options)
+    choices = [args.dtype] if args.dtype else ["float32", "mixed_bfloat16"]
+    found = [dataclasses.replace(run, dtype=dtype) for dtype in choices]
+    # A result that is there may come from another machine.
+    done = [run for run in found if (args.runs / run.path).exists()]
+    return (done or [dataclasses.replace(run, dtype=args.dtype or fastest_dtype(model))])[0]
+
+
+def fastest_dtype(model: str) -> str:
+    """The dtype policy that this machine trains a model fastest in."""
+    return "mixed_bfloat16" if model in IMAGES and machine.has_amx() else "float32"
 
 
 def train_all(runs: Sequence[Run], args: argparse.Namespace) -> int:
@@ -77,20 +87,34 @@ def train_all(runs: Sequence[Run], args: argparse.Namespace) -> int:
     """
     if args.finished:
         return 0
+    failed: dict[Run, Exception] = {}
     try:
         for model in dict.fromkeys(run.model for run in runs):
-            # Once, here: the workers would race to prepare the same data.
-            tfnode.datasets.load(get_recipe(model).dataset, "test", as_numpy=True)
-            environment = experiments.ENVIRONMENT if model in SYNTHETIC else None
-            of_model = [run for run in runs if run.model == model]
-            runner.run_all(
-                experiments.train, of_model, args.runs, args.jobs, NAMES[model], environment
-            )
+            failed |= _train([run for run in runs if run.model == model], model, args)
     except KeyboardInterrupt:
         return _stopped("Interrupted.", runs, args, code=130)
+    except ModuleNotFoundError as error:
+        return _stopped(f"{error}", runs, args, code=2)
     except OSError as error:
         return _stopped(f"A result could not be written: {error}.", runs, args, code=1)
+    for run, error in failed.items():
+        print(f"{run.path} failed: {type(error).__name__}: {error}", file=sys.stderr)
+    if failed:
+        return _stopped(f"{len(failed)} runs failed.", runs, args, code=1)
     return 0
+
+
+def _train(runs: Sequence[Run], model: str, args: argparse.Namespace) -> dict[Run, Exception]:
+    """Trains the runs of a model; returns those that failed, with their errors."""
+    # Once, here: the workers would race to prepare the same data.
+    tfnode.datasets.load(get_recipe(model).dataset, "test", as_numpy=True)
+    environment = experiments.ENVIRONMENT if model in SYNTHETIC else {}
+    if any(run.dtype != "float32" for run in runs):
+        print(f"{NAMES[model]} trains in mixed_bfloat16, which is fast here.")
+    with engines.opened(args, environment) as engine:
+        return runner.run_all(
+            experiments.train, runs, engine, args.runs, args.checkpoints, NAMES[model]
+        )
 
 
 def _stopped(reason: str, runs: Sequence[Run], args: argparse.Namespace, code: int) -> int:

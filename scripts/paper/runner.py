@@ -1,91 +1,117 @@
-"""Many independent runs, one JSON file each: in parallel, resumable, with progress.
+"""Many independent runs, one JSON file each: on any engine, resumable, with progress.
 
 A run is a frozen value with a `path` (relative, of its JSON file) and a `cost` (in any unit). A
 file that exists is a finished run and is never run again.
 """
 
-import concurrent.futures
 import json
 import pathlib
-import signal
-import threading
+import shutil
+import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from joblib.externals.loky import ProcessPoolExecutor
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scripts.paper.engines import Engine, Job
 from scripts.paper.runs import Result, Run
 from tfnode import files
 
-# One thread for each process: these models are too small to gain from a second one.
-_WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+# What a worker calls: with the run, with what it tells the finished fraction, and with the
+# directory of its checkpoints.
+Function = Callable[[Run, Callable[[float], object], pathlib.Path], Result]
+
+# A machine may fail under a run that has nothing to do with it.
+_ATTEMPTS = 3
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def run_all(
-    function: Callable[[Run, Callable[[float], object]], Result],
+    function: Function,
     runs: Sequence[Run],
+    executor: Engine,
     out: pathlib.Path,
-    jobs: int,
+    checkpoints: pathlib.Path,
     title: str,
-    environment: dict[str, str] | None = None,
-) -> None:
-    """Runs `function(run, report)` for every run that has no file yet, and writes its result.
+) -> dict[Run, Exception]:
+    """Computes `function(run, report, directory)` for every run that has no file, and writes it.
+
+    What a worker returns comes back to this process, which writes it. A run that fails is tried
+    again, and goes on from its last checkpoint.
 
     Args:
-        function: Function of a module, called in worker processes. It returns a dictionary of
-            plain values and calls `report(fraction)` now and then.
+        function: Function of a module, called by the workers of the engine. It returns a
+            dictionary of plain values and calls `report(fraction)` now and then.
         runs: The runs; of one that has a file nothing is done.
-        out: The directory of the results.
-        jobs: The number of worker processes.
+        executor: `engines.Engine`, or anything else that has its `submit`.
+        out: The directory of the results, and of files that tell the progress of a run to those
+            who see the same directory.
+        checkpoints: The directory of the checkpoints, likewise.
         title: Shown with the progress.
-        environment: Further environment variables of the workers.
+
+    Returns:
+        Dictionary from the runs that failed every time to their last errors.
+
+    Raises:
+        OSError: If a result cannot be written.
     """
+    out, checkpoints = out.absolute(), checkpoints.absolute()
     pending = [run for run in runs if not (out / run.path).exists()]
-    for run in pending:
-        _progress_file(out, run).unlink(missing_ok=True)
     # The longest first, so that no core is left with a long run at the end.
     pending.sort(key=lambda run: run.cost, reverse=True)
-    executor = ProcessPoolExecutor(
-        max(1, min(jobs, len(pending))),
-        initializer=_ignore_interrupts,
-        env=_WORKER_ENVIRONMENT | (environment or {}),
-    )
-    with _progress(runs, out, title):
-        try:
-            futures = [executor.submit(_run_one, function, run, out) for run in pending]
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-        finally:
-            # Nobody waits for runs under way when one failed or Ctrl-C was pressed.
-            executor.shutdown(kill_workers=True)
+    submit = lambda run: executor.submit(_run_one, function, run, out, checkpoints)
+    failures: dict[Run, list[Exception]] = {run: [] for run in pending}
+    with _Progress(runs, out, title) as progress:
+        under_way = {run: submit(run) for run in pending}
+        while under_way:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            for run, job in list(under_way.items()):
+                if not job.done():
+                    continue
+                result = _result(job, failures[run])
+                if result is not None:
+                    files.write_json(out / run.path, result)
+                    shutil.rmtree(checkpoints_path(checkpoints, run), ignore_errors=True)
+                elif len(failures[run]) < _ATTEMPTS:
+                    under_way[run] = submit(run)
+                    continue
+                progress_file(out, run).unlink(missing_ok=True)
+                del under_way[run]
+            progress.update()
+    return {run: errors[-1] for run, errors in failures.items() if len(errors) == _ATTEMPTS}
 
 
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _run_one(function: Callable, run: Run, out: pathlib.Path) -> None:
-    progress_file = _progress_file(out, run)
-    progress_file.parent.mkdir(parents=True, exist_ok=True)
+def _result(job: Job, failures: list[Exception]) -> Result | None:
+    """What a job has returned; if it failed, its error becomes one of the failures."""
     try:
-        files.write_json(out / run.path, function(run, lambda f: progress_file.write_text(str(f))))
-    finally:
-        progress_file.unlink(missing_ok=True)
+        return job.result()
+    except Exception as error:
+        failures.append(error)
+        return None
 
 
-class _progress:
-    """Context that shows how much of the runs' cost is done, once a second, from their files."""
+def _run_one(function: Function, run: Run, out: pathlib.Path, checkpoints: pathlib.Path) -> Result:
+    progress = progress_file(out, run)
+    progress.parent.mkdir(parents=True, exist_ok=True)
+    report = lambda fraction: progress.write_text(str(fraction))
+    return function(run, report, checkpoints_path(checkpoints, run))
+
+
+def checkpoints_path(directory: pathlib.Path, run: Run) -> pathlib.Path:
+    """The directory of the checkpoints of a run."""
+    return directory / run.path.removesuffix(".json")
+
+
+def progress_file(directory: pathlib.Path, run: Run) -> pathlib.Path:
+    """Where the finished fraction of a run stands while it is under way."""
+    return (directory / run.path).with_suffix(".progress")
+
+
+class _Progress:
+    """Shows how much of the runs' cost is done, about once a second."""
 
     def __init__(self, runs: Sequence[Run], out: pathlib.Path, title: str):
-        self._runs, self._out = runs, out
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._runs, self._out, self._title = runs, out, title
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -94,27 +120,29 @@ class _progress:
             # A run is long: the speed is that of the last ten minutes.
             speed_estimate_period=600,
         )
+
+    def __enter__(self) -> "_Progress":
         completed, finished = self._state()
-        total = sum(run.cost for run in runs)
-        self._task = self._bar.add_task(title, total=total, completed=completed, finished=finished)
-
-    def __enter__(self) -> None:
+        total = sum(run.cost for run in self._runs)
+        self._task = self._bar.add_task(
+            self._title, total=total, completed=completed, finished=finished
+        )
         self._bar.start()
-        self._thread.start()
+        self._updated = time.monotonic()
+        return self
 
-    def __exit__(self, *_) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._update()
+    def __exit__(self, *_: Any) -> None:
+        self._show()
         self._bar.stop()
 
-    def _watch(self) -> None:
-        while not self._stop.wait(1.0):
-            self._update()
+    def update(self) -> None:
+        if time.monotonic() - self._updated >= 1:
+            self._show()
 
-    def _update(self) -> None:
+    def _show(self) -> None:
         completed, finished = self._state()
         self._bar.update(self._task, completed=completed, finished=finished)
+        self._updated = time.monotonic()
 
     def _state(self) -> tuple[float, str]:
         fractions = [_fraction(self._out, run) for run in self._runs]
@@ -126,13 +154,9 @@ def _fraction(out: pathlib.Path, run: Run) -> float:
     if (out / run.path).exists():
         return 1.0
     try:
-        return min(float(_progress_file(out, run).read_text()), 0.99)
+        return min(float(progress_file(out, run).read_text()), 0.99)
     except (FileNotFoundError, ValueError):
         return 0.0
-
-
-def _progress_file(out: pathlib.Path, run: Run) -> pathlib.Path:
-    return (out / run.path).with_suffix(".progress")
 
 
 def read_results(runs: Sequence[Run], out: pathlib.Path) -> list[Result]:

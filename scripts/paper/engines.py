@@ -1,0 +1,210 @@
+"""Where runs are computed: processes of this machine, a Slurm cluster, or a Ray cluster.
+
+An engine is anything with `submit(function, *arguments)`, whose answer has `done()` and `result()`.
+Each is here its own library's; `opened` says how it is started for runs of this project, one core
+for each.
+"""
+
+import argparse
+import concurrent.futures
+import contextlib
+import importlib
+import os
+import pathlib
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from joblib.externals.loky import ProcessPoolExecutor
+
+from scripts import command_line
+
+NAMES = ("local", "slurm", "ray")
+
+# One thread for each process: these models are too small to gain from a second one.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+# Where workers find the packages of this checkout.
+_ROOT = pathlib.Path(__file__).parents[2]
+# What Slurm is told unless the command line says otherwise: a day, one core, 4 GB.
+_SLURM = {"timeout_min": 24 * 60, "cpus_per_task": 1, "mem_gb": 4}
+
+
+class Job(Protocol):
+    """What was submitted."""
+
+    def done(self) -> bool: ...
+
+    def result(self) -> Any: ...
+
+
+class Engine(Protocol):
+    """What computes."""
+
+    def submit(self, function: Callable, /, *arguments: Any) -> Job: ...
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say where runs are computed."""
+    parser.add_argument("--engine", choices=NAMES, default="local", help="(%(default)s)")
+    parser.add_argument(
+        "--jobs", type=command_line.positive, default=os.cpu_count(), help="processes, of local"
+    )
+    parser.add_argument("--address", help="of a Ray cluster; without it one is started here")
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        type=_setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="as submitit names them: slurm_partition=cpu timeout_min=600",
+    )
+
+
+def _setting(text: str) -> tuple[str, str | int]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE. Received: {text}")
+    return name, int(value) if value.isdecimal() else value
+
+
+@contextlib.contextmanager
+def opened(args: argparse.Namespace, environment: dict[str, str]) -> Iterator[Engine]:
+    """The engine of a command line; at the end nothing that it computes goes on.
+
+    Args:
+        args: What `add_options` has read, and `runs`, the directory of the results.
+        environment: Further environment variables of the workers.
+
+    Raises:
+        ModuleNotFoundError: If the engine's library is not installed.
+        OSError: If there is no such engine here.
+    """
+    environment = {**_ENVIRONMENT, "PYTHONPATH": str(_ROOT), **environment}
+    if args.engine == "local":
+        with contextlib.closing(Local(args.jobs, environment)) as engine:
+            yield engine
+    elif args.engine == "slurm":
+        yield from _slurm(args.runs / "slurm", dict(args.slurm), environment)
+    else:
+        yield from _ray(args.address, environment)
+
+
+class Local:
+    """Processes of this machine, of which each fails for itself.
+
+    Args:
+        jobs: Integer, the most processes.
+        environment: Their further environment variables.
+    """
+
+    def __init__(self, jobs: int, environment: dict[str, str]):
+        # A pool with one process for each thread: in a pool of many, one that dies ends them all.
+        self._threads = concurrent.futures.ThreadPoolExecutor(jobs)
+        self._own = threading.local()
+        self._pools: set[ProcessPoolExecutor] = set()
+        self._environment = environment
+
+    def submit(self, function: Callable, /, *arguments: Any) -> concurrent.futures.Future:
+        return self._threads.submit(self._run, function, *arguments)
+
+    def _run(self, function: Callable, *arguments: Any) -> Any:
+        pool = getattr(self._own, "pool", None)
+        if pool is None:
+            pool = ProcessPoolExecutor(1, initializer=_ignore_interrupts, env=self._environment)
+            self._own.pool = pool
+            self._pools.add(pool)
+        try:
+            return pool.submit(function, *arguments).result()
+        except concurrent.futures.BrokenExecutor:
+            self._pools.discard(pool)
+            self._own.pool = None
+            raise
+
+    def close(self) -> None:
+        """Ends the processes, whatever they do."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in list(self._pools):
+            pool.shutdown(kill_workers=True)
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches the whole process group; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _slurm(
+    folder: pathlib.Path,
+    settings: dict[str, str | int],
+    environment: dict[str, str],
+    cluster: str = "slurm",
+) -> Iterator[Engine]:
+    """Jobs of Slurm by `submitit`; their logs are below `folder`."""
+    submitit = _library("submitit", "slurm")
+    if cluster == "slurm" and shutil.which("sbatch") is None:
+        raise OSError(
+            "Slurm is reached by its command `sbatch`. Received: --engine slurm, on a machine "
+            "without it. Run the command on a node of the cluster, or take --engine local."
+        )
+    executor = submitit.AutoExecutor(folder, cluster=cluster)
+    executor.update_parameters(**{**_SLURM, **settings})
+    engine = _Kept(executor)
+    # Jobs have the environment of the process that submits them.
+    before = dict(os.environ)
+    os.environ |= environment
+    try:
+        yield engine
+    finally:
+        os.environ.clear()
+        os.environ |= before
+        for job in engine.jobs:
+            if not job.done():
+                job.cancel(check=False)
+
+
+class _Kept:
+    """An engine whose jobs are kept, to be cancelled."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self.jobs: list[Any] = []
+
+    def submit(self, function: Callable, /, *arguments: Any) -> Job:
+        self.jobs.append(self._engine.submit(function, *arguments))
+        return self.jobs[-1]
+
+
+def _ray(address: str | None, environment: dict[str, str]) -> Iterator[Engine]:
+    """Tasks of a Ray cluster, or of one on this machine."""
+    ray = _library("ray", "ray")
+    ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False)
+    try:
+        yield _Ray(ray)
+    finally:
+        ray.shutdown()
+
+
+class _Ray:
+    def __init__(self, ray: Any):
+        self._ray = ray
+
+    def submit(self, function: Callable, /, *arguments: Any) -> concurrent.futures.Future:
+        # What fails is tried again by whoever has submitted it.
+        task = self._ray.remote(num_cpus=1, max_retries=0)(function)
+        return task.remote(*arguments).future()
+
+
+def _library(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"--engine {extra} needs the package {name!r}. Received: no such package. Install it "
+            f"with `pip install tfnode[{extra}]`."
+        ) from error
