@@ -23,8 +23,9 @@ from scripts.publishing import recipes, training
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
-    run = recipes.run_of(args.model, args.recipe, args.seed, args.iterations)
     name, note = f"{args.model}_{args.recipe}_v{args.version}", recipes.RECIPES[args.recipe][1]
+    dtype = args.dtype or training.dtype_of(name, args.model)
+    run = recipes.run_of(args.model, args.recipe, args.seed, args.iterations, dtype)
     return training.train(name, run, note, args.checkpoints, args.default)
 
 
@@ -38,6 +39,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoints", type=pathlib.Path, default="results/checkpoints", help="(%(default)s)"
     )
+    command_line.add_dtype(parser)
     parser.add_argument("--default", action="store_true", help="make it the model's DEFAULT")
     return parser.parse_args(arguments)
 

@@ -73,7 +73,7 @@ def odeint(
     z0 = tree.map_structure(ops.convert_to_tensor, z0)
     check_state(z0, "odeint")
     dtype = keras.backend.standardize_dtype(tree.flatten(z0)[0].dtype)
-    check_precision(dtype, solver, "odeint")
+    check_precision(dtype, dtype, solver, "odeint")
     time_dtype = "float64" if dtype == "float64" else "float32"
     t0, ends = _checked(times)
     if isinstance(field, keras.Layer):

@@ -2,20 +2,19 @@
 
 import keras
 
-import tfnode
 from tfnode.solvers import SolverLike
-from zoo.layers import conv_field, dense
+from zoo.layers import Layers
 from zoo.recipes import Recipe
 
 
-def build(solver: SolverLike) -> keras.Model:
+def build(solver: SolverLike, layers: Layers) -> keras.Model:
     """Returns the functional model: from images `(32, 32, 3)` in [0, 1] to 10 logits."""
     # === Functional Model ===
     inputs = keras.Input((32, 32, 3), name="image")
-    field = conv_field(keras.layers.Conv2D, filters=128, channels=3)
-    x = tfnode.ODEBlock(field, solver, name="ode_block")(inputs)
-    x = keras.layers.Flatten(name="flatten")(x)
-    outputs = dense(10, name="logits")(x)
+    field = layers.conv_field(keras.layers.Conv2D, filters=128, channels=3)
+    x = layers.ode_block(field, solver)(inputs)
+    x = layers.flatten()(x)
+    outputs = layers.logits(10)(x)
     return keras.Model(inputs, outputs, name="cifar10")
 
 

@@ -5,21 +5,20 @@ A point is a sequence with one channel, and the field convolves along its coordi
 
 import keras
 
-import tfnode
 from tfnode.solvers import SolverLike
-from zoo.layers import conv_field, dense
+from zoo.layers import Layers
 from zoo.recipes import Recipe
 
 
-def build(dim: int, solver: SolverLike) -> keras.Model:
+def build(dim: int, solver: SolverLike, layers: Layers) -> keras.Model:
     """Returns the functional model: from points `(dim,)` to 2 logits."""
     # === Functional Model ===
     inputs = keras.Input((dim,), name="point")
-    x = keras.layers.Reshape((dim, 1), name="as_sequence")(inputs)
-    field = conv_field(keras.layers.Conv1D, filters=32, channels=1)
-    x = tfnode.ODEBlock(field, solver, name="ode_block")(x)
-    x = keras.layers.Flatten(name="flatten")(x)
-    outputs = dense(2, name="logits")(x)
+    x = keras.layers.Reshape((dim, 1), name="as_sequence", dtype=layers.dtype)(inputs)
+    field = layers.conv_field(keras.layers.Conv1D, filters=32, channels=1)
+    x = layers.ode_block(field, solver)(x)
+    x = layers.flatten()(x)
+    outputs = layers.logits(2)(x)
     return keras.Model(inputs, outputs, name=f"concentric_spheres_{dim}d")
 
 

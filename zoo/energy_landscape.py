@@ -2,26 +2,18 @@
 
 import keras
 
-import tfnode
 from tfnode.solvers import SolverLike
-from zoo.layers import dense
+from zoo.layers import Layers
 from zoo.recipes import Recipe
 
 
-def build(solver: SolverLike) -> keras.Model:
+def build(solver: SolverLike, layers: Layers) -> keras.Model:
     """Returns the functional model: from position and velocity `(2,)` to 3 logits."""
     # === Functional Model ===
     inputs = keras.Input((2,), name="state")
-    field = keras.Sequential(
-        [
-            dense(48, activation="relu", name="field_in"),
-            dense(48, activation="relu", name="field_hidden"),
-            dense(2, name="field_out"),
-        ],
-        name="field",
-    )
-    x = tfnode.ODEBlock(field, solver, name="ode_block")(inputs)
-    outputs = dense(3, name="logits")(x)
+    field = layers.dense_field(units=48, channels=2)
+    x = layers.ode_block(field, solver)(inputs)
+    outputs = layers.logits(3)(x)
     return keras.Model(inputs, outputs, name="energy_landscape")
 
 

@@ -1,39 +1,88 @@
-"""The initialisation that the architectures share."""
+"""The layers that the architectures share, with their initialisation and their precision."""
 
+import random
 from typing import Any
 
 import keras
 
-
-def initializer() -> keras.initializers.Initializer:
-    """He normal, fan-in, not truncated; a new instance for each kernel."""
-    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+import tfnode
+from tfnode.solvers import SolverLike
 
 
-def dense(units: int, **kwargs: Any) -> keras.layers.Dense:
-    """A dense layer with the paper's initialisation."""
-    return keras.layers.Dense(units, kernel_initializer=initializer(), **kwargs)
-
-
-def conv_field(conv: type[keras.Layer], filters: int, channels: int) -> keras.Sequential:
-    """The convolutional vector fields of supplement A: kernels 1, 3 and 1, with ReLU in between.
+class Layers:
+    """Makes the layers of one model.
 
     Args:
-        conv: `keras.layers.Conv1D` or `keras.layers.Conv2D`.
-        filters: Integer, the hidden channels.
-        channels: Integer, the channels of the state.
+        dtype: String, the dtype policy of the ODE block and its field, or None for Keras's own. All
+            else computes in the policy's variable dtype: it costs little, and the inputs, the
+            state and the logits keep their precision.
+        seed: Integer, from which every kernel is drawn, as after `keras.utils.set_random_seed`;
+            None for Keras's own state.
     """
 
-    def layer(channels: int, kernel_size: int, **kwargs: Any) -> keras.Layer:
-        return conv(
-            channels, kernel_size, padding="same", kernel_initializer=initializer(), **kwargs
+    def __init__(self, dtype: str | None = None, seed: int | None = None) -> None:
+        self._policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        self._random = None if seed is None else random.Random(seed)
+
+    @property
+    def dtype(self) -> str:
+        """String, the dtype of the layers outside the field."""
+        return self._policy.variable_dtype
+
+    def initializer(self) -> keras.initializers.Initializer:
+        """He normal, fan-in, not truncated; a new instance for each kernel."""
+        # As Keras draws the seed of an initializer that is given none.
+        seed = None if self._random is None else self._random.randint(1, int(1e9))
+        return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal", seed)
+
+    def dense(self, units: int, **kwargs: Any) -> keras.layers.Dense:
+        return keras.layers.Dense(units, kernel_initializer=self.initializer(), **kwargs)
+
+    def logits(self, units: int) -> keras.layers.Dense:
+        """The classifier."""
+        return self.dense(units, name="logits", dtype=self.dtype)
+
+    def dense_field(self, units: int, channels: int) -> keras.Sequential:
+        """The dense vector field of supplement A.4, with ReLU in between.
+
+        Args:
+            units: Integer, the hidden units.
+            channels: Integer, the components of the state.
+        """
+        options = {"activation": "relu", "dtype": self._policy}
+        return keras.Sequential(
+            [
+                self.dense(units, name="field_in", **options),
+                self.dense(units, name="field_hidden", **options),
+                self.dense(channels, name="field_out", dtype=self._policy),
+            ],
+            name="field",
         )
 
-    return keras.Sequential(
-        [
-            layer(filters, 1, activation="relu", name="field_in"),
-            layer(filters, 3, activation="relu", name="field_hidden"),
-            layer(channels, 1, name="field_out"),
-        ],
-        name="field",
-    )
+    def conv_field(self, conv: type[keras.Layer], filters: int, channels: int) -> keras.Sequential:
+        """The convolutional vector fields of supplement A: kernels 1, 3 and 1, with ReLU between.
+
+        Args:
+            conv: `keras.layers.Conv1D` or `keras.layers.Conv2D`.
+            filters: Integer, the hidden channels.
+            channels: Integer, the channels of the state.
+        """
+
+        def layer(channels: int, kernel_size: int, **kwargs: Any) -> keras.Layer:
+            kwargs |= {"padding": "same", "dtype": self._policy}
+            return conv(channels, kernel_size, kernel_initializer=self.initializer(), **kwargs)
+
+        return keras.Sequential(
+            [
+                layer(filters, 1, activation="relu", name="field_in"),
+                layer(filters, 3, activation="relu", name="field_hidden"),
+                layer(channels, 1, name="field_out"),
+            ],
+            name="field",
+        )
+
+    def ode_block(self, field: keras.Layer, solver: SolverLike) -> tfnode.ODEBlock:
+        return tfnode.ODEBlock(field, solver, name="ode_block", dtype=self._policy)
+
+    def flatten(self) -> keras.layers.Flatten:
+        return keras.layers.Flatten(name="flatten", dtype=self.dtype)

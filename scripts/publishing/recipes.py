@@ -87,7 +87,9 @@ RECIPES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def run_of(model: str, recipe: str, seed: int, iterations: int | None) -> Run:
+def run_of(
+    model: str, recipe: str, seed: int, iterations: int | None, dtype: str = "float32"
+) -> Run:
     """Returns the run of a recipe for a model; with no number of iterations, the paper's."""
     options = {
         "num_steps": None,
@@ -97,4 +99,4 @@ def run_of(model: str, recipe: str, seed: int, iterations: int | None) -> Run:
     if "weights" in options:
         options["weights"] = options["weights"].format(model=model)
     iterations = iterations or zoo.get_recipe(model).iterations
-    return Run(model, seed=seed, iterations=iterations, **options)
+    return Run(model, seed=seed, iterations=iterations, dtype=dtype, **options)

@@ -9,7 +9,7 @@ import numpy as np
 from rich.progress import Progress
 
 import zoo
-from scripts.paper import experiments
+from scripts.paper import experiments, reproducing, runner
 from scripts.paper.runs import Run
 from scripts.publishing import entries
 from zoo import manifest
@@ -36,7 +36,9 @@ def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bo
             file=sys.stderr,
         )
         return 1
-    checkpoints = (checkpoints / run.path).with_suffix("")
+    checkpoints = runner.checkpoints_path(checkpoints, run)
+    if run.dtype != "float32":
+        print(f"Training in {run.dtype}.")
     # Drawn by this thread: another one would race with TensorFlow's imports on demand.
     with Progress(auto_refresh=False) as bar:
         task = bar.add_task(name, total=1.0)
@@ -59,13 +61,22 @@ def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bo
     return 0 if not default or entries.make_default(entry) else 1
 
 
+def dtype_of(name: str, model: str) -> str:
+    """The dtype policy of a published weight, or for a new one that which is fastest here."""
+    published = manifest.read().weights.get(name)
+    if published is None:
+        return reproducing.fastest_dtype(model)
+    return published.recipe.get("dtype", "float32")
+
+
 def differences(run: Run, entry: manifest.WeightsEntry) -> str:
     """Says where a run is not the one of a published weight; empty if nowhere."""
     asked = entries.recipe_of(run)
+    # Entries of the first versions also hold what was measured, which trains nothing.
     return ", ".join(
         f"{key}={asked[key]!r}, published {value!r}"
         for key, value in entry.recipe.items()
-        if asked[key] != value
+        if key in asked and asked[key] != value
     )
 
 

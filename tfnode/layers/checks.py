@@ -1,6 +1,7 @@
 """What an `ODEBlock` accepts as arguments, and the errors for all else."""
 
 import math
+import warnings
 from typing import Any
 
 import keras
@@ -9,6 +10,9 @@ import numpy as np
 from tfnode import solvers
 
 GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
+
+# Of the dtypes that NumPy does not know, or that fields of a mixed policy compute in.
+_HALF_EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
 def check_field(field: Any) -> keras.Layer:
@@ -91,13 +95,37 @@ def check_gradient(gradient: Any, unroll: bool, solver: solvers.Solver) -> str:
     return gradient
 
 
-def check_precision(dtype: str, solver: solvers.Solver, name: str) -> None:
-    if isinstance(solver, solvers.AdaptiveSolver) and dtype not in ("float32", "float64"):
+def epsilon(dtype: str) -> float:
+    """The spacing of a dtype's numbers at 1."""
+    return _HALF_EPSILONS.get(dtype) or float(np.finfo(dtype).eps)
+
+
+def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: str) -> None:
+    """Raises if a state is too coarse for adaptive steps, and warns if a field is.
+
+    Args:
+        dtype: String, that of the state.
+        field_dtype: String, that which the field computes in.
+        solver: The solver of the block.
+        name: String, the name of the block.
+    """
+    if not isinstance(solver, solvers.AdaptiveSolver):
+        return
+    if dtype not in ("float32", "float64"):
         raise ValueError(
             "Adaptive steps need a state in single or double precision, or their error "
             f"estimates are rounding. Received: dtype={dtype!r} for {name!r} with {solver}. Build "
             'the block with dtype="mixed_bfloat16", where only the field computes in half '
             "precision."
+        )
+    if field_dtype != dtype and solver.rtol + solver.atol < epsilon(field_dtype):
+        warnings.warn(
+            "A tolerance below the rounding of the field asks for more than its dtype has, and "
+            f"errors are estimated from rounding. Received: rtol={solver.rtol}, "
+            f"atol={solver.atol} for {name!r}, whose field computes in {field_dtype}, with a "
+            f"rounding of {epsilon(field_dtype):.1g}. Raise the tolerance, or build the block in "
+            "float32.",
+            stacklevel=3,
         )
 
 

@@ -125,7 +125,7 @@ class ODEBlock(keras.layers.Layer):
         self.unroll = unroll
         self.vector_field = VectorField(field, time_dependent, self.name)
         self.supports_masking = True
-        checks.check_precision(self.variable_dtype, solver, self.name)
+        checks.check_precision(self.variable_dtype, self.compute_dtype, solver, self.name)
         times = self.save_at or (self._t1,)
         interval = self._t0, times, self.time_dtype, self.name
         self._weights: SolverWeights
