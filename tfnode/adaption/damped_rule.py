@@ -50,8 +50,8 @@ class DampedRule:
     middle of the band. Step sizes are the interval over an integer, so that no cost is wasted on a
     last, shorter step.
 
-    A change that is not a number is a failure; an accuracy that is none lets nothing grow. The
-    rule remembers a `DampedMemory`. For its methods see `Rule`.
+    A change that is not a number is a failure; after an accuracy that is not one, nothing grows.
+    The rule remembers a `DampedMemory`. For its methods see `Rule`.
 
     Examples:
 

@@ -12,6 +12,7 @@ from keras import ops
 from tfnode.adaption import Measurement, Rule
 from tfnode.callbacks.batches import CheckBatches
 from tfnode.callbacks.checks import check_count, check_loss
+from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.layers import ODEBlock
 from tfnode.models import Reached, Twin, held_blocks, reached_blocks
@@ -320,7 +321,7 @@ class SolverAdaption(keras.callbacks.Callback):
                 "action": decision.action,
             }
         )
-        if self._verbose and decision.action != "keep":
+        if self._verbose and decision.action != "keep" and is_first():
             print(
                 f"\nIteration {iteration}: {type(self).__name__} {decision.action}s "
                 f"{self._in_words(before, self._solver)} (accuracy gap {self._gap:.3f})."

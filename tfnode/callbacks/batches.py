@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tfnode.callbacks.processes import of_first
 from tfnode.typing import Data
 
 
@@ -36,14 +37,17 @@ class CheckBatches:
         return batch
 
     def peek(self) -> tuple:
-        """The batch that is drawn next. A shuffled dataset has another order for every iterator."""
+        """The batch that is drawn next. A shuffled dataset has another order for every iterator.
+
+        Where several processes train one model, it is that of the first in all of them.
+        """
         if self._peeked is None:
             try:
                 if self._stream is None:
                     self._stream = endless_batches(self._data, self._batch_size)
                     for _ in range(self.used):
                         next(self._stream)
-                self._peeked = next(self._stream)
+                self._peeked = of_first(next(self._stream))
             except Exception:
                 # Offered once more, the same data is refused once more.
                 self._stream = None

@@ -1,4 +1,4 @@
-"""What the adapting callbacks refuse: counts that are none, and losses that are not finite."""
+"""What the adapting callbacks refuse: counts below 1, and losses that are not finite."""
 
 import math
 from typing import Any

@@ -16,6 +16,7 @@ from keras import ops
 from tfnode import export, validity
 from tfnode.adaption import Rule
 from tfnode.callbacks.batches import endless_batches
+from tfnode.callbacks.processes import is_first, of_first
 from tfnode.models import held_blocks
 from tfnode.typing import Data, PathLike
 
@@ -24,6 +25,8 @@ _NUM_SAMPLES = 1000
 
 class TensorBoardWriter:
     """Writes scalars and figures below a directory; its event file is made at the first of them.
+
+    Of several processes that train one model the first one writes.
 
     Args:
         log_dir: Path of the directory.
@@ -37,6 +40,8 @@ class TensorBoardWriter:
         """Writes a dictionary of numbers, each under its name."""
         import tensorflow as tf
 
+        if not is_first():
+            return
         with self._open().as_default(step=iteration):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
@@ -45,6 +50,8 @@ class TensorBoardWriter:
         """Writes a matplotlib `Figure` as an image."""
         import tensorflow as tf
 
+        if not is_first():
+            return
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=100)
         with self._open().as_default(step=iteration):
@@ -95,7 +102,7 @@ class FinalReport(keras.callbacks.Callback):
         while sum(len(y) for _, y in batches) < _NUM_SAMPLES:
             batches.append(next(stream))
         # Inputs may be nested.
-        return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+        return of_first(keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches))
 
 
 class ValidityFigure(FinalReport):
