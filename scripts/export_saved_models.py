@@ -70,7 +70,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="the least of RK4 in the verdict; as in train.py",
     )
     parser.add_argument(
-        "--include-invalid", action="store_true", help="export models that are no ODEs, as canaries"
+        "--include-invalid",
+        action="store_true",
+        help="export others, too, as canaries",
     )
     args = parser.parse_args(arguments)
     args.weights = None if args.weights == "none" else args.weights

@@ -6,6 +6,7 @@ import json
 import tfnode
 import zoo
 import zoo.manifest
+import zoo.reports
 import zoo.weights
 
 # What the manifest says of a weight, but for its file.
@@ -45,6 +46,7 @@ class StandInZoo:
         self.write()
         monkeypatch.setattr(zoo.manifest, "PATH", self.manifest)
         monkeypatch.setattr(zoo.weights, "SHIPPED", self.shipped)
+        monkeypatch.setattr(zoo.reports, "DIRECTORY", path / "reports")
         monkeypatch.setenv("TFNODE_HOME", str(self.home))
         for name in ("TFNODE_ZOO_URL", "TFNODE_OFFLINE"):
             monkeypatch.delenv(name, raising=False)

@@ -9,7 +9,7 @@ import pytest
 import tfnode
 import zoo
 from scripts import export_saved_models
-from scripts.serving import exporting
+from scripts.publishing import measuring
 from tfnode.solvers import DormandPrince, Euler, Midpoint
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "serving.md"
@@ -92,7 +92,8 @@ def test_a_model_that_is_no_ode_is_left_out(command, tmp_path, monkeypatch):
 )
 def test_the_finer_solver(solver, finer):
     block = zoo.get_model("energy_landscape", solver=solver).get_layer("ode_block")
-    found = exporting.finer(block)
+    own, found = measuring.served_solvers(block)
+    assert own == block.solver
     assert type(found) is type(finer)
     if isinstance(found, DormandPrince):
         assert (found.rtol, found.atol) == pytest.approx((finer.rtol, finer.atol))

@@ -11,7 +11,7 @@ import zoo
 from scripts import train
 from scripts.paper import checkpoints, measurements
 from scripts.publishing import entries, goldens, measuring, places, recipes, training
-from zoo import manifest, weights
+from zoo import manifest, reports, weights
 
 FEW_STEPS = {"rk4_steps": 8, "test_samples": None}
 NAME = "energy_landscape_euler_coarse_v1"
@@ -26,6 +26,7 @@ def empty_zoo(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "pretrained")
     monkeypatch.setattr(places, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(places, "GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr(reports, "DIRECTORY", tmp_path / "reports")
     monkeypatch.setattr(measuring, "EXTENTS", {"energy_landscape": FEW_STEPS})
     # A function of the weights, and most of the time.
     monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
@@ -50,9 +51,7 @@ def test_a_recipe_for_a_few_cores_has_the_papers_optimizer_and_checks():
 def test_a_weight_is_published_once_and_repeated(empty_zoo, capsys, monkeypatch):
     measure = measuring.measure
     verdict = {"is_ode": False}
-    monkeypatch.setattr(
-        measuring, "measure", lambda *args, **extent: {**measure(*args, **extent), **verdict}
-    )
+    monkeypatch.setattr(measuring, "measure", lambda *args: {**measure(*args), **verdict})
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
     arguments += ["--checkpoints", str(empty_zoo / "checkpoints")]
     assert train.main([*arguments, "--default"]) == 1

@@ -26,14 +26,15 @@ def printed_table(capsys):
 @pytest.mark.parametrize("test_samples", [None, 100])
 def test_measures_are_those_of_the_whole_test_set_or_of_its_first_samples(stand_in, test_samples):
     _, model = stand_in.add()
-    found = measuring.measure(model, "energy_landscape/three_minima", 16, test_samples)
+    judged = measuring.judge(model, "energy_landscape/three_minima", 16, test_samples)
+    found = measuring.measure(model, judged, test_samples)
     x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
     assert len(x) == 1000
     x, y = x[:test_samples], y[:test_samples]
     assert found["test_samples"] == test_samples
     twin = tfnode.with_solver(model, tfnode.solvers.RK4(1 / 16))
-    for name, judged in {"train_solver": model, "rk4_fine": twin}.items():
-        right = np.argmax(np.array(judged(x)), axis=1) == y
+    for name, measured in {"train_solver": model, "rk4_fine": twin}.items():
+        right = np.argmax(np.array(measured(x)), axis=1) == y
         assert found["accuracy"][name] == right.mean()
     report = tfnode.validity.check(model, (x, y), reference_steps=16, verbose=0)
     assert (found["is_ode"], found["gap"]) == (report.is_ode, report.gap)
@@ -43,7 +44,8 @@ def test_measures_are_those_of_the_whole_test_set_or_of_its_first_samples(stand_
 
 def test_weights_that_agree(stand_in, capsys):
     name, model = stand_in.add(rk4_steps=8)
-    stand_in.change(name, **measuring.measure(model, "energy_landscape/three_minima", 8, None))
+    report = measuring.judge(model, "energy_landscape/three_minima", 8, None)
+    stand_in.change(name, **measuring.measure(model, report, None))
     assert verify_zoo.main([]) == 0
     header, *rows = printed_table(capsys)
     assert header.split() == ["weights", "quantity", "expected", "found"]

@@ -8,12 +8,23 @@ import keras
 import tfnode
 from tfnode.solvers import SolverLike
 from tfnode.typing import PathLike
-from zoo import cifar10, concentric_spheres, energy_landscape, listing, loading, manifest, mnist
+from tfnode.validity import ValidityReport
+from zoo import (
+    cifar10,
+    concentric_spheres,
+    energy_landscape,
+    listing,
+    loading,
+    manifest,
+    mnist,
+    reports,
+)
+from zoo.layers import Layers
 from zoo.recipes import Recipe
 from zoo.weights import find
 
-# name -> (builder of the model for a solver, recipe)
-_MODELS: dict[str, tuple[Callable[[SolverLike], keras.Model], Recipe]] = {
+# name -> (builder of the model for a solver and layers, recipe)
+_MODELS: dict[str, tuple[Callable[[SolverLike, Layers], keras.Model], Recipe]] = {
     **{
         f"concentric_spheres_{dim}d": (
             functools.partial(concentric_spheres.build, dim),
@@ -51,6 +62,8 @@ def get_model(
     weights: PathLike | None = None,
     solver: SolverLike | None = None,
     step_size: float | None = None,
+    dtype: str | None = None,
+    seed: int | None = None,
 ) -> keras.Model:
     """Returns a functional model of the paper that ends in logits.
 
@@ -70,13 +83,20 @@ def get_model(
             method. Given with the name of pretrained weights, it replaces that solver; given with
             a path, it is the solver of the file, which also holds the step size.
         step_size: Optional float that replaces the step size of the solver and of the file.
+        dtype: Optional string, a Keras dtype policy such as `"mixed_bfloat16"`, in place of the
+            global one. In mixed precision the vector field computes in half precision; the state,
+            its integration, the weights and the logits are in single.
+        seed: Optional integer, from which fresh weights are drawn. They are then those that follow
+            `keras.utils.set_random_seed(seed)`, whatever else draws random numbers.
 
     Raises:
-        ValueError: If the name, the weights, the solver or the step size is not valid, or if a
-            file is not the one in the manifest, is damaged, or is of another architecture.
+        ValueError: If the name, the weights, the solver, the step size, the dtype or the seed is
+            not valid, or if a file is not the one in the manifest, is damaged, or is of another
+            architecture.
         OSError: If a file is not there or cannot be fetched.
     """
-    build, _ = _entry(name)
+    builder, _ = _entry(name)
+    build = lambda solver: builder(solver, Layers(dtype, seed))
     if weights is None or loading.is_path(weights):
         model = build(tfnode.solvers.get("euler" if solver is None else solver, step_size))
         if weights is not None:
@@ -97,12 +117,35 @@ def get_model(
     return other
 
 
+def get_report(name: str, weights: str = "DEFAULT") -> ValidityReport:
+    """Returns the `tfnode.validity.ValidityReport` of pretrained weights.
+
+    It says how the model does under every solver, and `tfnode.export.export_saved_models` takes it
+    in the place of a verdict of its own, which takes minutes for images.
+
+    Examples:
+
+    >>> get_report("energy_landscape").is_ode
+    True
+
+    Args:
+        name: String, one of `list_models()`.
+        weights: String, as for `get_model`.
+
+    Raises:
+        ValueError: If there are no such weights.
+        FileNotFoundError: If these weights have no report.
+    """
+    _entry(name)
+    return reports.read(manifest.read().find(name, weights))
+
+
 def get_recipe(name: str) -> Recipe:
     """Returns the `Recipe` of a model: the paper's hyper-parameters."""
     return _entry(name)[1]
 
 
-def _entry(name: str) -> tuple[Callable[[SolverLike], keras.Model], Recipe]:
+def _entry(name: str) -> tuple[Callable[[SolverLike, Layers], keras.Model], Recipe]:
     if name not in _MODELS:
         raise ValueError(
             f"`name` must be one of {list_models()}. Received: name={name!r}. Pick one of these."

@@ -11,10 +11,10 @@ import tfnode
 import zoo
 from scripts.paper import reproducing
 from scripts.paper.runs import Result
-from scripts.publishing import places
+from scripts.publishing import measuring, places
 from tfnode import files, tables, versions
 from tfnode.validity import ValidityReport as Report
-from zoo import manifest
+from zoo import manifest, reports
 
 # That of the project's style, which examples keep too.
 LINE_LENGTH = 100
@@ -31,11 +31,11 @@ HEADER = (
 
 
 def write(entry: manifest.WeightsEntry) -> pathlib.Path:
-    """Writes the card of a weight and its figure, and returns the path of the card."""
+    """Writes the card of a weight, its figure and its report; returns the path of the card."""
     x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
-    test = x[: entry.test_samples], y[: entry.test_samples]
     model = zoo.get_model(entry.model, weights=entry.name)
-    report = tfnode.validity.check(model, test, reference_steps=entry.rk4_steps, verbose=0)
+    report = measuring.judge(model, entry.dataset, entry.rk4_steps, entry.test_samples)
+    reports.write(entry, report)
     whole = whole_test_set(model, x, y) if entry.test_samples else ""
     result = json.loads((places.RESULTS / f"{entry.name}.json").read_text())
     with files.beside(places.CARDS / f"{entry.name}.png") as written:
@@ -91,7 +91,7 @@ def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: st
 
 def verdict(report: Report) -> str:
     rows = report.rows
-    found = "An ODE" if report.is_ode else "No ODE"
+    found = "An ODE" if report.is_ode else "Not an ODE"
     return (
         f"{found}: {100 * rows[0].accuracy:.1f} % under the solver of its training, "
         f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps, at most "
@@ -148,12 +148,15 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
         command += f" --iterations {recipe['iterations']}"
     if entry.seed:
         command += f" --seed {entry.seed}"
+    if (dtype := recipe.get("dtype", "float32")) != "float32":
+        command += f" --dtype {dtype}"
     if (version := entry.name.rsplit("_v", 1)[1]) != "1":
         command += f" --version {version}"
     yield f"`{command}`"
     yield (
         f"{recipe['iterations']} iterations of {recipe['batch_size']} samples with "
-        f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}, seed {entry.seed}"
+        f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}, seed {entry.seed}, in "
+        f"{dtype}"
     )
     if run.get("weights"):
         yield f"from the weights of [{run['weights']}]({run['weights']}.md)"
@@ -187,7 +190,7 @@ def limits(entry: manifest.WeightsEntry, report: Report) -> str:
         )
     return (
         f"{of_data} **Use it under {entry.solver} only**: it is here to show what a better solver "
-        "does to a model that is no ODE."
+        "does to a model that is not an ODE."
     )
 
 
@@ -210,7 +213,7 @@ def index(content: manifest.Manifest) -> str:
             steps(entry),
             f"{100 * entry.accuracy['train_solver']:.1f} %",
             f"{100 * entry.accuracy['rk4_fine']:.1f} %",
-            "an ODE" if entry.is_ode else "no ODE",
+            "an ODE" if entry.is_ode else "not an ODE",
             "`DEFAULT`" if name in content.default.values() else "",
         )
         for name, entry in by_model

@@ -14,7 +14,7 @@ import zoo
 from scripts.paper.runs import Result, Run
 from scripts.publishing import goldens, measuring, places
 from tfnode import files
-from zoo import listing, manifest, weights
+from zoo import listing, manifest, reports, weights
 
 # What a run measures, which the entry says of itself.
 _MEASURED = ("test_samples", "rk4_steps")
@@ -25,10 +25,15 @@ def publish(
 ) -> manifest.WeightsEntry:
     """Writes the weight file, the result, the manifest's entry and the golden."""
     path = save(model, weights.SHIPPED / f"{name}.weights.h5")
-    entry = manifest.WeightsEntry.from_config(name, entry_of(path, model, run, result, note))
+    extent = measuring.extent(run.model)
+    report = measuring.judge(model, run.recipe().dataset, **extent)
+    measured = measuring.measure(model, report, extent["test_samples"])
+    config = {**entry_of(path, run, result, note), **measured}
+    entry = manifest.WeightsEntry.from_config(name, config)
     files.write_json(places.RESULTS / f"{name}.json", result)
     change_manifest(entries={name: entry})
     goldens.write(entry)
+    reports.write(entry, report)
     print(listing.pretrained([entry]))
     return entry
 
@@ -73,10 +78,8 @@ def save(model: keras.Model, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def entry_of(
-    path: pathlib.Path, model: keras.Model, run: Run, result: Result, note: str
-) -> dict[str, Any]:
-    """The manifest's entry of a trained model, as plain values."""
+def entry_of(path: pathlib.Path, run: Run, result: Result, note: str) -> dict[str, Any]:
+    """What the manifest says of a trained model beside what is measured, as plain values."""
     content, recipe = path.read_bytes(), run.recipe()
     versions = dict(result["versions"])
     return {
@@ -91,7 +94,6 @@ def entry_of(
         "versions": versions,
         "licence": manifest.LICENCE,
         "note": note,
-        **measuring.measure(model, recipe.dataset, **measuring.extent(run.model)),
     }
 
 

@@ -7,6 +7,8 @@ import keras
 
 import tfnode
 import zoo
+from scripts.paper.runs import Solver
+from tfnode import adaption
 from zoo import manifest
 
 # Of the fractions: two of a thousand samples, which another processor may round to another class.
@@ -22,7 +24,8 @@ EXTENTS = {
 def compare(entry: manifest.WeightsEntry) -> Iterator[tuple[str, str, Any, Any, bool]]:
     """Yields a row for each quantity: name, quantity, expected, found, and whether they agree."""
     model = zoo.get_model(entry.model, weights=entry.name)
-    found = measure(model, entry.dataset, entry.rk4_steps, entry.test_samples)
+    report = judge(model, entry.dataset, entry.rk4_steps, entry.test_samples)
+    found = measure(model, report, entry.test_samples)
     accuracy = found["accuracy"]
     exact = {
         "parameters": (entry.parameters, found["parameters"]),
@@ -47,19 +50,15 @@ def extent(model: str) -> dict[str, Any]:
 
 
 def measure(
-    model: keras.Model, dataset: str, rk4_steps: int, test_samples: int | None
+    model: keras.Model, report: tfnode.validity.ValidityReport, test_samples: int | None
 ) -> dict[str, Any]:
     """Returns what a manifest says of a trained model, as plain values of its keys.
 
     Args:
         model: Model of the zoo, trained.
-        dataset: A name for `tfnode.datasets.load`.
-        rk4_steps: The least steps of the fine RK4.
-        test_samples: How many of the first samples of the test set; all if None.
+        report: What `judge` says of it.
+        test_samples: How many of the first samples of the test set it was judged on; all if None.
     """
-    x, y = tfnode.datasets.load(dataset, "test", as_numpy=True)
-    test = x[:test_samples], y[:test_samples]
-    report = tfnode.validity.check(model, test, reference_steps=rk4_steps)
     trained, fine = report.rows[0], report.rows[-1]
     return {
         "parameters": sum(weight.numpy().size for weight in model.trainable_weights),
@@ -70,3 +69,27 @@ def measure(
         "is_ode": report.is_ode,
         "gap": report.gap,
     }
+
+
+def judge(
+    model: keras.Model, dataset: str, rk4_steps: int, test_samples: int | None
+) -> tfnode.validity.ValidityReport:
+    """Returns the verdict on a trained model, with those solvers that it is served with, too.
+
+    Args:
+        model: Model of the zoo, trained.
+        dataset: A name for `tfnode.datasets.load`.
+        rk4_steps: The least steps of the fine RK4.
+        test_samples: How many of the first samples of the test set; all if None.
+    """
+    x, y = tfnode.datasets.load(dataset, "test", as_numpy=True)
+    test = x[:test_samples], y[:test_samples]
+    served = served_solvers(model.get_layer("ode_block"))
+    return tfnode.validity.check(model, test, reference_steps=rk4_steps, solvers=served)
+
+
+def served_solvers(block: tfnode.ODEBlock) -> list[Solver]:
+    """The solver of the training, and that which adaption compares it with."""
+    if isinstance(block.solver, tfnode.solvers.AdaptiveSolver):
+        return [block.solver, adaption.tighter_solver(block.solver)]
+    return [block.solver, adaption.reference_solver(block.solver, block.length)]

@@ -54,7 +54,7 @@ def examine(
     found = validity.crossings(model, x[:30])
     flow = validity.crossings(tfnode.with_solver(model, FINE), x[:30])
     pictures = {
-        "check": report.plot(f"{name}: {'an ODE' if report.is_ode else 'no ODE'}"),
+        "check": report.plot(f"{name}: {'an ODE' if report.is_ode else 'not an ODE'}"),
         "convergence": convergence.plot(name),
         "crossings": found.plot(y[:30], f"{name}: {found.count} crossings"),
         "flow": flow.plot(y[:30], f"under RK4, 256 steps: {flow.count} crossings"),

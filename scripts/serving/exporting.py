@@ -4,9 +4,8 @@ import pathlib
 
 import tfnode
 import zoo
-from scripts.paper.runs import Solver
 from scripts.publishing import measuring
-from tfnode import adaption
+from zoo import loading
 
 
 def export(
@@ -23,8 +22,9 @@ def export(
         name: That of the model.
         out: The directory that servers get to see.
         weights: As for `zoo.get_model`.
-        samples: How many of the first test samples to judge it on; as in the manifest if None.
-        reference_steps: The least steps of the fine RK4, likewise.
+        samples: How many of the first test samples to judge it on. If this and the next are None,
+            the report that pretrained weights were published with is taken.
+        reference_steps: The least steps of the fine RK4.
         require_valid: Whether a model must be an ODE.
 
     Raises:
@@ -36,20 +36,17 @@ def export(
     dataset, extent = zoo.get_recipe(name).dataset, measuring.extent(name)
     samples = samples or extent["test_samples"]
     split = "test" if samples is None else f"test[:{samples}]"
+    asks_for_more = samples != extent["test_samples"] or reference_steps is not None
+    is_published = weights is not None and not loading.is_path(weights)
+    report = zoo.get_report(name, weights) if is_published and not asks_for_more else None
     return tfnode.export.export_saved_models(
         model,
         out / name,
-        [block.solver, finer(block)],
+        measuring.served_solvers(block),
         tfnode.datasets.load(dataset, split, as_numpy=True),
         data_name=f"{dataset}, {split}",
         require_valid=require_valid,
         reference_steps=reference_steps or extent["rk4_steps"],
         repository=out,
+        report=report,
     )
-
-
-def finer(block: tfnode.ODEBlock) -> Solver:
-    """The solver that step or tolerance adaption compares that of a block with."""
-    if isinstance(block.solver, tfnode.solvers.AdaptiveSolver):
-        return adaption.tighter_solver(block.solver)
-    return adaption.reference_solver(block.solver, block.length)

@@ -97,25 +97,35 @@ def card(
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def require_valid(
-    model: keras.Model, report: ValidityReport, configurations: Sequence[Configuration]
-) -> None:
-    """Prints the report and raises if one of the configurations is not valid.
+def require_ode(model: keras.Model, report: ValidityReport) -> None:
+    """Prints the report and raises if the model is bound to its solver.
 
     Raises:
-        ValueError: If the model is bound to its solver, or a configuration loses accuracy.
+        ValueError: If it is.
+    """
+    if report.is_ode:
+        return
+    print(describe(model, report))
+    raise ValueError(
+        "With require_valid=True a model must be an ODE: its accuracy must not depend on the "
+        f"solver. Received: model={model.name!r} with a gap of {report.gap:.4f}, above the "
+        f"threshold of {report.threshold}. Train it with a smaller step or a method of higher "
+        "order, or pass require_valid=False, which exports it without the label `stable`."
+    )
+
+
+def require_accurate(
+    model: keras.Model, report: ValidityReport, configurations: Sequence[Configuration]
+) -> None:
+    """Prints the report and raises if a configuration of an ODE loses accuracy.
+
+    Raises:
+        ValueError: If one does.
     """
     invalid = [c for c in configurations if not c.is_valid]
     if not invalid:
         return
     print(describe(model, report))
-    if not report.is_ode:
-        raise ValueError(
-            "With require_valid=True a model must be an ODE: its accuracy must not depend on the "
-            f"solver. Received: model={model.name!r} with a gap of {report.gap:.4f}, above the "
-            f"threshold of {report.threshold}. Train it with a smaller step or a method of higher "
-            "order, or pass require_valid=False, which exports it without the label `stable`."
-        )
     raise ValueError(
         "With require_valid=True every configuration must keep the accuracy of the training, "
         f"{report.rows[0].accuracy:.4f}. Received: "
@@ -135,7 +145,7 @@ def describe(model: keras.Model, report: ValidityReport) -> str:
             f"{row.step_size if row.tolerance is None else row.tolerance:.6g}",
             f"{row.accuracy:.4f}",
             f"{row.gap:.4f}",
-            f"{row.error:.2e}",
+            "" if row.error is None else f"{row.error:.2e}",
         )
         for row in report.rows
     ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -10,10 +10,10 @@ import numpy as np
 from tfnode import files, validity
 from tfnode import solvers as tfnode_solvers
 from tfnode.export import cards, graphs, repositories, warmup
-from tfnode.models import with_solver
-from tfnode.solvers import Solver, SolverLike
+from tfnode.models import digest, held_blocks, with_solver
+from tfnode.solvers import FixedStepSolver, RungeKutta, Solver, SolverLike
 from tfnode.typing import Data, PathLike
-from tfnode.validity import ValidityReport
+from tfnode.validity import SweepRow, ValidityReport
 
 # The directory of a SavedModel that holds every configuration.
 ALL_SOLVERS = "all_solvers"
@@ -32,6 +32,7 @@ def export_saved_models(
     version: int | None = None,
     repository: PathLike | None = None,
     verbose: int | str = "auto",
+    report: ValidityReport | None = None,
 ) -> list[pathlib.Path]:
     """Writes a SavedModel for each solver configuration of a trained classifier.
 
@@ -79,6 +80,10 @@ def export_saved_models(
         repository: Optional path of the directory that servers see, in which `models.config` is
             written: a parent of `base`, or `base` itself, which is the default.
         verbose: As for `tfnode.validity.check`.
+        report: Optional `tfnode.validity.ValidityReport` of this model, which is then not judged
+            again: `data` is used for requests, and for solvers that the report does not have.
+            `threshold` and `reference_steps` are those of the report. A pretrained model's is
+            `zoo.get_report`.
 
     Returns:
         List of the paths of the versions.
@@ -94,16 +99,25 @@ def export_saved_models(
     _check_repository(base, repository)
     models = _models(model, solvers)
     targets = _targets(base, [ALL_SOLVERS] if as_signatures else models, version)
-    report = validity.check(
-        model, data, threshold, reference_steps=reference_steps, verbose=verbose
-    )
-    _check_task(model, report)
-    inputs = _first_inputs(model, data)
     chosen = [solver for solver, _ in models.values()]
-    rows = validity.sweep(model, data, chosen, verbose=verbose)
+    if report is None:
+        report = validity.check(
+            model,
+            data,
+            threshold,
+            reference_steps=reference_steps,
+            verbose=verbose,
+            solvers=chosen,
+            stop_early=require_valid,
+        )
+    _check_report(model, report)
+    if require_valid:
+        cards.require_ode(model, report)
+    inputs = _first_inputs(model, data)
+    rows = _rows(model, report, chosen, data, verbose)
     configurations = cards.configurations(models, report, rows)
     if require_valid:
-        cards.require_valid(model, report, configurations)
+        cards.require_accurate(model, report, configurations)
     groups = [configurations] if as_signatures else [[c] for c in configurations]
     # Each is renamed at the end, when all of them are complete.
     with contextlib.ExitStack() as stack:
@@ -203,7 +217,38 @@ def _first_inputs(model: keras.Model, data: Data) -> dict[str, np.ndarray]:
     return graphs.named_inputs(model, x)
 
 
-def _check_task(model: keras.Model, report: ValidityReport) -> None:
+def _rows(
+    model: keras.Model,
+    report: ValidityReport,
+    chosen: Sequence[Solver],
+    data: Data,
+    verbose: int | str,
+) -> list[SweepRow]:
+    """A row for each solver: from the report where that surely has it, else measured."""
+    blocks = held_blocks(model)
+    of_step = {(row.solver, row.step_size): row for row in report.rows}
+    known: dict[Solver, SweepRow] = {}
+    for solver in chosen if len(blocks) == 1 else ():
+        # A row has no more of a solver than its class and its step.
+        if isinstance(solver, FixedStepSolver) and not isinstance(solver, RungeKutta):
+            row = of_step.get((type(solver).__name__, solver.step_size))
+            if row is not None:
+                known[solver] = row
+    missing = [solver for solver in chosen if solver not in known]
+    if missing:
+        rows = validity.sweep(model, data, missing, verbose=verbose)
+        known |= dict(zip(missing, rows, strict=True))
+    return [known[solver] for solver in chosen]
+
+
+def _check_report(model: keras.Model, report: ValidityReport) -> None:
+    if report.digest != digest(model):
+        raise ValueError(
+            "A report must be that of the model: of these weights and this solver. Received: "
+            f"report.digest={report.digest!r} for model={model.name!r}, whose digest is "
+            f"{digest(model)!r}. Judge the model by `tfnode.validity.check`, or leave the report "
+            "out."
+        )
     if report.task != "classification":
         raise ValueError(
             "A served model must return logits and probabilities of classes. "

@@ -107,7 +107,7 @@ class _Loop:
         return _State(
             attempts=ops.zeros((), "int32"),
             t=t,
-            # A first time at t0 is no distance away.
+            # A first time at t0 has been reached.
             target=ops.broadcast_to(ops.cast(ops.equal(self._ends[0], t0), "int32"), shape),
             h=h,
             z=z0,

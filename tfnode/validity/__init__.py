@@ -8,8 +8,9 @@ and `critical_step` evaluates a grid search.
 from tfnode.validity.convergence import ConvergenceResult, ConvergenceRow, convergence_test
 from tfnode.validity.margins import Certificate, certify
 from tfnode.validity.paths import Crossings, crossings
+from tfnode.validity.report import CheckRow, ValidityReport
 from tfnode.validity.sweeps import SweepRow, sweep
-from tfnode.validity.verdict import CheckRow, ValidityReport, check, critical_step
+from tfnode.validity.verdict import check, critical_step
 
 __all__ = [
     "Certificate",

@@ -155,7 +155,7 @@ def convergence_test(
     others = [row.error for i, row in enumerate(rows) if i != own]
     return ConvergenceResult(
         rows=rows,
-        order=_fitted_order(rows[own:], 1000 * float(np.finfo(outputs.dtype).eps)),
+        order=_fitted_order(rows[own:], _floor(subject.rounding)),
         expected_order=training.solvers[0].order,
         error_optimum_at_training_step=all(rows[own].error < error for error in others),
         loss_optimum_at_training_step=_is_optimum(rows, own, scores["loss"], margin),
@@ -181,6 +181,11 @@ def _row(
         accuracy=scores["accuracy"],
         loss=scores["loss"],
     )
+
+
+def _floor(rounding: float) -> float:
+    """The error that may be rounding: summed up, or in half precision that of one evaluation."""
+    return min(1000 * rounding, max(2 * rounding, 1e-3))
 
 
 def _fitted_order(rows: Sequence[ConvergenceRow], floor: float) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from tfnode.layers import ODEBlock
+from tfnode.layers.checks import epsilon
 from tfnode.models import Reached, Twin, reached_blocks
 from tfnode.typing import Data, Nested
 from tfnode.validity.trials import Trial
@@ -47,11 +48,12 @@ class Samples:
 
     def __init__(self, data: Data) -> None:
         self.num_batches = _num_batches(data)
-        self._batches = _batches(data)
-        first = next(self._batches, None)
+        batches = _batches(data)
+        first = next(batches, None)
         if first is None:
             raise _empty(data)
         self._first = first
+        self._batches: Iterable[tuple] = batches
         self.data = data
 
     @property
@@ -61,6 +63,10 @@ class Samples:
 
     def __iter__(self) -> Iterator[tuple]:
         return itertools.chain([self._first], self._batches)
+
+    def keep(self) -> None:
+        """Reads all into memory, so that it can be read again."""
+        self._batches = list(self._batches)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +97,11 @@ class Subject:
     @property
     def blocks(self) -> list[ODEBlock]:
         return [found.block for found in self.reached]
+
+    @property
+    def rounding(self) -> float:
+        """The spacing at 1 of the coarsest numbers that a field computes in."""
+        return max(epsilon(block.compute_dtype) for block in self.blocks)
 
 
 def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "auto") -> Evaluation:
@@ -146,6 +157,9 @@ def _single(outputs: Nested) -> np.ndarray:
             "`keras.Model(model.inputs, output)` for each of them; it shares the weights."
         )
     outputs = ops.convert_to_numpy(outputs)
+    if outputs.dtype not in (np.float32, np.float64):
+        # NumPy knows little of half precision.
+        outputs = outputs.astype(np.float32)
     return outputs[:, None] if outputs.ndim == 1 else outputs
 
 

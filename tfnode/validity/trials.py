@@ -162,24 +162,33 @@ def fine_trial(
     return Trial(tuple(solvers.RK4(step) for step in steps))
 
 
-def is_better(trial: Trial, training: Trial, error: float, training_error: float) -> bool:
+def is_better(
+    trial: Trial, training: Trial, error: float | None, training_error: float | None
+) -> bool:
     """Whether a trial's error is that of the training solver or smaller, in theory or measured.
 
     Args:
         trial: `Trial`.
         training: The model's own `Trial`.
-        error: Float, the distance of the trial's outputs from those of the finest RK4.
+        error: Float, the distance of the trial's outputs from those of the finest RK4, or None
+            where it is not known.
         training_error: Likewise for the training solver.
     """
-    return _is_finer(trial, training) or error <= training_error
+    if is_finer(trial, training):
+        return True
+    return error is not None and training_error is not None and error <= training_error
 
 
-def _is_finer(trial: Trial, training: Trial) -> bool:
+def is_finer(trial: Trial, training: Trial) -> bool:
     """Whether theory calls the solver equal or better: order no lower, step no longer."""
+    if trial.is_adaptive != training.is_adaptive:
+        return False
     pairs = list(zip(trial.solvers, training.solvers))
     if trial.is_adaptive:
-        return all(s.rtol <= t.rtol and s.atol <= t.atol for s, t in pairs)
-    if training.is_adaptive:
-        # RK4 at a fine step; how far it is from itself at twice the step is reported.
-        return True
+        return all(_is_tighter(s, t) for s, t in pairs)
     return all(s.order >= t.order and s.step_size <= t.step_size for s, t in pairs)
+
+
+def _is_tighter(solver: AdaptiveSolver, training: AdaptiveSolver) -> bool:
+    order = solver.order >= training.order
+    return order and solver.rtol <= training.rtol and solver.atol <= training.atol

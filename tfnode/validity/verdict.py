@@ -1,95 +1,28 @@
 """The verdict on a trained model, and the critical step of a grid search."""
 
-import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
+from tfnode import solvers as tfnode_solvers
+from tfnode.models import digest
+from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
-from tfnode.validity.results import Result
+from tfnode.validity.report import CheckRow, ValidityReport
 from tfnode.validity.scores import Scorer, relative_distance
-from tfnode.validity.sweeps import SweepRow, row_values
+from tfnode.validity.sweeps import row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
     Trial,
     fine_trial,
     is_better,
+    is_finer,
     sweep_trials,
     training_trial,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckRow(SweepRow):
-    """A `SweepRow`, and what it says about the model.
-
-    Args:
-        gap: Float, the difference from the training solver in accuracy, in the metric, or in the
-            outputs, as `check` explains.
-        changed: Float, the fraction of the samples whose class changes; None in regression.
-        error: Float, the relative distance of the outputs from those of the finest RK4.
-        is_better: Boolean, whether the solver's error is equal to the training solver's or
-            smaller, so that the row counts for the verdict.
-    """
-
-    gap: float
-    changed: float | None
-    error: float
-    is_better: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class ValidityReport(Result):
-    """What `check` found.
-
-    Args:
-        is_ode: Boolean, the verdict: whether `gap` is at most `threshold`.
-        gap: Float, the largest gap of the better rows.
-        threshold: Float.
-        measure: String, what the gap is a difference of: `"accuracy"`, `"outputs"`, or the name
-            of the metric.
-        task: `"classification"` or `"regression"`.
-        num_samples: Integer.
-        changed: Float, the largest fraction of samples whose class changes in a better row; None
-            in regression. It bounds the accuracy gap, and shows what gains and losses hide.
-        class_gaps: Dictionary from the classes in the data to the largest gap of their accuracy
-            in a better row; None in regression.
-        loss_gap: Float, the largest difference of the loss in a better row; None without a loss.
-        reference_error: Float, the relative distance of the outputs under the finest RK4 from those
-            at twice its step: how well the flow itself is known. Where it is not far below the
-            training row's `error`, the verdict is doubtful.
-        rows: Tuple of `CheckRow`s: the training solver first, then the sweep, and RK4 at two fine
-            steps, the finer one last.
-    """
-
-    is_ode: bool
-    gap: float
-    threshold: float
-    measure: str
-    task: str
-    num_samples: int
-    changed: float | None
-    class_gaps: dict[int, float] | None
-    loss_gap: float | None
-    reference_error: float
-    rows: tuple[CheckRow, ...]
-
-    def plot(self, title: str | None = None) -> "Figure":
-        """Accuracy over the number of steps, as in figures 1 (c, d) and 3 of the paper.
-
-        Returns:
-            A `matplotlib.figure.Figure`.
-        """
-        # Here, so that matplotlib is loaded only by those who draw.
-        from tfnode import plots
-
-        return plots.validity(self, title)
 
 
 def check(
@@ -100,6 +33,8 @@ def check(
     metric: Metric | None = None,
     reference_steps: int = 256,
     verbose: int | str = "auto",
+    solvers: Iterable[SolverLike] = (),
+    stop_early: bool = False,
 ) -> ValidityReport:
     """Judges whether a trained model is an ODE, or has grown together with its solver.
 
@@ -152,6 +87,10 @@ def check(
         reference_steps: Integer, the fewest steps of RK4 in place of the exact flow. Fewer are
             faster for large models; the report's `reference_error` says whether they are enough.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
+        solvers: Iterable of further solvers to try, which count as the others do.
+        stop_early: Boolean. If true, the solvers that theory calls better are tried first, and the
+            check ends with them where they refute the model already. The report then has their
+            rows only, and `gap` is the largest of those.
 
     Returns:
         `ValidityReport`.
@@ -165,59 +104,84 @@ def check(
     training = training_trial(model, subject.blocks)
     fine = fine_trial(subject.blocks, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
-    trials = [training, *sweep_trials(subject.blocks, training, None, None), half, fine]
-    trials = list(dict.fromkeys(trials))
-    trials.append(trials.pop(trials.index(fine)))
-    evaluation = evaluate(subject, trials, verbose)
-    scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
-    comparison = _Comparison(scorer, evaluation, training, fine)
-    _check_threshold(threshold, comparison.measure)
-    rows = tuple(comparison.row(trial) for trial in trials)
-    # The training row is better than itself, with a gap of 0.
-    better = [trial for trial, row in zip(trials, rows) if row.is_better]
-    better_rows = [row for row in rows if row.is_better]
-    gap = max(row.gap for row in better_rows)
-    return ValidityReport(
-        is_ode=bool(gap <= threshold),
-        gap=gap,
-        threshold=float(threshold),
-        measure=comparison.measure,
-        task=scorer.task,
-        num_samples=len(evaluation.y),
-        changed=max((r.changed for r in better_rows if r.changed is not None), default=None),
-        class_gaps=comparison.class_gaps(better),
-        loss_gap=_loss_gap(rows[0], better_rows),
-        reference_error=rows[trials.index(half)].error,
-        rows=rows,
-    )
+    further = [Trial((tfnode_solvers.get(s),) * len(subject.blocks)) for s in solvers]
+    swept = [*sweep_trials(subject.blocks, training, None, None), *further]
+    trials = list(dict.fromkeys([training, *swept, half]))
+    trials = [trial for trial in trials if trial != fine]
+
+    def compare(trials: list[Trial], fine: Trial | None) -> _Comparison:
+        evaluation = evaluate(subject, trials, verbose)
+        scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
+        return _Comparison(subject, scorer, evaluation, training, fine)
+
+    if stop_early:
+        subject.samples.keep()
+        # Those whose rows count whatever is measured, and which cost a fraction of the others.
+        sure = [trial for trial in trials if trial != half and is_finer(trial, training)]
+        report = compare(sure, None).report(threshold, None)
+        if not report.is_ode:
+            return report
+    return compare([*trials, fine], fine).report(threshold, half)
 
 
 class _Comparison:
     """Compares the outputs under each trial with those under the training solver."""
 
     def __init__(
-        self, scorer: Scorer, evaluation: Evaluation, training: Trial, fine: Trial
+        self,
+        subject: Subject,
+        scorer: Scorer,
+        evaluation: Evaluation,
+        training: Trial,
+        fine: Trial | None,
     ) -> None:
-        self._scorer, self._evaluation, self._training = scorer, evaluation, training
+        self._subject, self._scorer = subject, scorer
+        self._evaluation, self._training = evaluation, training
         self._base = evaluation.outputs[training]
-        self._fine = evaluation.outputs[fine]
-        self._error = relative_distance(self._base, self._fine)
+        self._fine = None if fine is None else evaluation.outputs[fine]
+        self._training_error = self._error(self._base)
         self._scores = scorer.scores(self._base)
         self.measure = "accuracy" if scorer.task == "classification" else "outputs"
         if scorer.metric_name is not None:
             self.measure = scorer.metric_name
 
+    def report(self, threshold: float, half: Trial | None) -> ValidityReport:
+        """The verdict; `half` is the trial with twice the step of the finest RK4."""
+        _check_threshold(threshold, self.measure, self._subject.rounding)
+        rows = {trial: self.row(trial) for trial in self._evaluation.outputs}
+        # The training row is better than itself, with a gap of 0.
+        better = {trial: row for trial, row in rows.items() if row.is_better}
+        gap = max(row.gap for row in better.values())
+        changes = [row.changed for row in better.values() if row.changed is not None]
+        return ValidityReport(
+            is_ode=bool(gap <= threshold),
+            gap=gap,
+            threshold=float(threshold),
+            measure=self.measure,
+            task=self._scorer.task,
+            num_samples=len(self._evaluation.y),
+            changed=max(changes, default=None),
+            class_gaps=self.class_gaps(better),
+            loss_gap=_loss_gap(rows[self._training], list(better.values())),
+            reference_error=None if half is None else rows[half].error,
+            rows=tuple(rows.values()),
+            digest=digest(self._subject.model),
+        )
+
     def row(self, trial: Trial) -> CheckRow:
         outputs = self._evaluation.outputs[trial]
         values = row_values(trial, self._training, self._evaluation, self._scorer)
-        error = relative_distance(outputs, self._fine)
+        error = self._error(outputs)
         return CheckRow(
             **values,
             gap=self._gap(outputs, values["metric"]),
             changed=self._changed(outputs),
             error=error,
-            is_better=is_better(trial, self._training, error, self._error),
+            is_better=is_better(trial, self._training, error, self._training_error),
         )
+
+    def _error(self, outputs: np.ndarray) -> float | None:
+        return None if self._fine is None else relative_distance(outputs, self._fine)
 
     def class_gaps(self, trials: Iterable[Trial]) -> dict[int, float] | None:
         """The largest gap of each class's accuracy; None in regression."""
@@ -261,11 +225,18 @@ def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:
     return float("inf") if np.isnan(gaps).any() else max(gaps)
 
 
-def _check_threshold(threshold: float, measure: str) -> None:
+def _check_threshold(threshold: float, measure: str, rounding: float) -> None:
     if not (threshold >= 0 and (threshold < 1 or measure != "accuracy")):
         raise ValueError(
             "`threshold` must be a fraction in [0, 1), of the accuracy. "
             f"Received: threshold={threshold!r}. A gap of 2 points is 0.02."
+        )
+    if measure == "outputs" and threshold < 2 * rounding:
+        warnings.warn(
+            "A threshold below the rounding of the field asks for more than its dtype has: the gap "
+            f"may be rounding. Received: threshold={threshold} with a rounding of {rounding:.1g}. "
+            "Judge the same weights in a model with dtype='float32'.",
+            stacklevel=4,
         )
 
 
