@@ -24,7 +24,7 @@ from scripts import command_line
 NAMES = ("local", "slurm", "ray")
 
 # One thread for each process: these models are too small to gain from a second one.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
@@ -34,6 +34,10 @@ _ENVIRONMENT = {
 _ROOT = pathlib.Path(__file__).parents[2]
 # What Slurm is told unless the command line says otherwise: a day, one core, 4 GB.
 _SLURM = {"timeout_min": 24 * 60, "cpus_per_task": 1, "mem_gb": 4}
+
+
+class Unavailable(Exception):
+    """An engine that cannot be reached from here."""
 
 
 class Job(Protocol):
@@ -83,17 +87,17 @@ def opened(args: argparse.Namespace, environment: dict[str, str]) -> Iterator[En
         environment: Further environment variables of the workers.
 
     Raises:
-        ModuleNotFoundError: If the engine's library is not installed.
-        OSError: If there is no such engine here.
+        Unavailable: If the engine or its library is not here.
     """
-    environment = {**_ENVIRONMENT, "PYTHONPATH": str(_ROOT), **environment}
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(_ROOT), **environment}
     if args.engine == "local":
-        with contextlib.closing(Local(args.jobs, environment)) as engine:
-            yield engine
+        engine = contextlib.closing(Local(args.jobs, environment))
     elif args.engine == "slurm":
-        yield from _slurm(args.runs / "slurm", dict(args.slurm), environment)
+        engine = slurm(args.runs / "slurm", dict(args.slurm), environment)
     else:
-        yield from _ray(args.address, environment)
+        engine = ray(args.address, environment)
+    with engine as executor:
+        yield executor
 
 
 class Local:
@@ -139,16 +143,24 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _slurm(
+@contextlib.contextmanager
+def slurm(
     folder: pathlib.Path,
     settings: dict[str, str | int],
     environment: dict[str, str],
     cluster: str = "slurm",
 ) -> Iterator[Engine]:
-    """Jobs of Slurm by `submitit`; their logs are below `folder`."""
+    """Jobs of Slurm by `submitit`.
+
+    Args:
+        folder: Path of a directory that all nodes see, for the jobs and their logs.
+        settings: Dictionary of parameters, as `submitit` names them.
+        environment: Further environment variables of the jobs.
+        cluster: `"slurm"`, or `"local"` for processes of this machine in its place.
+    """
     submitit = _library("submitit", "slurm")
     if cluster == "slurm" and shutil.which("sbatch") is None:
-        raise OSError(
+        raise Unavailable(
             "Slurm is reached by its command `sbatch`. Received: --engine slurm, on a machine "
             "without it. Run the command on a node of the cluster, or take --engine local."
         )
@@ -163,7 +175,8 @@ def _slurm(
     finally:
         os.environ.clear()
         os.environ |= before
-        for job in engine.jobs:
+        while engine.jobs:
+            job = engine.jobs.pop()
             if not job.done():
                 job.cancel(check=False)
 
@@ -180,10 +193,14 @@ class _Kept:
         return self.jobs[-1]
 
 
-def _ray(address: str | None, environment: dict[str, str]) -> Iterator[Engine]:
-    """Tasks of a Ray cluster, or of one on this machine."""
+@contextlib.contextmanager
+def ray(address: str | None, environment: dict[str, str]) -> Iterator[Engine]:
+    """Tasks of a Ray cluster, or of one on this machine where no address is given."""
     ray = _library("ray", "ray")
-    ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False)
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is None:
+        quiet["include_dashboard"] = False
+    ray.init(address, runtime_env={"env_vars": environment}, **quiet)
     try:
         yield _Ray(ray)
     finally:
@@ -204,7 +221,7 @@ def _library(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise Unavailable(
             f"--engine {extra} needs the package {name!r}. Received: no such package. Install it "
             f"with `pip install tfnode[{extra}]`."
         ) from error

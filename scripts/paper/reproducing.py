@@ -93,8 +93,9 @@ def train_all(runs: Sequence[Run], args: argparse.Namespace) -> int:
             failed |= _train([run for run in runs if run.model == model], model, args)
     except KeyboardInterrupt:
         return _stopped("Interrupted.", runs, args, code=130)
-    except ModuleNotFoundError as error:
-        return _stopped(f"{error}", runs, args, code=2)
+    except engines.Unavailable as error:
+        print(error, file=sys.stderr)
+        return 2
     except OSError as error:
         return _stopped(f"A result could not be written: {error}.", runs, args, code=1)
     for run, error in failed.items():

@@ -59,24 +59,22 @@ def run_all(
     pending = [run for run in runs if not (out / run.path).exists()]
     # The longest first, so that no core is left with a long run at the end.
     pending.sort(key=lambda run: run.cost, reverse=True)
+    for run in pending:
+        (out / run.path).parent.mkdir(parents=True, exist_ok=True)
     submit = lambda run: executor.submit(_run_one, function, run, out, checkpoints)
     failures: dict[Run, list[Exception]] = {run: [] for run in pending}
     with _Progress(runs, out, title) as progress:
         under_way = {run: submit(run) for run in pending}
         while under_way:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            for run, job in list(under_way.items()):
-                if not job.done():
-                    continue
-                result = _result(job, failures[run])
+            for run in [run for run, job in under_way.items() if job.done()]:
+                result = _result(under_way.pop(run), failures[run])
                 if result is not None:
                     files.write_json(out / run.path, result)
                     shutil.rmtree(checkpoints_path(checkpoints, run), ignore_errors=True)
                 elif len(failures[run]) < _ATTEMPTS:
                     under_way[run] = submit(run)
-                    continue
                 progress_file(out, run).unlink(missing_ok=True)
-                del under_way[run]
             progress.update()
     return {run: errors[-1] for run, errors in failures.items() if len(errors) == _ATTEMPTS}
 

@@ -265,7 +265,7 @@ class SolverAdaption(keras.callbacks.Callback):
 
     @_memory.setter
     def _memory(self, memory: tuple[float, ...]) -> None:
-        values = np.zeros(self._remembered.shape, self._remembered.dtype)
+        values = np.zeros(self._blocks[0].adaption_memory.shape)
         values[: 1 + len(memory)] = 1, *memory
         for block in self._blocks:
             block.adaption_memory.assign(values)
@@ -303,7 +303,8 @@ class SolverAdaption(keras.callbacks.Callback):
         return float(ops.convert_to_numpy(score)), ops.convert_to_numpy(probabilities), nfe
 
     def _check(self, iteration: int, x: Any, y: Any) -> None:
-        before, record = self._solver, self._record()
+        before = self._solver
+        record = self._record(before)
         measurement, nfe = self._measurement(before, x, y)
         self._gap, self._change = measurement.gap, measurement.change
         decision = self._rule.decide(before, self._memory, measurement)

@@ -1,6 +1,6 @@
 """`StepAdaption`: the paper's algorithm, and a damped one, for blocks with a fixed step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from tfnode.callbacks.base import SolverAdaption
 from tfnode.callbacks.reports import ExportAtEnd
 from tfnode.callbacks.start import initial_step_sizes
 from tfnode.layers import ODEBlock
-from tfnode.models import Twin, calls_of
+from tfnode.models import calls_of
 from tfnode.solvers import FixedStepSolver
 from tfnode.typing import Data, PathLike
 
@@ -168,31 +168,30 @@ class StepAdaption(SolverAdaption):
     # === Checks ===
     def _assign(self, solver: FixedStepSolver) -> None:
         # Blocks may have different methods, if the rule does not change them.
-        differ = len({block.solver.tableau for block in self._blocks}) > 1
-        for block in self._blocks:
-            one = block.solver.with_step_size(solver.step_size)
-            block.solver = one if differ else solver
-
-    def _twin(self, name: str, choose: Callable[[FixedStepSolver, float], Any]) -> Twin:
-        """The twin whose solvers are chosen for the present method, at its finest step."""
-        each = [
-            choose(b.solver.with_step_size(min(self._bounds()[0], b.solver.step_size)), b.length)
-            for b in self._blocks
-        ]
-        return self._measuring_twin(f"{name} of {self._solver.tableau.name}", each)
+        present = [block.solver for block in self._blocks]
+        differ = len({solver.tableau for solver in present}) > 1
+        for block, own in zip(self._blocks, present):
+            block.solver = own.with_step_size(solver.step_size) if differ else solver
 
     def _measurement(self, solver: FixedStepSolver, x: Any, y: Any) -> tuple[Measurement, int]:
         """What the rule is told: the present solver, and any other, against the better one."""
-        own = self._twin("itself", lambda solver, length: solver)
-        better = self._twin("reference", self._rule.reference)
-        present = [(block.solver, block.length) for block in self._blocks]
-        reference = self._measure(better, [self._rule.reference(*pair) for pair in present], x, y)
+        present = [block.solver for block in self._blocks]
+        least = min(self._bounds()[0], *(s.step_size for s in present))
+        # The twins of a method have loops that are long enough for its finest step.
+        finest, method = [s.with_step_size(least) for s in present], solver.tableau.name
+        own = self._measuring_twin(f"itself of {method}", finest)
+        better = self._measuring_twin(f"reference of {method}", self._references(finest))
+        reference = self._measure(better, self._references(present), x, y)
 
         def measure(solver: FixedStepSolver) -> Measurement:
-            each = [own_solver.with_step_size(solver.step_size) for own_solver, _ in present]
-            return self._measurement_of(self._measure(own, each, x, y), reference, measure)
+            each = [own_solver.with_step_size(solver.step_size) for own_solver in present]
+            measured = self._measure(own, each, x, y)
+            return self._measurement_of(measured, reference, measure)
 
         return measure(solver), self._nfe
+
+    def _references(self, each: Sequence[FixedStepSolver]) -> list[FixedStepSolver]:
+        return [self._rule.reference(s, b.length) for s, b in zip(each, self._blocks)]
 
     # === Reports ===
     @property
@@ -206,8 +205,7 @@ class StepAdaption(SolverAdaption):
     def _calls(self) -> Iterator[tuple[int, ODEBlock]]:
         return zip(calls_of(self._reached, self._blocks), self._blocks)
 
-    def _record(self) -> dict[str, Any]:
-        solver = self._solver
+    def _record(self, solver: FixedStepSolver) -> dict[str, Any]:
         return {
             "method": solver.tableau.name,
             "step_size": solver.step_size,

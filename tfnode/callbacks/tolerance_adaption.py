@@ -154,8 +154,8 @@ class ToleranceAdaption(SolverAdaption):
         return self._measure(twin, each, x, y)
 
     # === Reports ===
-    def _record(self) -> dict[str, Any]:
-        return {"tolerance": self._solver.rtol}
+    def _record(self, solver: AdaptiveSolver) -> dict[str, Any]:
+        return {"tolerance": solver.rtol}
 
     def _training_evaluations(self, batches: int) -> int:
         self._sync()

@@ -351,7 +351,7 @@ class ODEBlock(keras.layers.Layer):
     @property
     def num_steps(self) -> int:
         """Integer, the steps of one forward pass at the present step size; for fixed steps."""
-        return self._fixed("num_steps").static_grid.num_steps
+        return self._fixed("num_steps").counts()[0]
 
     @property
     def rtol(self) -> Any:

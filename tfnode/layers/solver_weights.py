@@ -112,10 +112,17 @@ class FixedStepWeights:
 
     @property
     def nfe(self) -> int:
-        return self.static_grid.num_steps * self.solver.tableau.num_stages
+        return self.counts()[1]
+
+    def counts(self) -> tuple[int, int]:
+        """The steps of a pass and its evaluations."""
+        solver = self.solver
+        num_steps = self.steps.static_grid(solver.step_size).num_steps
+        return num_steps, num_steps * solver.tableau.num_stages
 
     def describe(self) -> str:
-        return f"{self.static_grid.num_steps} steps, {self.nfe} evaluations a pass"
+        num_steps, nfe = self.counts()
+        return f"{num_steps} steps, {nfe} evaluations a pass"
 
 
 class ToleranceWeights:

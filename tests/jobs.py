@@ -1,0 +1,62 @@
+"""What workers of the tests of engines compute: functions that they can import.
+
+As a command it computes two small trainings on an engine, as `reproduce_table1.py` would.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import sys
+import time
+
+from scripts.paper import engines, experiments, runner
+from scripts.paper.runs import Run
+
+ENVIRONMENT = {**engines.ENVIRONMENT, **experiments.ENVIRONMENT}
+RUNS = [Run("energy_landscape", num_steps, 0, 50) for num_steps in (1, 2)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Errand:
+    """A run without a training: what it does, and where it notes that it was begun."""
+
+    name: str
+    does: str = "returns"
+    cost: int = 1
+
+    @property
+    def path(self):
+        return f"errands/{self.name}.json"
+
+
+def run(errand, report, directory):
+    """Does what the errand says; its attempts are the lines of a file in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "attempts").open("a") as file:
+        file.write("begun\n")
+    attempts = len((directory / "attempts").read_text().splitlines())
+    report(0.5)
+    if errand.does == "raises" or (errand.does == "raises once" and attempts == 1):
+        raise ArithmeticError(f"{errand.name} failed")
+    if errand.does == "dies" or (errand.does == "dies once" and attempts == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if errand.does == "sleeps":
+        pathlib.Path(directory / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+    return {"name": errand.name, "attempts": attempts, "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+def main(name, out):
+    engine = {
+        "local": lambda: contextlib.closing(engines.Local(2, ENVIRONMENT)),
+        "slurm": lambda: engines.slurm(out / "jobs", {}, ENVIRONMENT, cluster="local"),
+        "ray": lambda: engines.ray(None, ENVIRONMENT),
+    }
+    with engine[name]() as executor:
+        print(runner.run_all(experiments.train, RUNS, executor, out, out / "kept", name))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], pathlib.Path(sys.argv[2]))

@@ -1,0 +1,214 @@
+"""Runs on an engine: the parent writes what is computed anywhere; a failure ends no other run."""
+
+import argparse
+import concurrent.futures
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jobs
+import pytest
+from jobs import Errand
+
+import tfnode
+from scripts.paper import engines, runner
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Inline:
+    """Anything that has `submit`: this one computes at once, and counts."""
+
+    def __init__(self):
+        self.submitted = []
+
+    def submit(self, function, /, *arguments):
+        self.submitted.append(arguments[1])
+        job = concurrent.futures.Future()
+        try:
+            job.set_result(function(*arguments))
+        except Exception as error:
+            job.set_exception(error)
+        return job
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def run_all(tmp_path):
+    def call(runs, executor):
+        return runner.run_all(jobs.run, runs, executor, tmp_path / "out", tmp_path / "kept", "all")
+
+    call.read = lambda errand: json.loads((tmp_path / "out" / errand.path).read_text())
+    call.files = lambda: sorted(
+        str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
+    )
+    call.folder = tmp_path
+    return call
+
+
+@pytest.fixture
+def local():
+    with contextlib.closing(engines.Local(2, {"OMP_NUM_THREADS": "1"})) as engine:
+        yield engine
+
+
+def test_results_come_back_to_the_parent_longest_first(run_all):
+    runs = [Errand("short"), Errand("long", cost=9), Errand("there", cost=99)]
+    path = run_all.folder / "out" / runs[2].path
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    executor = Inline()
+    assert run_all(runs, executor) == {}
+    assert [run.name for run in executor.submitted] == ["long", "short"]
+    assert run_all.read(runs[0]) == {"name": "short", "attempts": 1, "threads": "1"}
+    # Neither progress nor a checkpoint is left of a run that has ended.
+    assert run_all.files() == [f"out/errands/{name}.json" for name in ("long", "short", "there")]
+
+
+def test_a_run_that_fails_is_tried_again_twice_and_ends_no_other(run_all):
+    good, once, never = Errand("good"), Errand("once", "raises once"), Errand("never", "raises")
+    executor = Inline()
+    failed = run_all([never, good, once], executor)
+    assert list(failed) == [never]
+    assert str(failed[never]) == "never failed"
+    assert [executor.submitted.count(run) for run in (good, once, never)] == [1, 2, 3]
+    # What it had reached is there for the next attempt.
+    assert run_all.read(once)["attempts"] == 2
+    assert run_all.files() == [
+        "kept/errands/never/attempts",
+        "out/errands/good.json",
+        "out/errands/once.json",
+    ]
+
+
+def test_a_worker_that_dies_takes_no_other_run_with_it(run_all, local, monkeypatch):
+    # Every new process imports TensorFlow.
+    monkeypatch.setattr(runner, "_ATTEMPTS", 2)
+    runs = [Errand("dies", "dies"), Errand("once", "dies once"), *map(Errand, "abcd")]
+    failed = run_all(runs, local)
+    assert list(failed) == [runs[0]]
+    assert isinstance(failed[runs[0]], concurrent.futures.BrokenExecutor)
+    assert run_all.read(runs[1])["attempts"] == 2
+    assert [run_all.read(run)["attempts"] for run in runs[2:]] == [1] * 4
+
+
+def test_an_error_of_the_parent_ends_the_workers(run_all, local, monkeypatch):
+    """A result that cannot be written, while another run is under way."""
+    pid = run_all.folder / "kept" / "errands" / "sleeps" / "pid"
+
+    def write_json(path, value):
+        wait_for(pid.exists)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(runner.files, "write_json", write_json)
+    with pytest.raises(OSError, match="no space left"), contextlib.closing(local):
+        run_all([Errand("sleeps", "sleeps", cost=2), Errand("ends")], local)
+    wait_for(lambda: not is_alive(int(pid.read_text())))
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.05)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# === The same everywhere ===
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The results of the same runs on each engine whose library is here."""
+    data = os.environ.get("TFDS_DATA_DIR") or str(tmp_path_factory.mktemp("data"))
+    tfnode.datasets.load("energy_landscape/three_minima", "test", data_dir=data, as_numpy=True)
+    found = {}
+    for name, library in {"local": "joblib", "slurm": "submitit", "ray": "ray"}.items():
+        if importlib.util.find_spec(library) is None:
+            continue
+        out = tmp_path_factory.mktemp(name)
+        process = subprocess.Popen(
+            [sys.executable, jobs.__file__, name, str(out)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": data, "HOME": str(out)},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            printed, _ = process.communicate(timeout=300)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        assert printed.splitlines()[-1] == "{}"
+        found[name] = [json.loads((out / run.path).read_text()) for run in jobs.RUNS]
+    return found
+
+
+@pytest.mark.parametrize("name", ["slurm", "ray"])
+def test_the_result_of_a_run_does_not_depend_on_its_engine(results, name):
+    if name not in results:
+        pytest.skip(f"the library of {name} is not installed")
+    for ours, theirs in zip(results["local"], results[name], strict=True):
+        assert ours.pop("seconds", 1) and theirs.pop("seconds", 1)
+        assert ours == theirs
+
+
+# === The command line ===
+def options(*arguments):
+    parser = argparse.ArgumentParser()
+    engines.add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def test_the_options_of_an_engine():
+    args = options("--engine", "slurm", "--slurm", "slurm_partition=cpu", "timeout_min=60")
+    assert dict(args.slurm) == {"slurm_partition": "cpu", "timeout_min": 60}
+    assert options().engine == "local"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--slurm", "partition"], "must be NAME=VALUE. Received: partition"),
+        (["--engine", "pbs"], "invalid choice: 'pbs'"),
+        (["--jobs", "0"], "must be a positive integer. Received: 0"),
+    ],
+)
+def test_options_that_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        options(*arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_an_engine_that_is_not_here_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    args = options("--engine", "ray")
+    wanted = pytest.raises(engines.Unavailable, match=r"needs the package 'ray'.*tfnode\[ray\]")
+    with wanted, engines.opened(args, {}):
+        pass
+
+
+def test_slurm_without_its_commands_is_refused(monkeypatch, tmp_path):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    args = options("--engine", "slurm")
+    args.runs = tmp_path
+    wanted = pytest.raises(engines.Unavailable, match="Received: --engine slurm")
+    with wanted, engines.opened(args, {}):
+        pass
