@@ -1,15 +1,17 @@
 """Trains runs of the paper on a machine with a GPU that has JAX, but no TensorFlow and no network.
 
-    python scripts/train_on_gpu.py --make-bundle bundle/ --models mnist cifar10
+    python scripts/train_on_gpu.py --make-bundle bundle/ --models mnist cifar10 --wheels 3.12
     KERAS_BACKEND=jax python scripts/train_on_gpu.py --bundle bundle/ --minutes 9 --out trained/
     python scripts/train_on_gpu.py --unpack trained/
 
-The first command needs TFDS and writes the data as files of arrays, each below 40 MiB, to be
-carried to the other machine beside the checkout. The second looks at that machine for a minute,
-and then trains the runs in the order of their worth. It ends by itself: at any time, finished runs
-are in --out, in one archive a model, and at the end a checkpoint of the one under way, from which
-the same command goes on. The third puts results, weights and checkpoints where the other commands
-look for them, and the second does not train again what is there.
+The first command needs TFDS and writes the data as files of arrays, and with --wheels the packages
+that the other machine lacks, for its version of Python. Each file is below 40 MiB, to be carried
+there beside the checkout, at once or in turns; `python -m pip install --no-index --no-deps --target
+DIR bundle/*.whl` installs the wheels for PYTHONPATH=DIR. The second command looks at that machine
+for a minute, and then trains the runs in the order of their worth. It ends by itself: at any time,
+finished runs are in --out, in one archive a model, and at the end a checkpoint of the one under
+way, from which the same command goes on. The third puts results, weights and checkpoints where the
+other commands look for them, and the second does not train again what is there.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from scripts.paper import reproducing
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     if args.make_bundle:
-        bundle.make(args.make_bundle, args.models or reproducing.IMAGES)
+        bundle.make(args.make_bundle, args.models or reproducing.IMAGES, args.wheels)
         return 0
     if args.unpack:
         for path in parcels.unpack(args.unpack, args.runs, args.weights, args.checkpoints):
@@ -63,6 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     task.add_argument("--bundle", type=pathlib.Path, metavar="DIR", help="train on this data")
     task.add_argument("--unpack", type=pathlib.Path, metavar="DIR", help="an --out, brought here")
     parser.add_argument("--models", nargs="+", choices=zoo.list_models(), help="(those there are)")
+    parser.add_argument("--wheels", metavar="X.Y", help="with wheels for that Python, in a bundle")
     parser.add_argument("--minutes", type=float, default=9.0, help="(%(default)s)")
     parser.add_argument("--out", type=pathlib.Path, default="results/gpu", help="(%(default)s)")
     parser.add_argument(

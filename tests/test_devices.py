@@ -1,9 +1,13 @@
-"""Training on two devices is training on one, in processes where there are two."""
+"""Training on two devices, or in two processes, is training on one."""
 
+import ast
+import contextlib
 import importlib.util
 import json
 import os
 import pathlib
+import re
+import socket
 import subprocess
 import sys
 
@@ -167,3 +171,35 @@ def test_mirrored_variables(tmp_path):
 def test_data_parallel_on_jax(tmp_path):
     flags = "--xla_force_host_platform_device_count=2"
     assert_agree(run(DATA_PARALLEL, tmp_path, KERAS_BACKEND="jax", XLA_FLAGS=flags))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_two_processes_of_jax_decide_alike(tmp_path):
+    """The script of the guide: each process has data of its own, and another number of samples."""
+    guide = (ROOT / "docs" / "scaling.md").read_text()
+    (script,) = re.findall(r"```python\n(# python two_processes.py.*?)```", guide, re.DOTALL)
+    with socket.socket() as one, socket.socket() as two:
+        for free in (one, two):
+            free.bind(("127.0.0.1", 0))
+        addresses = ",".join(f"127.0.0.1:{free.getsockname()[1]}" for free in (one, two))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ADDRESSES": addresses}
+    environment |= {"KERAS_BACKEND": "jax", "XLA_FLAGS": ""}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(index)],
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    try:
+        printed = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    one, two = (ast.literal_eval(text.splitlines()[-1]) for text in printed)
+    assert len(one) == 4
+    assert one == two

@@ -21,6 +21,7 @@ from tfnode.solvers import (
     DormandPrince,
     Euler,
     Fehlberg21,
+    Heun,
     Midpoint,
     RungeKutta,
 )
@@ -350,6 +351,44 @@ def test_a_configuration_that_loses_accuracy_is_refused(tmp_path, capsys):
     # A loss of 10 points is none above a threshold of 10.
     options["threshold"] = 0.1
     assert export_saved_models(model, tmp_path, [Euler(1.0)], data, **options)
+
+
+# === Reports that are there ===
+def test_a_report_takes_the_place_of_a_verdict(exported, tmp_path, monkeypatch):
+    model, data, base = exported
+    chosen = [Euler(1 / 8), RK4(1 / 4)]
+    report = validity.check(model, data, solvers=chosen, **CHECK)
+
+    def refused(*_, **__):
+        raise AssertionError("nothing is judged again")
+
+    monkeypatch.setattr(validity, "check", refused)
+    monkeypatch.setattr(validity, "sweep", refused)
+    read = validity.ValidityReport.from_json(report.to_json())
+    few = tuple(array[:3] for array in data)
+    paths = export_saved_models(model, tmp_path, chosen, few, data_name="forty points", report=read)
+    for ours, folder in zip(paths, ("euler_h0p125", "rk4_h0p25"), strict=True):
+        assert card(ours) == card(base / folder / "1")
+
+
+def test_solvers_that_a_report_has_not_are_measured(exported, tmp_path):
+    model, data, _ = exported
+    report = validity.check(model, data, **CHECK)
+    chosen = [RK4(1 / 8), Heun(1 / 3)]
+    (path, other) = export_saved_models(model, tmp_path, chosen, data, report=report)
+    assert card(path)["accuracies"]["rk4_h0p125"] == report.rows[0].accuracy
+    row = validity.sweep(model, data, [Heun(1 / 3)], verbose=0)[0]
+    assert card(other)["accuracies"][other.parent.name] == row.accuracy
+
+
+def test_the_report_of_another_model_is_refused(exported, tmp_path):
+    model, data, _ = exported
+    report = validity.check(model, data, **CHECK)
+    keras.utils.set_random_seed(2)
+    for other in (classifier(RK4(1 / 8)), tfnode.with_solver(model, RK4(1 / 7))):
+        with pytest.raises(ValueError, match="must be that of the model: of these weights and"):
+            export_saved_models(other, tmp_path / "base", [RK4(1 / 4)], data, report=report)
+    assert not (tmp_path / "base").exists()
 
 
 # === Versions ===

@@ -11,7 +11,8 @@ from stand_ins import StandInZoo
 
 import tfnode
 import zoo
-from zoo import weights
+from tfnode.models import digest
+from zoo import manifest, weights
 
 Euler, RK4 = tfnode.solvers.Euler, tfnode.solvers.RK4
 
@@ -293,3 +294,20 @@ def test_the_packages_own_weights_ship():
     assert zoo.list_models(pretrained=True) == list(entries)
     shipped = {path.name for path in weights.SHIPPED.glob("*")}
     assert shipped == {entry.file for entry in entries.values()}
+
+
+# === Reports ===
+@pytest.mark.parametrize("entry", manifest.read().weights.values(), ids=lambda entry: entry.name)
+def test_every_published_weight_has_its_report(entry):
+    report = zoo.get_report(entry.model, entry.name)
+    assert (report.is_ode, report.gap) == (entry.is_ode, pytest.approx(entry.gap, abs=1e-9))
+    assert report.rows[0].accuracy == pytest.approx(entry.accuracy["train_solver"])
+    assert report.rows[-1].accuracy == pytest.approx(entry.accuracy["rk4_fine"])
+    assert report.rows[-1].num_steps == entry.rk4_steps
+    assert report.digest == digest(zoo.get_model(entry.model, weights=entry.name))
+
+
+def test_weights_without_a_report(stand_in):
+    name, _ = stand_in.add()
+    with pytest.raises(FileNotFoundError, match=f"published with a report. Received.*{name}"):
+        zoo.get_report("energy_landscape", name)

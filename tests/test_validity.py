@@ -1,5 +1,6 @@
 """Sweep, verdict, convergence and certificate, on linear models whose every number is known."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ from linear_models import FLOW, ORDERS, X, Y, growth, linear, predicted
 import tfnode
 import zoo
 from tfnode import solvers, validity
-from tfnode.models import held_blocks
+from tfnode.models import digest, held_blocks
 from tfnode.solvers import RK4, DormandPrince, Euler, Heun, Midpoint
 from tfnode.validity.trials import Trial, fine_trial, sweep_trials, training_trial
 
@@ -505,3 +506,64 @@ def test_no_certified_sample_changes_its_class(trained, landscape, num_steps):
         better = tfnode.with_solver(model, solver).predict(x, 1000, verbose=0)
         assert not (certified & (own != np.argmax(better, -1))).any()
     assert certified.mean() > 0.9 if num_steps == 256 else certified.mean() < 0.5
+
+
+# === Reports ===
+def test_a_report_is_read_from_what_it_wrote():
+    for level in (0.25, 0.4):
+        report = validity.check(linear(Euler(1.0), level), (X, Y), reference_steps=16, verbose=0)
+        assert validity.ValidityReport.from_json(report.to_json()) == report
+    # A gap that JSON cannot hold is infinite, one that there was none of is none.
+    text = dataclasses.replace(report, gap=math.inf, class_gaps=None).to_json()
+    read = validity.ValidityReport.from_json(text)
+    assert (read.gap, read.class_gaps) == (math.inf, None)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"gap": 1, "class_gaps": null, "rows": [1]}'])
+def test_what_is_not_a_report_is_refused(text):
+    with pytest.raises(ValueError, match=r"ValidityReport.to_json` wrote. Received: "):
+        validity.ValidityReport.from_json(text)
+
+
+def test_further_solvers_are_rows_that_count():
+    model = linear(Euler(1 / 2), level=0.36)
+    further = [Heun(1 / 3), RK4(1 / 4), Euler(1.0)]
+    report = validity.check(model, (X, Y), reference_steps=16, verbose=0, solvers=further)
+    plain = validity.check(model, (X, Y), reference_steps=16, verbose=0)
+    known = {(row.solver, row.step_size) for row in plain.rows}
+    new = [row for row in report.rows if (row.solver, row.step_size) not in known]
+    assert [(row.solver, row.step_size, row.is_better) for row in new] == [("Heun", 1 / 3, True)]
+    assert report.rows[-2:] == plain.rows[-2:]
+    assert report.digest == plain.digest
+
+
+def test_a_check_may_end_with_the_solvers_that_refute():
+    """At a level between Euler's solution and the flow's, every better solver tells."""
+    model = linear(Euler(1.0), level=0.25)
+    x, y = np.ones((4, 1)), np.zeros(4, int)
+    whole = validity.check(model, (x, y), reference_steps=16, verbose=0)
+    early = validity.check(model, (x, y), reference_steps=16, verbose=0, stop_early=True)
+    assert (early.is_ode, early.gap) == (whole.is_ode, whole.gap) == (False, 1.0)
+    assert (early.reference_error, early.rows[0].error) == (None, None)
+    better = {(row.solver, row.step_size) for row in whole.rows[:-2] if row.is_better}
+    assert {(row.solver, row.step_size) for row in early.rows} == better
+    # One that they do not refute is judged as ever, on data that is read once.
+    model = linear(RK4(1 / 4), level=0.25)
+    batches = iter([(x, y), (x, 1 - y)])
+    early = validity.check(model, batches, reference_steps=16, verbose=0, stop_early=True)
+    assert early == validity.check(model, [(x, y), (x, 1 - y)], reference_steps=16, verbose=0)
+    assert (early.is_ode, early.num_samples) == (True, 8)
+
+
+def test_a_digest_is_that_of_weights_and_solver():
+    model = linear(solvers.BogackiShampine32(1e-3, 1e-3))
+    before = digest(model)
+    model(X)
+    model.get_layer("ode").adaption_memory.assign(np.ones(8))
+    assert digest(model) == before == digest(linear(solvers.BogackiShampine32(1e-3, 1e-3)))
+    model.get_layer("ode").rtol = 2e-3
+    assert digest(model) != before
+    model.get_layer("ode").rtol = 1e-3
+    assert digest(model) == before
+    model.get_layer("logits").set_weights([w + 1 for w in model.get_layer("logits").get_weights()])
+    assert digest(model) != before

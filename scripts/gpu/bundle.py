@@ -1,8 +1,12 @@
-"""A bundle: what the other machine lacks, as files of arrays."""
+"""A bundle: what the other machine lacks, as files of arrays and wheels."""
 
 import json
 import pathlib
+import subprocess
+import sys
 from collections.abc import Sequence
+
+import keras
 
 from scripts.paper import data, experiments
 from tfnode import files
@@ -10,20 +14,30 @@ from zoo import get_recipe
 
 # What an array file may have, so that it can be carried.
 MAX_BYTES = 40 * 2**20
+# What a machine with JAX lacks of what the runs import.
+_PACKAGES = (f"keras=={keras.__version__}", "optree", "namex", "pooch", "platformdirs")
 
 
-def make(directory: pathlib.Path, models: Sequence[str]) -> None:
+def make(directory: pathlib.Path, models: Sequence[str], python: str | None = None) -> None:
     """Writes the data of some models of the zoo, and of which commit the runs are.
+
+    Args:
+        directory: Path of the bundle.
+        models: Names of the zoo.
+        python: The version of Python of the other machine, to bring wheels for it, or None.
 
     Raises:
         ValueError: If a file is too large to be carried.
+        subprocess.CalledProcessError: If a wheel cannot be had.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    if python:
+        _fetch_wheels(directory, python)
     for model in models:
         data.write(get_recipe(model).dataset, directory)
     content = {"models": list(models), "commit": experiments.provenance()["commit"]}
     files.write_json(directory / "bundle.json", content)
-    for path in sorted(directory.glob("*.npz")):
+    for path in sorted([*directory.glob("*.npz"), *directory.glob("*.whl")]):
         size = path.stat().st_size
         print(f"Written: {path}, {size / 2**20:.1f} MiB")
         if size > MAX_BYTES:
@@ -31,6 +45,13 @@ def make(directory: pathlib.Path, models: Sequence[str]) -> None:
                 f"A file of a bundle must have at most {MAX_BYTES} bytes. Received: "
                 f"{str(path)!r} with {size}. Write fewer samples into one."
             )
+
+
+def _fetch_wheels(directory: pathlib.Path, python: str) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    # Their own requirements are there, or are those of what is never imported.
+    which = ["--no-deps", "--only-binary=:all:", "--python-version", python]
+    subprocess.run([*pip, *which, "--dest", str(directory), *_PACKAGES], check=True)
 
 
 def models(directory: pathlib.Path) -> list[str]:
