@@ -94,7 +94,7 @@ SCRIPTS = {
     "publishing": {"paper"},
     "serving": {"paper", "publishing"},
     "gpu": {"paper", "publishing"},
-    "benchmarks": set(),
+    "benchmarks": {"paper"},
 }
 
 

@@ -2,17 +2,19 @@
 
 import argparse
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 
 from scripts.benchmarks import worker
-from scripts.benchmarks.peers import PEERS, Job
+from scripts.benchmarks.peers import GPU, ON_GPU, PEERS, Job
 
 Groups = list[list[Job]]
 
 # `fit` on the other backends.
 BACKENDS = ("fit_jax", "fit_torch")
 STEPPERS = ("fit", "bare", *PEERS)
+IMAGES = ("mnist", "cifar10")
 
 
 def energy(args: argparse.Namespace) -> Groups:
@@ -30,10 +32,29 @@ def mnist(args: argparse.Namespace) -> Groups:
     return [[images(args, "mnist", c, k) for c in (*STEPPERS, "convolutions")] for k in (2, 16)]
 
 
+def precision(args: argparse.Namespace) -> Groups:
+    """In single and in half precision, each with the convolutions of its dtype as a floor."""
+    contestants = ("fit", "fit_bfloat16", "convolutions", "convolutions_bfloat16")
+    groups = [[images(args, model, c, 8, model) for c in contestants] for model in IMAGES]
+    return [[in_half_precision(job) for job in group] for group in groups]
+
+
+def gpu(args: argparse.Namespace) -> Groups:
+    """Whole training steps on a GPU, several in one call, of the paper's two image models."""
+    contestants = [f"{name}{half}" for name in ON_GPU for half in ("", "_bfloat16")]
+    found = []
+    for model, k in itertools.product(IMAGES, (8, 32)):
+        jobs = [images(args, GPU + model, c, k, model) for c in contestants]
+        steps = 2 if args.quick else 50
+        jobs = [dataclasses.replace(j, steps=steps, steps_per_execution=steps) for j in jobs]
+        found.append([in_half_precision(job) for job in jobs])
+    return found
+
+
 def memory(args: argparse.Namespace) -> Groups:
-    """A step of every backend, each in a process of its own."""
+    """A step of every backend on a quarter of the batch: on a CPU, JAX's convolutions are slow."""
     jobs = [images(args, "memory", c, k) for c in ("fit", *BACKENDS) for k in (4, 64)]
-    return [[dataclasses.replace(job, steps=1) for job in jobs]]
+    return [[dataclasses.replace(job, steps=1, batch=min(job.batch, 64)) for job in jobs]]
 
 
 def first_step(args: argparse.Namespace) -> Groups:
@@ -57,7 +78,7 @@ def latency(args: argparse.Namespace) -> Groups:
     return [[dataclasses.replace(job, batch=1, steps=args.requests) for job in jobs]]
 
 
-_CASES = (energy, spheres, mnist, memory, first_step, traces, checks, latency)
+_CASES = (energy, spheres, mnist, precision, gpu, memory, first_step, traces, checks, latency)
 CASES: dict[str, Callable[[argparse.Namespace], Groups]] = {f.__name__: f for f in _CASES}
 
 
@@ -75,6 +96,15 @@ def small(
     return Job(case, contestant, model, num_steps, 128, steps, execution, one_core=True)
 
 
-def images(args: argparse.Namespace, case: str, contestant: str, num_steps: int) -> Job:
+def images(
+    args: argparse.Namespace, case: str, contestant: str, num_steps: int, model: str = "mnist"
+) -> Job:
     batch = 8 if args.quick else 256
-    return Job(case, contestant, "mnist", num_steps, batch, args.mnist_steps, 1, one_core=False)
+    return Job(case, contestant, model, num_steps, batch, args.mnist_steps, 1, one_core=False)
+
+
+def in_half_precision(job: Job) -> Job:
+    """The job in the dtype that its contestant says."""
+    if job.contestant.endswith("_bfloat16"):
+        return dataclasses.replace(job, dtype="mixed_bfloat16")
+    return job

@@ -31,6 +31,16 @@ def fit(job: Job) -> Train:
     return train
 
 
+def fit_on_gpu(job: Job) -> Train:
+    """Whole training steps in one compiled call on JAX, with the data on the device."""
+    from scripts.paper import compiled_training, data
+
+    model = _compiled_model(job)
+    batches = data.Batches(_keras_batch(model, 4 * job.batch), job.batch, seed=0)
+    call = compiled_training.Compiled(model, batches)
+    return lambda steps: float(call(0, steps)[-1])
+
+
 def bare(job: Job) -> Train:
     """The same compiled step on a fixed batch without `fit`: no metrics, no pipeline.
 
@@ -88,12 +98,15 @@ def bare_convolutions(job: Job) -> Train:
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
+    architecture = ARCHITECTURES[job.model]
+    dtype = tf.as_dtype(job.dtype.removeprefix("mixed_"))
     # Scaled so that a step keeps the variance: no value overflows or becomes denormal.
     filters = [
-        tf.constant(rng.normal(size=(k, k, i, o)) / math.sqrt(k * k * i), tf.float32)
-        for i, o, k in ARCHITECTURES[job.model].layers
+        tf.constant(rng.normal(size=(k, k, i, o)) / math.sqrt(k * k * i), dtype)
+        for i, o, k in architecture.layers
     ]
-    z0 = tf.constant(rng.uniform(size=(job.batch, 28, 28, 1)), tf.float32)
+    channels, *image = architecture.shape
+    z0 = tf.constant(rng.uniform(size=(job.batch, *image, channels)), dtype)
     options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
 
     def forward(k, z):
@@ -232,7 +245,8 @@ def _compiled_model(job: Job) -> "keras.Model":
 
     keras.utils.set_random_seed(0)
     recipe = zoo.get_recipe(job.model)
-    model = zoo.get_model(job.model, solver="euler", step_size=1 / job.num_steps)
+    step_size = 1 / job.num_steps
+    model = zoo.get_model(job.model, solver="euler", step_size=step_size, dtype=job.dtype)
     model.compile(
         recipe.build_optimizer(),
         recipe.build_loss(),

@@ -15,11 +15,15 @@ import numpy as np
 # Runs training steps and returns the last loss.
 Train = Callable[[int], float]
 
+# What the cases that are measured on a GPU begin with.
+GPU = "gpu_"
+
 # The packages that each peer needs.
 PEERS = {
     "torchdiffeq": ("torch", "torchdiffeq"),
     "diffrax": ("jax", "diffrax", "equinox", "optax"),
 }
+ON_GPU = {"gpu_jax": ("jax",), "gpu_torchdiffeq": ("torch", "torchdiffeq")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Job:
     steps: int
     steps_per_execution: int
     one_core: bool
+    dtype: str = "float32"
     schedule: tuple = ()
 
 
@@ -61,6 +66,7 @@ ARCHITECTURES = {
     "energy_landscape": Architecture("Linear", 2, 48, (2,), 3, "adam", 5e-4),
     "concentric_spheres_2d": Architecture("Conv1d", 1, 32, (1, 2), 2, "adam", 1e-4),
     "mnist": Architecture("Conv2d", 1, 96, (1, 28, 28), 10, "sgd", 1e-2),
+    "cifar10": Architecture("Conv2d", 3, 128, (3, 32, 32), 10, "adam", 1e-3),
 }
 
 
@@ -73,12 +79,17 @@ def train_torchdiffeq(job: Job) -> Train:
     model, parameters = _torch_model(job)
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = optimizers[architecture.optimizer](parameters, architecture.learning_rate)
-    x, y = (torch.from_numpy(v) for v in _peer_batch(architecture, job.batch))
+    device = _torch_device(job)
+    x, y = (torch.from_numpy(v).to(device) for v in _peer_batch(architecture, job.batch))
+    half = torch.autocast(device, torch.bfloat16, enabled=job.dtype != "float32")
+    # As JAX does by itself.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
     def train(steps: int) -> float:
         for _ in range(steps):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
+            with half:
+                loss = nn.functional.cross_entropy(model(x), y)
             loss.backward()
             optimizer.step()
         return loss.item()
@@ -120,13 +131,19 @@ def _torch_model(job: Job) -> tuple[Callable, list[Any]]:
     first, hidden, last = (layer(*sizes) for sizes in architecture.layers)
     field = nn.Sequential(first, nn.ReLU(), hidden, nn.ReLU(), last)
     classifier = layer(math.prod(architecture.shape), architecture.classes, 1, "Linear")
+    field, classifier = (module.to(_torch_device(job)) for module in (field, classifier))
     times, options = torch.tensor([0.0, 1.0]), {"step_size": 1 / job.num_steps}
+    times = times.to(_torch_device(job))
 
     def model(x: torch.Tensor) -> torch.Tensor:
         z = odeint(lambda t, z: field(z), x, times, method="euler", options=options)[-1]
         return classifier(z.flatten(1))
 
     return model, [*field.parameters(), *classifier.parameters()]
+
+
+def _torch_device(job: Job) -> str:
+    return "cuda" if job.case.startswith(GPU) else "cpu"
 
 
 def train_diffrax(job: Job) -> Train:

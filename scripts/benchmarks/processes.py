@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scripts.benchmarks import worker
-from scripts.benchmarks.peers import PEERS, Job
+from scripts.benchmarks.peers import GPU, ON_GPU, PEERS, Job
 
 # As the runner starts its workers; a single core besides, so that no contestant evades it.
 ONE_THREAD = {
@@ -60,7 +61,10 @@ def run_all(
 
 def run_one(job: Job, timeout: int, before: str | None = None) -> dict[str, Any]:
     """Measures a job in a process of its own; returns its results or an `error`."""
-    absent = [n for n in PEERS.get(job.contestant, ()) if importlib.util.find_spec(n) is None]
+    needs = {**PEERS, **ON_GPU}.get(job.contestant.removesuffix("_bfloat16"), ())
+    absent = [name for name in needs if importlib.util.find_spec(name) is None]
+    if job.case.startswith(GPU) and shutil.which("nvidia-smi") is None:
+        absent.append("a GPU")
     if absent:
         return {"error": f"not installed: {', '.join(absent)}"}
     command = [sys.executable, worker.__file__]
@@ -81,7 +85,10 @@ def run_one(job: Job, timeout: int, before: str | None = None) -> dict[str, Any]
 
 
 def environment(job: Job) -> dict[str, str]:
-    variables = {k: v for k, v in os.environ.items() if k not in ONE_THREAD} | EVERYWHERE
+    variables = {k: v for k, v in os.environ.items() if k not in ONE_THREAD}
+    if job.case.startswith(GPU):
+        return {**variables, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    variables |= EVERYWHERE
     if job.contestant.endswith(("_jax", "_torch")):
         variables["KERAS_BACKEND"] = job.contestant.rpartition("_")[2]
     if job.one_core:

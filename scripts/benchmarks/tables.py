@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.benchmarks.peers import PEERS
+from scripts.benchmarks.peers import ON_GPU, PEERS
 from tfnode import tables, versions
 
 # What a process measured, and what it was told.
@@ -13,7 +13,7 @@ Result = Mapping[str, Any]
 # A measured number by round.
 Rounds = Mapping[int, Any]
 
-COMPARISONS = ("energy", "spheres", "mnist")
+COMPARISONS = ("energy", "spheres", "mnist", "cifar10", "gpu_mnist", "gpu_cifar10")
 PEAKS = ("peak_bytes", "peak_increase_bytes")
 
 
@@ -34,7 +34,15 @@ def targets(results: Sequence[Result]) -> list[dict[str, Any]]:
         row(f"{case} K={k}: fit / the commit before", ratio(of("fit"), of("fit_before")), 1.03)
         goal = 0.9 if case == "energy" and k >= 64 else None
         row(f"{case} K={k}: fit on JAX / on TensorFlow", ratio(of("fit_jax"), of("fit")), goal)
-        row(f"{case} K={k}: fit on JAX / diffrax", ratio(of("fit_jax"), of("diffrax")))
+        row(f"{case} K={k}: fit on JAX / diffrax", ratio(of("fit_jax"), of("diffrax")), goal)
+        # On a processor with AMX; without, half precision is there for its memory.
+        half = of("fit_bfloat16")
+        row(f"{case} K={k}: fit in bfloat16 / in float32", ratio(half, of("fit")), 0.25)
+        floor = of("convolutions_bfloat16")
+        row(f"{case} K={k}: fit / convolutions, both in bfloat16", ratio(half, floor), 1.3)
+        for half in ("", "_bfloat16"):
+            ours, theirs = (of(f"{name}{half}") for name in ON_GPU)
+            row(f"{case} K={k}: JAX / torchdiffeq{half.replace('_', ', ')}", ratio(ours, theirs))
         for other in ("bare", "convolutions", *PEERS):
             row(f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other))
     for contestant, field in itertools.product(("fit", "fit_jax", "fit_torch"), PEAKS):
@@ -53,7 +61,7 @@ def targets(results: Sequence[Result]) -> list[dict[str, Any]]:
         contestants = ("served", "torchdiffeq")
         measured = {c: values(results, "latency", 8, c, field) for c in contestants}
         name = f"latency K=8, batch 1, {field.removesuffix('_seconds')}"
-        row(f"{name}: served / torchdiffeq", ratio(*measured.values()))
+        row(f"{name}: served / torchdiffeq", ratio(*measured.values()), 1.0)
         for contestant, seconds in measured.items():
             row(f"{name}: {contestant}, s", median(seconds))
     return rows

@@ -32,7 +32,7 @@ def train(
         callbacks: Keras callbacks.
     """
     optimizer = model.optimizer
-    call = _Compiled(model, batches)
+    call = Compiled(model, batches)
     first = int(optimizer.iterations)
     every = keras.callbacks.CallbackList(
         list(callbacks), add_history=False, model=model, epochs=1, steps=iterations - first
@@ -53,7 +53,7 @@ def train(
 
 def seconds(model: keras.Model, batches: Batches, iterations: int) -> list[float]:
     """Returns how long an iteration takes in each of a few calls, which train the model."""
-    call, found = _Compiled(model, batches), []
+    call, found = Compiled(model, batches), []
     call(0, iterations)
     for _ in range(3):
         start = time.perf_counter()
@@ -62,7 +62,7 @@ def seconds(model: keras.Model, batches: Batches, iterations: int) -> list[float
     return found
 
 
-class _Compiled:
+class Compiled:
     """Iterations in one call, which begins and ends with the state in the model's variables.
 
     Args:
