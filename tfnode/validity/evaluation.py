@@ -37,6 +37,11 @@ class Evaluation:
     outputs: dict[Trial, np.ndarray]
     costs: dict[Trial, dict[str, int | None]]
 
+    def joined(self, other: "Evaluation", trials: Iterable[Trial]) -> "Evaluation":
+        """This and another evaluation on the same samples, in the order of the trials."""
+        outputs, costs = {**self.outputs, **other.outputs}, {**self.costs, **other.costs}
+        return Evaluation(self.y, {t: outputs[t] for t in trials}, {t: costs[t] for t in trials})
+
 
 class Samples:
     """Data that is read once, of which the first batch may be looked at before.

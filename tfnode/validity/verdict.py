@@ -106,22 +106,23 @@ def check(
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
     further = [Trial((tfnode_solvers.get(s),) * len(subject.blocks)) for s in solvers]
     swept = [*sweep_trials(subject.blocks, training, None, None), *further]
-    trials = list(dict.fromkeys([training, *swept, half]))
-    trials = [trial for trial in trials if trial != fine]
+    trials = [t for t in dict.fromkeys([training, *swept, half]) if t != fine] + [fine]
 
-    def compare(trials: list[Trial], fine: Trial | None) -> _Comparison:
-        evaluation = evaluate(subject, trials, verbose)
+    def compare(evaluation: Evaluation, fine: Trial | None) -> _Comparison:
         scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
         return _Comparison(subject, scorer, evaluation, training, fine)
 
-    if stop_early:
-        subject.samples.keep()
-        # Those whose rows count whatever is measured, and which cost a fraction of the others.
-        sure = [trial for trial in trials if trial != half and is_finer(trial, training)]
-        report = compare(sure, None).report(threshold, None)
-        if not report.is_ode:
-            return report
-    return compare([*trials, fine], fine).report(threshold, half)
+    if not stop_early:
+        return compare(evaluate(subject, trials, verbose), fine).report(threshold, half)
+    subject.samples.keep()
+    # Those whose rows count whatever is measured, and which cost a fraction of the others.
+    sure = [t for t in trials if t not in (half, fine) and is_finer(t, training)]
+    evaluation = evaluate(subject, sure, verbose)
+    report = compare(evaluation, None).report(threshold, None)
+    if not report.is_ode:
+        return report
+    others = evaluate(subject, [t for t in trials if t not in sure], verbose)
+    return compare(evaluation.joined(others, trials), fine).report(threshold, half)
 
 
 class _Comparison:
