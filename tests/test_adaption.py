@@ -259,6 +259,15 @@ def test_initial_step_size_by_hand(field, scale, order, length, expected):
     assert step_size == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("first_nan", [0, 1], ids=["at the start", "after it"])
+def test_a_field_that_is_not_a_number_gives_no_step(first_nan):
+    values = [1.0, 1.0]
+    values[first_nan] = math.nan
+    left = iter(values)
+    step_size = initial_step_size(lambda t, z: next(left) * z, 0.0, np.ones((4, 1)), 1, 1.0)
+    assert math.isnan(step_size)
+
+
 def test_norms_are_averaged_over_the_batch():
     # Norms 1 and 3: the mean is 2, the Euclidean norm of the batch would be sqrt(10).
     z0 = np.array([[1.0, 0.0], [0.0, 3.0]])

@@ -185,3 +185,9 @@ def test_misuse(layers, dims, message):
     model = keras.Model(inputs, z)
     with pytest.raises(ValueError, match=message):
         crossings(model, np.ones((4, dims)))
+
+
+def test_paths_that_are_not_finite_are_refused():
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-3.0), tfnode.solvers.Euler(0.5))
+    with pytest.raises(ValueError, match="Received: 1 samples whose states are not finite"):
+        crossings(block, np.array([[1.0, np.nan], [0.0, 1.0]], "float32"))

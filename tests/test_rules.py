@@ -273,11 +273,12 @@ def test_what_is_not_a_number_with_a_longer_step_keeps(rule, broken):
 @every_rule
 @pytest.mark.parametrize("values", [{}, {"accuracy": 0.0, "change": 1.0}, BROKEN["all"]], ids=str)
 def test_a_setting_that_is_not_a_number_is_kept(rule, values):
-    solver = without_a_number(solver_for(rule), "rtol" if rule == RULES[2] else "step_size")
-    memory = about_to_grow(rule)
-    decision = rule.decide(solver, memory, measured(**values))
-    assert decision.solver is solver
-    assert (decision.memory, decision.action) == (memory, "keep")
+    for name in ("rtol", "atol") if rule == RULES[2] else ("step_size",):
+        solver = without_a_number(solver_for(rule), name)
+        memory = about_to_grow(rule)
+        decision = rule.decide(solver, memory, measured(**values))
+        assert decision.solver is solver
+        assert (decision.memory, decision.action) == (memory, "keep")
 
 
 @pytest.mark.parametrize("recent", [(math.nan, float("nan")), (30.0, math.nan, 30.0)])

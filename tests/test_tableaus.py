@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -151,6 +152,10 @@ def test_typo_in_any_coefficient_raises(tableau):
         {"b_error": (0,)},
         {"order": 0},
         {"order": 2.0},
+        {"order": True},
+        {"name": 3},
+        {"name": None},
+        {"b_error": (0, 0)},
         {"order": 3},
         {"b": (float("nan"), 0.5)},
     ],
@@ -172,3 +177,47 @@ def test_config_round_trip(tableau):
 def test_tableau_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         tableaus.RK4.order = 5
+
+
+# === The order that a tableau claims ===
+def with_order(tableau, order):
+    return dataclasses.replace(tableau, name="claim", order=order)
+
+
+@all_tableaus
+def test_a_claim_of_an_order_too_much_is_refused(tableau):
+    """By a quadrature condition or by another tree: some need the latter."""
+    with pytest.raises(ValueError, match=f"condition of order {tableau.order + 1}|order 6"):
+        with_order(tableau, tableau.order + 1)
+    assert with_order(tableau, 1).order == 1
+
+
+def test_a_method_with_the_quadrature_of_order_4_and_the_order_2_is_refused():
+    """Simpson's weights with c of RK4, and stages that all start from the first one."""
+    simpson = dict(
+        name="simpson", a=((), (1 / 2,), (1 / 2, 0), (1, 0, 0)), b=(1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    )
+    c = np.array((0, 1 / 2, 1 / 2, 1))
+    assert [np.dot(simpson["b"], c ** (q - 1)) for q in (3, 4)] == pytest.approx([1 / 3, 1 / 4])
+    assert ButcherTableau(**simpson, c=c, order=2).order == 2
+    with pytest.raises(ValueError, match=r"1/6, the condition of order 3 .* \(\(\(\),\),\)"):
+        ButcherTableau(**simpson, c=c, order=3)
+
+
+@pytest.mark.parametrize("order", range(1, 6))
+def test_the_trees_are_all_there(order):
+    """Their numbers, and those of their monotonic labellings, which sum to (order - 1)!."""
+    trees = {()}
+    for _ in range(order - 1):
+        trees = {grown for tree in trees for grown in tableaus._grown(tree)}
+    assert len(trees) == {1: 1, 2: 1, 3: 2, 4: 4, 5: 9}[order]
+    assert {tableaus._size(tree) for tree in trees} == {order}
+    labellings = (
+        math.factorial(order) / (symmetry(tree) * tableaus._density(tree)) for tree in trees
+    )
+    assert sum(labellings) == pytest.approx(math.factorial(order - 1))
+
+
+def symmetry(tree):
+    repeated = math.prod(math.factorial(tree.count(subtree)) for subtree in set(tree))
+    return repeated * math.prod(map(symmetry, tree))

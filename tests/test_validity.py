@@ -447,10 +447,81 @@ def test_what_halves_a_step_needs_one(function, monkeypatch):
         ({1: 0.0, 2: 0.0}, (None, 1)),
         ({1: 0.3, 2: 0.3}, (2, None)),
         ({1: 0.3, 2: 0.1}, (1, 2)),
+        ({1: math.nan, 2: 0.0}, (1, 2)),
+        ({1: 0.0, 2: math.nan}, (2, None)),
+        ({1: math.inf, 2: 0.0}, (1, 2)),
     ],
 )
 def test_a_step_is_valid_if_every_finer_one_is(gaps, critical):
     assert validity.critical_step(gaps, threshold=0.1) == critical
+
+
+# === No evidence is no agreement ===
+@pytest.mark.parametrize(
+    ("gaps", "threshold"), [({}, 0.1), ({1: 0.0}, math.nan), ({1: 0.0}, math.inf), ({1: 0.0}, -0.1)]
+)
+def test_a_critical_step_of_nothing_is_refused(gaps, threshold):
+    with pytest.raises(ValueError, match="Received: gaps="):
+        validity.critical_step(gaps, threshold)
+
+
+def with_nan_weights():
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(2)(tfnode.ODEBlock(keras.layers.Dense(2, "tanh"))(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for weight in model.trainable_weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    return model
+
+
+@pytest.mark.parametrize("metric", [None, "sparse_categorical_accuracy"])
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_outputs_that_are_never_finite_are_no_ode(metric, stop_early):
+    x, y = np.ones((8, 2)), np.arange(8) % 2
+    report = validity.check(with_nan_weights(), (x, y), metric=metric, stop_early=stop_early)
+    assert not report.is_ode
+    assert report.gap == (1.0 if metric is None else math.inf)
+    assert report.class_gaps == {0: 1.0, 1: 1.0}
+
+
+def test_a_sample_that_is_not_finite_counts_as_a_gap():
+    """Of four samples one leaves the numbers under every solver, and is right under none."""
+    model = linear(RK4(1 / 8))
+    x = np.ones((4, 1))
+    x[0] = np.nan
+    report = validity.check(model, (x, np.ones(4, int)), task="classification")
+    assert report.gap == 0.25
+    assert report.class_gaps == {1: 0.25}
+
+
+def test_a_loss_that_is_not_a_number_is_no_optimum():
+    x, y = np.ones((8, 2)), np.arange(8) % 2
+    result = validity.convergence_test(with_nan_weights(), (x, y))
+    assert result.loss_optimum_at_training_step is None
+    assert not result.error_optimum_at_training_step
+    assert result.order is None
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda model: validity.sweep(model, (X, Y), solvers=[]),
+        lambda model: validity.sweep(model, (X, Y), factors=[]),
+        lambda model: validity.sweep(model, (X, Y), solvers=[RK4(5.0)]),
+        lambda model: validity.sweep(model, (X, Y), solvers=["rk4"], factors=[100.0]),
+        lambda model: validity.convergence_test(model, (X, Y), factors=[]),
+        lambda model: validity.convergence_test(model, (X, Y), factors=[1.0]),
+        lambda model: validity.convergence_test(model, (X, Y), factors=[64.0]),
+        lambda model: validity.convergence_test(model, (X, Y), factors=[math.nan]),
+        lambda model: validity.convergence_test(model, (X, Y), margin=math.nan),
+        lambda model: validity.check(model, (X, X), threshold=math.inf, task="regression"),
+        lambda model: validity.check(model, (X, X), threshold=math.nan, task="regression"),
+    ],
+)
+def test_what_would_compare_with_nothing_is_refused(run):
+    with pytest.raises(ValueError, match="Received: "):
+        run(linear(Euler(1 / 2)))
 
 
 @pytest.fixture(scope="module")

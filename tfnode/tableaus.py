@@ -10,16 +10,27 @@ A typo in a coefficient fails here, at import, not in somebody's training run.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 _TOLERANCE = 1e-13
 
+# Up to here every order condition is checked.
+_MAX_CHECKED_ORDER = 5
+
+# A rooted tree is the tuple of its subtrees, so that a single node is ().
+_Tree = tuple
+
 
 @dataclasses.dataclass(frozen=True)
 class ButcherTableau:
     """The coefficients of one explicit Runge-Kutta method.
+
+    The order is checked by the conditions of all rooted trees of up to five nodes (Hairer et al.,
+    theorem II.2.13). Of a higher order, whose trees are many, the first five and the quadrature
+    conditions `sum_i b_i c_i^(q-1) = 1/q` are checked, and the rest is taken on trust.
 
     Examples:
 
@@ -39,9 +50,9 @@ class ButcherTableau:
             that `h * sum_i b_error_i k_i` estimates the error of the step.
 
     Raises:
-        ValueError: If the rows of `a` do not sum to `c`, if `b` breaks a quadrature condition
-            `sum_i b_i c_i^(q-1) = 1/q` for a `q` up to `order`, if `b_error` does not sum to
-            zero, or if the lengths do not fit.
+        ValueError: If the rows of `a` do not sum to `c`, if a condition of an order up to `order`
+            is broken, if `b_error` does not sum to zero or estimates nothing, if the lengths do
+            not fit, or if the name is not a string or the order not a positive integer.
     """
 
     name: str
@@ -87,7 +98,12 @@ class ButcherTableau:
                 f"Received: name={self.name!r}, row lengths of a={rows}, len(b)={stages}, "
                 f"len(c)={len(self.c)}. Write `a` as ((), (a10,), (a20, a21), ...)."
             )
-        if not isinstance(self.order, int) or self.order < 1:
+        if not isinstance(self.name, str):
+            raise ValueError(
+                "The name of a method is a string: files and exported models are told apart by "
+                f"it. Received: name={self.name!r}. Pass a string such as 'ralston'."
+            )
+        if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order < 1:
             raise ValueError(
                 "The order of a method is a positive integer. "
                 f"Received: order={self.order!r}. State the order of convergence."
@@ -103,11 +119,47 @@ class ButcherTableau:
 
         for i, (row, time) in enumerate(zip(self.a, self.c)):
             check(f"sum(a[{i}]) = c[{i}]", math.fsum(row) - time)
-        b, c = np.array(self.b), np.array(self.c)
-        for q in range(1, self.order + 1):
+        a, b, c = np.zeros((len(self.b),) * 2), np.array(self.b), np.array(self.c)
+        for i, row in enumerate(self.a):
+            a[i, :i] = row
+        trees: set[_Tree] = {()}
+        for q in range(1, min(self.order, _MAX_CHECKED_ORDER) + 1):
+            for tree in sorted(trees):
+                phi, density = _weight(tree, a), _density(tree)
+                rule = f"the condition of order {q} for the rooted tree {tree}"
+                check(f"sum(b * phi) = 1/{density}, {rule}", math.fsum(b * phi) - 1 / density)
+            trees = {grown for tree in trees for grown in _grown(tree)}
+        for q in range(_MAX_CHECKED_ORDER + 1, self.order + 1):
             check(f"sum(b * c**{q - 1}) = 1/{q} (order {q})", math.fsum(b * c ** (q - 1)) - 1 / q)
         if self.b_error is not None:
             check("sum(b_error) = 0", math.fsum(self.b_error))
+            if not any(self.b_error):
+                raise ValueError(
+                    "`b_error` must estimate an error, or every step would be accepted. "
+                    f"Received: name={self.name!r}, b_error={self.b_error}. Pass `b` minus the "
+                    "weights of the embedded method, or None if there is none."
+                )
+
+
+def _grown(tree: _Tree) -> Iterator[_Tree]:
+    """The rooted trees with one node more."""
+    yield tuple(sorted((*tree, ())))
+    for i, subtree in enumerate(tree):
+        for grown in _grown(subtree):
+            yield tuple(sorted((*tree[:i], grown, *tree[i + 1 :])))
+
+
+def _weight(tree: _Tree, a: np.ndarray) -> np.ndarray:
+    """The elementary weights of a tree, stage by stage (Hairer et al., definition II.2.9)."""
+    return math.prod((a @ _weight(subtree, a) for subtree in tree), start=np.ones(len(a)))
+
+
+def _density(tree: _Tree) -> int:
+    return _size(tree) * math.prod(map(_density, tree))
+
+
+def _size(tree: _Tree) -> int:
+    return 1 + sum(map(_size, tree))
 
 
 # Euler (1768). Hairer et al., eq. II.1.2.

@@ -41,7 +41,7 @@ def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[s
     return {
         "model": model,
         "grid": grid,
-        "critical": critical_step(gaps, threshold),
+        "critical": critical_step(gaps, threshold) if gaps else (None, None),
         "adaption": summary(adapted, None) if adapted else None,
         "failed": [r["run"] | {"error": r["error"]} for r in results if "error" in r],
     }

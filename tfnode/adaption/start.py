@@ -52,7 +52,8 @@ def initial_step_size(
 ) -> float:
     """Returns the starting step size of Hairer et al., *Solving ODEs I*, p. 169.
 
-    The book's norm of one state is here the mean of the Euclidean norms over the batch.
+    The book's norm of one state is here the mean of the Euclidean norms over the batch. Where the
+    field is not a number, neither is the step size.
 
     Args:
         field: Callable `field(t, z)` from NumPy arrays to a NumPy array.
@@ -68,11 +69,10 @@ def initial_step_size(
     h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1
     f1 = np.asarray(field(t0 + direction * h0, z0 + direction * h0 * f0), "float64")
     d2 = _mean_norm(f1 - f0) / h0
-    if max(d1, d2) <= 1e-15:
-        h1 = max(1e-6, 1e-3 * h0)
-    else:
-        h1 = (0.01 / max(d1, d2)) ** (1 / (order + 1))
-    return float(min(100 * h0, h1, length))
+    # Not `max` and `min`, which pass over what is not a number.
+    d = float(np.maximum(d1, d2))
+    h1 = max(1e-6, 1e-3 * h0) if d <= 1e-15 else (0.01 / d) ** (1 / (order + 1))
+    return float(np.min([100 * h0, h1, length]))
 
 
 def _mean_norm(z: np.ndarray) -> float:

@@ -80,7 +80,7 @@ class ToleranceRule:
     ) -> Decision[AdaptiveSolver]:
         tolerance = solver.rtol
         keep = Decision(solver, (), "keep")
-        if math.isnan(tolerance):
+        if math.isnan(tolerance) or math.isnan(solver.atol):
             return keep
         if disagrees(measurement, self.threshold):
             smaller = max(self.shrink * tolerance, min(self.min_tolerance, tolerance))

@@ -162,8 +162,9 @@ class StepAdaption(SolverAdaption):
     def _first_solver(self) -> FixedStepSolver:
         if self._initial_step_size != "auto":
             return self._solver.with_step_size(self._initial_step_size)
-        step_size = min(size for found in self._reached for size in initial_step_sizes(found))
-        return self._solver.with_step_size(max(step_size, self._bounds()[0]))
+        # Not `min`, which passes over what is not a number.
+        step_size = np.min([size for found in self._reached for size in initial_step_sizes(found)])
+        return self._solver.with_step_size(max(float(step_size), self._bounds()[0]))
 
     # === Checks ===
     def _assign(self, solver: FixedStepSolver) -> None:

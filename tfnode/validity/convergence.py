@@ -1,6 +1,7 @@
 """How a model's answers converge as the step goes to zero."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from tfnode.validity.results import Result
 from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
     Trial,
+    check_factors,
     fine_trial,
     fits,
     require_fixed_step,
@@ -58,7 +60,8 @@ class ConvergenceResult(Result):
         expected_order: Integer, the order of the method.
         error_optimum_at_training_step: Boolean, whether the error is smallest there.
         loss_optimum_at_training_step: Boolean, whether the loss is smallest there, and larger by
-            more than the margin at every other step and for the reference; None without a loss.
+            more than the margin at every other step and for the reference; None without a loss,
+            or if it is not finite there.
         training_step_size: Float.
         reference_accuracy: Float, under fine RK4; None in regression.
         reference_loss: Float, under fine RK4; None for a model that is not compiled.
@@ -137,14 +140,22 @@ def convergence_test(
 
     Raises:
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
-            if the labels do not fit its outputs, or if the data is empty or endless.
+            if there is no other step to try, if the margin is negative or not finite, if the
+            labels do not fit its outputs, or if the data is empty or endless.
     """
     subject = Subject.of(model, data)
     training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A convergence test")
-    multiples = sorted({1.0, *map(float, factors)}, reverse=True)
+    multiples = sorted({1.0, *check_factors(factors)}, reverse=True)
     trials = [scaled(training, factor) for factor in multiples]
     trials = [trial for trial in trials if fits(subject.blocks, trial)]
+    if len(trials) < 2 or not 0 <= margin < math.inf:
+        raise ValueError(
+            "A convergence test compares the training step with at least one other that is not "
+            "longer than the interval, by a finite margin from 0 up. Received: "
+            f"factors={multiples}, margin={margin!r} with {training.solvers[0]}. Add a factor "
+            "below 1."
+        )
     reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
     evaluation = evaluate(subject, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
@@ -204,6 +215,8 @@ def _is_optimum(
         return None
     losses = [row.loss for row in rows if row.loss is not None]
     own_loss = losses.pop(own)
+    if not math.isfinite(own_loss):
+        return None
     bound = own_loss + margin * abs(own_loss)
     # A loss that is not finite is not lower either.
     return all(not loss <= bound for loss in [*losses, reference_loss])

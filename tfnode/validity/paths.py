@@ -107,7 +107,7 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
 
     Raises:
         ValueError: If the model does not have exactly one `ODEBlock`, if its field depends on
-            time, or if its state is not two-dimensional.
+            time, or if its state is not two-dimensional or not finite.
     """
     states = _states(model, x)
     found, points = segment_crossings(states)
@@ -141,6 +141,13 @@ def _states(model: keras.Model, x: Nested) -> np.ndarray:
             "Only in the plane are paths unable to pass around each other. "
             f"Received: states of shape {states.shape[1:]} in block {block.name!r}. Crossings "
             "need states of shape (num_samples, 2)."
+        )
+    if not np.isfinite(states).all():
+        raise ValueError(
+            "Paths must be finite to cross or not to cross. "
+            f"Received: {int((~np.isfinite(states)).any(axis=(0, 2)).sum())} samples whose states "
+            f"are not finite in block {block.name!r}. Look for NaN in the inputs and weights, or "
+            "take a smaller step."
         )
     return states
 

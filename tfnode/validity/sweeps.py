@@ -96,7 +96,7 @@ def sweep(
     Raises:
         ValueError: If the model has no `ODEBlock` or blocks of different methods, if the labels
             do not fit its outputs, if the data is empty or endless, or if there is nothing to
-            measure: a regression without a loss or a metric.
+            try (no solvers, no factors) or to measure (a regression without a loss or a metric).
     """
     subject = Subject.of(model, data)
     training = training_trial(model, subject.blocks)

@@ -81,16 +81,35 @@ def sweep_trials(
     """
     if factors is None:
         factors = TOLERANCE_FACTORS if training.is_adaptive else STEP_FACTORS
-    factors = [solvers.check_step_size(factor) for factor in factors]
+    factors = check_factors(factors)
     if methods is None and training.is_adaptive:
         return _tolerance_trials(blocks, training, factors)
     trials = []
-    for method in _methods(training) if methods is None else methods:
+    methods = _methods(training) if methods is None else list(methods)
+    for method in methods:
         if isinstance(method, str):
             trials += [scaled(training, factor, method) for factor in factors]
         else:
             trials.append(Trial((solvers.get(method),) * len(training.solvers)))
-    return [trial for trial in trials if fits(blocks, trial)]
+    fitting = [trial for trial in trials if fits(blocks, trial)]
+    if not fitting:
+        raise ValueError(
+            "A sweep needs at least one solver whose step is not longer than the interval. "
+            f"Received: solvers={methods}, factors={factors} with a training solver "
+            f"{training.solvers[0]}. Leave them out for those of the paper."
+        )
+    return fitting
+
+
+def check_factors(factors: Iterable[float]) -> list[float]:
+    """The multiples of a step size or of tolerances as floats; at least one."""
+    checked = [solvers.check_step_size(factor) for factor in factors]
+    if not checked:
+        raise ValueError(
+            "A model is tried at one multiple of its step size or tolerances at least. "
+            "Received: factors=[]. Leave them out for the usual ones."
+        )
+    return checked
 
 
 def _tolerance_trials(

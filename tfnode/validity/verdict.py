@@ -1,5 +1,6 @@
 """The verdict on a trained model, and the critical step of a grid search."""
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -43,7 +44,8 @@ def check(
     performance" (the paper's abstract; section 4). So the model is tried with such solvers, and
     **it is an ODE if its accuracy under none of them differs by more than `threshold`** from that
     under the solver of its training. A gain counts as much as a loss, as in algorithm 1: either
-    shows that the answer depends on the solver.
+    shows that the answer depends on the solver. A sample whose output is not finite shows nothing,
+    and counts as one whose answer differs.
 
     The solvers and steps of `sweep` are tried, and RK4 with at least `reference_steps` steps in
     place of the exact flow. A solver has equal or smaller error, and counts, if
@@ -96,9 +98,9 @@ def check(
         `ValidityReport`.
 
     Raises:
-        ValueError: If `threshold` is not in [0, 1) for accuracies, or negative, if the model has
-            no `ODEBlock` or blocks of different methods, if the labels do not fit its outputs, or
-            if the data is empty or endless.
+        ValueError: If `threshold` is not in [0, 1) for accuracies, or negative or not finite, if
+            the model has no `ODEBlock` or blocks of different methods, if the labels do not fit
+            its outputs, or if the data is empty or endless.
     """
     subject = Subject.of(model, data)
     training = training_trial(model, subject.blocks)
@@ -150,7 +152,7 @@ class _Comparison:
         """The verdict; `half` is the trial with twice the step of the finest RK4."""
         _check_threshold(threshold, self.measure, self._subject.rounding)
         rows = {trial: self.row(trial) for trial in self._evaluation.outputs}
-        # The training row is better than itself, with a gap of 0.
+        # The training row is better than itself, with a gap of 0 where its outputs are finite.
         better = {trial: row for trial, row in rows.items() if row.is_better}
         gap = max(row.gap for row in better.values())
         changes = [row.changed for row in better.values() if row.changed is not None]
@@ -191,26 +193,36 @@ class _Comparison:
         labels = self._scorer.labels
         gaps = {int(label): 0.0 for label in np.unique(labels)}
         for trial in trials:
-            right = self._scorer.is_right(self._evaluation.outputs[trial])
             for label in gaps:
-                of_class = labels == label
-                gap = self._accuracy_gap(right[of_class], of_class)
+                gap = self._accuracy_gap(self._evaluation.outputs[trial], labels == label)
                 gaps[label] = max(gaps[label], gap)
         return gaps
 
     def _gap(self, outputs: np.ndarray, metric: float | None) -> float:
         base = self._scores["metric"]
         if metric is not None and base is not None:
-            gap = abs(metric - base)
-            return float("inf") if np.isnan(gap) else gap
+            is_measured = self._is_finite(outputs).all() and math.isfinite(metric - base)
+            return abs(metric - base) if is_measured else math.inf
         if self._scorer.task == "regression":
             return relative_distance(outputs, self._base)
-        return self._accuracy_gap(self._scorer.is_right(outputs), slice(None))
+        return self._accuracy_gap(outputs, slice(None))
 
-    def _accuracy_gap(self, right: np.ndarray, rows: np.ndarray | slice) -> float:
+    def _accuracy_gap(self, outputs: np.ndarray, rows: np.ndarray | slice) -> float:
         # From counts, so that a gap at the threshold does not exceed it by rounding.
-        base = self._scorer.is_right(self._base)[rows]
-        return float(abs(int(right.sum()) - int(base.sum())) / right.size)
+        right, base, shown = (
+            values[rows]
+            for values in (
+                self._scorer.is_right(outputs),
+                self._scorer.is_right(self._base),
+                self._is_finite(outputs),
+            )
+        )
+        difference = abs(int(right[shown].sum()) - int(base[shown].sum()))
+        return float((difference + int((~shown).sum())) / right.size)
+
+    def _is_finite(self, outputs: np.ndarray) -> np.ndarray:
+        """Whether the outputs under a trial and the training solver are finite, by sample."""
+        return np.isfinite(outputs).all(axis=-1) & np.isfinite(self._base).all(axis=-1)
 
     def _changed(self, outputs: np.ndarray) -> float | None:
         if self._scorer.task == "regression":
@@ -227,7 +239,7 @@ def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:
 
 
 def _check_threshold(threshold: float, measure: str, rounding: float) -> None:
-    if not (threshold >= 0 and (threshold < 1 or measure != "accuracy")):
+    if not (0 <= threshold < math.inf and (threshold < 1 or measure != "accuracy")):
         raise ValueError(
             "`threshold` must be a fraction in [0, 1), of the accuracy. "
             f"Received: threshold={threshold!r}. A gap of 2 points is 0.02."
@@ -247,7 +259,8 @@ def critical_step(gaps: Mapping[int, float], threshold: float) -> tuple[int | No
     "There exists some critical step size below which the model shows no clear dependence on the
     test solver" (section 4.1): a number of steps is valid if the gap of the models trained
     with it is at most `threshold`, **and likewise for every larger number of the grid**. The
-    critical one lies between the largest that is not valid and the smallest that is.
+    critical one lies between the largest that is not valid and the smallest that is. A gap that
+    is not a number is no sign of validity.
 
     Examples:
 
@@ -261,10 +274,20 @@ def critical_step(gaps: Mapping[int, float], threshold: float) -> tuple[int | No
     Returns:
         Tuple of two numbers of steps. The first is None if every number is valid, the second if
         none is.
+
+    Raises:
+        ValueError: If there are no gaps, or if the threshold is negative or not finite.
     """
+    if not gaps or not 0 <= threshold < math.inf:
+        raise ValueError(
+            "A critical step lies in a grid of at least one gap, at a finite threshold from 0 up. "
+            f"Received: gaps={dict(gaps)}, threshold={threshold!r}. Pass the gaps of `check` by "
+            "their numbers of steps."
+        )
     above = None
     for num_steps in sorted(gaps, reverse=True):
-        if gaps[num_steps] > threshold:
+        # Not `gap > threshold`: one that is NaN is not valid.
+        if not gaps[num_steps] <= threshold:
             return num_steps, above
         above = num_steps
     return None, above
