@@ -14,6 +14,8 @@ import tensorflow as tf
 from keras import layers
 from scope_models import (
     CALLS,
+    COARSE,
+    FINE,
     KINDS,
     LOSS,
     TIMESTEPS,
@@ -23,6 +25,7 @@ from scope_models import (
     build,
     classifier,
     compiled,
+    counted,
     inputs,
     labels,
     outputs,
@@ -30,10 +33,9 @@ from scope_models import (
 
 import tfnode
 from tfnode import keras_internals, solvers
-from tfnode.models import calls_of, held_blocks, reached_blocks
+from tfnode.models import held_blocks, reached_blocks
 
 ROOT = pathlib.Path(__file__).parents[1]
-COARSE, FINE = solvers.Euler(1 / 2), solvers.Midpoint(1 / 4)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -169,18 +171,6 @@ def test_a_model_without_a_block_is_refused():
 
 
 # === What is called ===
-def counted(kind):
-    """The calls that are found, those after each step is halved, and whether all are eager."""
-    model = build(kind, COARSE)
-    x = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs(kind))
-    reached = reached_blocks(model, x)
-    for found in reached:
-        found.block.step_size = 1 / 4
-        state, _ = found.inputs[0]
-        assert np.isfinite(keras.ops.convert_to_numpy(state)).all()
-    return [found.calls for found in reached], calls_of(reached, [r.block for r in reached])
-
-
 @every_kind
 def test_calls_are_counted(kind):
     # A block in the field of another follows that one's step.
@@ -200,16 +190,15 @@ def test_a_changed_name_in_keras_is_noticed():
 SCRIPT = """
 import json
 import keras, numpy as np
-import scope_models as m
-import test_scope as t, tfnode
+import scope_models as m, tfnode
 
 # Of the kinds that are trained alike, one: a compilation takes seconds.
 trained = ("functional", "Subclassed", "beside", "recurrent", "in_field", "dictionaries")
 found = {}
 for kind in m.KINDS:
-    counts = t.counted(kind)
-    same = tfnode.with_solver(m.build(kind, t.COARSE), t.FINE)
-    other, x = m.build(kind, t.FINE), m.inputs(kind)
+    counts = m.counted(kind)
+    same = tfnode.with_solver(m.build(kind, m.COARSE), m.FINE)
+    other, x = m.build(kind, m.FINE), m.inputs(kind)
     equal = all((a == b).all() for a, b in zip(m.outputs(same, x), m.outputs(other, x)))
     for one in (m.compiled(same, kind), m.compiled(other, kind)) if kind in trained else ():
         one.fit(x, m.labels(kind), verbose=0, shuffle=False)
