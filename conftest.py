@@ -7,6 +7,8 @@ import tempfile
 # Before TFDS is imported, which reads it once: generated data goes to a place of its own, unless
 # one with prepared images is given.
 os.environ.setdefault("TFDS_DATA_DIR", tempfile.mkdtemp(prefix="tfds-"))
+# Before JAX is imported, here and in processes of the tests: they compile for longer than they run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import keras
 import numpy as np

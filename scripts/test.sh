@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL=3
 ruff check .
 ruff format --check .
 mypy
-run=(python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --durations 15)
+run=(python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal --durations 15)
 [ $# -gt 0 ] && exec "${run[@]}" "$@"
 KERAS_BACKEND=tensorflow "${run[@]}"
 for backend in jax torch; do

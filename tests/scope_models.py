@@ -6,9 +6,11 @@ from keras import layers
 
 import tfnode
 from tfnode import solvers
+from tfnode.models import calls_of, reached_blocks
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 TIMESTEPS = 5
+COARSE, FINE = solvers.Euler(1 / 2), solvers.Midpoint(1 / 4)
 
 register = keras.saving.register_keras_serializable("tfnode_scope_tests")
 
@@ -182,3 +184,15 @@ def compiled(model, kind):
 
 def outputs(model, x):
     return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(model(x))]
+
+
+def counted(kind):
+    """The calls that are found, those after each step is halved, and whether all are eager."""
+    model = build(kind, COARSE)
+    x = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs(kind))
+    reached = reached_blocks(model, x)
+    for found in reached:
+        found.block.step_size = 1 / 4
+        state, _ = found.inputs[0]
+        assert np.isfinite(keras.ops.convert_to_numpy(state)).all()
+    return [found.calls for found in reached], calls_of(reached, [r.block for r in reached])

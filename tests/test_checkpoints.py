@@ -29,26 +29,27 @@ def fit(run, directory=None, interrupted=None):
 
 
 @pytest.mark.parametrize(
-    "options",
+    "interruptions, options",
     [
         # Climbs to the midpoint method.
-        {"solver": "euler", "policy": "damped", "start_steps": 1},
-        {"solver": "euler", "policy": "paper", "batch_size": 32, "average": 0.9},
-        {"num_steps": 2},
+        (2, {"solver": "euler", "policy": "damped", "start_steps": 1}),
+        (1, {"solver": "euler", "policy": "paper", "batch_size": 32, "average": 0.9}),
+        (1, {"num_steps": 2}),
     ],
     ids=["damped", "paper", "fixed steps"],
 )
-def test_goes_on_to_the_same_result(tmp_path, monkeypatch, options):
+def test_goes_on_to_the_same_result(tmp_path, monkeypatch, interruptions, options):
     monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
     # A function of the weights, and most of the time.
     monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
     options = {"num_steps": None, "rk4_steps": 8, "test_samples": 100, **options}
-    run = runs.Run("concentric_spheres_2d", seed=1, iterations=200, **options)
+    run = runs.Run("concentric_spheres_2d", seed=1, iterations=100 * interruptions, **options)
     straight, expected = fit(run)
-    # The report comes before the checkpoint of its iteration.
-    for fraction, saved in ((0.5, 50), (1.0, 150)):
+    for i in range(interruptions):
         with pytest.raises(Interruption):
-            fit(run, tmp_path / "checkpoints", interrupted=fraction)
+            fit(run, tmp_path / "checkpoints", interrupted=(i + 1) / interruptions)
+        # The report comes before the checkpoint of its iteration.
+        saved = 50 + 100 * i
         names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
         assert names == [f"iteration_{saved:06d}"]
     content = json.loads((tmp_path / "checkpoints" / names[0] / "states.json").read_text())

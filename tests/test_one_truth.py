@@ -1,6 +1,7 @@
 """Step, method and what a rule remembers are weights: whoever writes them, all else agrees."""
 
 import copy
+import json
 import shutil
 
 import keras
@@ -30,7 +31,10 @@ def tolerance_adaption(**kwargs):
 
 PAPER, CLIMB, TOLERANCE = "paper", "climb", "tolerance"
 every_rule = pytest.mark.parametrize("rule", [PAPER, CLIMB, TOLERANCE])
-either_order = pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
+# The order matters to what a callback writes, whatever the rule.
+every_rule_in_order = pytest.mark.parametrize(
+    "rule, first", [(PAPER, True), (CLIMB, True), (CLIMB, False), (TOLERANCE, False)]
+)
 
 
 def adaption(rule, **kwargs):
@@ -89,6 +93,14 @@ def straight():
     return found
 
 
+@pytest.fixture(scope="module")
+def climbed():
+    """A trained model that no test changes."""
+    model = model_for(CLIMB)
+    train(model, [adaption(CLIMB)])
+    return model
+
+
 def test_the_rules_do_something(straight):
     """Else the other tests would hold of themselves."""
     records, truths, _ = straight[CLIMB]
@@ -111,8 +123,7 @@ def test_logs_are_the_weights(rule, straight):
 
 
 # === EarlyStopping, ModelCheckpoint, BackupAndRestore ===
-@either_order
-@every_rule
+@every_rule_in_order
 def test_early_stopping_restores_all_of_it(rule, first, straight, tmp_path):
     records, truths, _ = straight[rule]
     exports = {} if rule == TOLERANCE or not first else {"export_dir": tmp_path}
@@ -127,6 +138,8 @@ def test_early_stopping_restores_all_of_it(rule, first, straight, tmp_path):
         names = {path.name for path in tmp_path.iterdir() if path.is_dir()}
         slug = f"{solver.tableau.name}_h{solver.step_size:g}".replace(".", "p")
         assert slug in names and len(names) == 2
+        card = json.loads((tmp_path / slug / "1" / "assets.extra/validity.json").read_text())
+        assert card["sweep"][0]["step_size"] == solver.step_size
         served = tf.saved_model.load(tmp_path / slug / "1")
         logits = served.signatures["serving_default"](**{model.inputs[0].name: X})["logits"]
         np.testing.assert_allclose(logits, model(X), rtol=0, atol=1e-6)
@@ -136,8 +149,7 @@ def test_early_stopping_restores_all_of_it(rule, first, straight, tmp_path):
     assert list(map(drop, callback.history[EPOCHS:])) == list(map(drop, records[2:4]))
 
 
-@either_order
-@every_rule
+@every_rule_in_order
 def test_model_checkpoints_hold_all_of_it(rule, first, straight, tmp_path):
     records, truths, _ = straight[rule]
     model, callback = model_for(rule), adaption(rule)
@@ -162,10 +174,8 @@ def test_model_checkpoints_hold_all_of_it(rule, first, straight, tmp_path):
 
 # Keras says what else it would have loaded, too.
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
-def test_weights_of_another_method_are_refused_by_name(straight, tmp_path):
-    model = model_for(CLIMB)
-    train(model, [adaption(CLIMB)])
-    model.save_weights(tmp_path / "rk4.weights.h5")
+def test_weights_of_another_method_are_refused_by_name(climbed, tmp_path):
+    climbed.save_weights(tmp_path / "rk4.weights.h5")
     with pytest.raises(ValueError, match="values of 'rk4' for 'ode_0', which has euler"):
         model_for(CLIMB).load_weights(tmp_path / "rk4.weights.h5")
 
@@ -176,8 +186,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@either_order
-@every_rule
+@every_rule_in_order
 def test_an_interrupted_fit_goes_on(rule, first, straight, tmp_path):
     records, truths, _ = straight[rule]
     backup = lambda: keras.callbacks.BackupAndRestore(tmp_path / "backup")
@@ -210,9 +219,22 @@ def test_a_callback_can_be_copied(rule, straight):
     assert isinstance(copy.copy(after), SolverAdaption)
 
 
-def test_a_copied_model_has_the_present_solver(straight):
-    model = model_for(CLIMB)
-    train(model, [adaption(CLIMB)])
+def test_a_model_that_was_not_adapted_starts_and_one_that_was_goes_on():
+    model = model_for(PAPER)
+    train(model, [adaption(PAPER)], epochs=2)
+    assert float(ode(model).step_size) == rounded(0.55)
+    again = adaption(PAPER)
+    train(model, [again], epochs=1)
+    assert columns(again, "step_size") == [(rounded(0.55),)]
+    # Whoever wants another start says so.
+    ode(model).adaption_memory.assign(np.zeros(8))
+    anew = adaption(PAPER)
+    train(model, [anew], epochs=1)
+    assert columns(anew, "step_size") == [(1.0,)]
+
+
+def test_a_copied_model_has_the_present_solver(climbed):
+    model = climbed
     clone = keras.models.clone_model(model)
     assert ode(clone).solver == ode(model).solver == solvers.RK4(ode(model).solver.step_size)
     clone.set_weights(model.get_weights())
@@ -241,14 +263,8 @@ def test_half_precision_keeps_the_step(tmp_path):
 
 
 # === TensorFlow's own saving ===
-def climbed():
-    model = model_for(CLIMB)
-    train(model, [adaption(CLIMB)])
-    return model
-
-
-def test_a_checkpoint_of_tensorflow_holds_all_of_it(tmp_path):
-    model = climbed()
+def test_a_checkpoint_of_tensorflow_holds_all_of_it(climbed, tmp_path):
+    model = climbed
     path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
     fresh = frozen(-3.0, 0.0, solver=ode(model).solver.with_step_size(1.0))
     tf.train.Checkpoint(model=fresh).restore(path).expect_partial()

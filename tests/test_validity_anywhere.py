@@ -159,9 +159,7 @@ class OwnSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return 0.1
 
 
-@pytest.mark.parametrize(
-    "loss", [own_loss, lambda y, outputs: own_loss(y, outputs), OwnLoss()], ids=type
-)
+@pytest.mark.parametrize("loss", [own_loss, OwnLoss()], ids=type)
 def test_what_a_user_wrote_and_did_not_register_is_used_as_it_is(loss):
     model = linear(Euler(1 / 2))
     expected = validity.check(model, (X, Y))
