@@ -106,7 +106,18 @@ class BogackiShampine32(AdaptiveSolver):
 class DormandPrince(AdaptiveSolver):
     """Dormand and Prince's pair 5(4): order 5, seven stages, the last one reused.
 
-    With `per_sample=False` this is TensorFlow Probability's solver, which needs TensorFlow.
+    With `per_sample=True` our own loop integrates. It takes the steps of SciPy's RK45, and is the
+    one to take, on every backend.
+
+    With `per_sample=False` this is TensorFlow Probability's solver, which needs TensorFlow. Take it
+    for the continuous adjoint (`gradient="adjoint"`), or to compare with it. On DETEST, classes A
+    and B, it evaluates the field 2.3 to 2.4 times as often as RK45 in double precision, where its
+    coefficients are rounded to single and every accepted step is taken once more, and 1.3 (at a
+    tolerance of 1e-4) to 1.9 times (at 1e-3) in single precision, as it estimates errors
+    differently and is handed half the tolerances to be as accurate. It squares derivatives: in
+    single precision an integration in which they exceed 1.8e17, with time in units of the
+    interval, or at the start the state does, is an error. Eager calls may overlap in time, the runs
+    of one graph must not.
 
     Examples:
 

@@ -19,15 +19,16 @@ Read from the source of TFP 0.25:
 - It does not leave its loop: a NaN makes it repeat a step for ever, and its error on a spent budget
   names nothing. But it calls the field, and so the field is guarded (`guard.py`).
 
-What a guard has seen lies in a variable, so calls of one block must not overlap in time. Where no
-variable may be assigned (an exported graph serves many requests at once) there is no guard: TFP
-keeps the budget, and its own error ends what cannot end.
+What a guard has seen lies in a variable: an eager call has one of its own, but the runs of one
+graph must not overlap in time. Where no variable may be assigned (an exported graph serves many
+requests at once) there is no guard: TFP keeps the budget, and its own error ends what cannot end.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfnode.integrate import walks
@@ -140,6 +141,9 @@ def solve_with_adjoint(
 
 def _integrate(problem: Problem, z0: Any, times: Any, watch: Any, constants: dict) -> tuple:
     """Returns TFP's results and what the guard has seen."""
+    if watch is not None and tf.executing_eagerly():
+        # Threads that call a block at once must not share one; a graph can make none of its own.
+        watch = keras.Variable(tf.zeros_like(watch.value), trainable=False)
     start = dataclasses.replace(problem, field=lambda t, z: problem.field(t, z, **constants))
     _, h = first_step(start, tree.map_structure(tf.stop_gradient, z0))
     h = h / tf.cast(problem.length, h.dtype)
