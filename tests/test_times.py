@@ -207,6 +207,12 @@ def test_as_many_steps_as_there_may_be_are_taken():
     assert float(tf.reduce_sum(grid.steps)) == pytest.approx(1.0, rel=1e-12)
 
 
+@pytest.mark.parametrize("t1", [100.0, float("nan")])
+@pytest.mark.parametrize("as_given", [float, tf.constant], ids=["number", "tensor"])
+def test_an_end_of_a_call_that_asks_for_too_many_steps_has_no_answer(t1, as_given):
+    assert np.isnan(decay(Euler(1 / 8))(ones(), t1=as_given(t1))).all()
+
+
 def test_a_file_with_too_fine_a_step_is_refused(tmp_path):
     path = tmp_path / "model.weights.h5"
     model = lambda: keras.Sequential([keras.Input((1,)), decay(Euler(1 / 4), name="ode")])

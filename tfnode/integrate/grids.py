@@ -43,20 +43,20 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     not 11. Steps are multiples of the step size, not a running sum, and are counted from the start
     of their stretch, so that rounding neither compounds nor grows with the distance from 0. A step
     size that is negative, NaN, or too small for `max_num_steps` becomes the finest one: a compiled
-    graph cannot raise, and the finest step is the safe side. Where the times are tensors, and are
+    graph cannot raise, and the finest step is the safe side. Where the times are no tuple, and are
     not finite or ask for more steps than there may be, the steps are NaN.
 
     Args:
         t0: Float, or tensor of shape `()` or `(batch_size,)`.
-        times: Floats, or tensor of shape `(num_times,)` or `(num_times, batch_size)`, which
-            increase or decrease from `t0` on.
+        times: Tuple of floats, or array or tensor of shape `(num_times,)` or
+            `(num_times, batch_size)`, which increase or decrease from `t0` on.
         step_size: Scalar tensor, or a NumPy scalar for a grid of NumPy arrays.
         max_num_steps: Integer, the static bound on the number of steps that XLA asks of a loop.
             Every further time adds one to it.
     """
     xp = np if isinstance(step_size, np.generic) else ops
     dtype = keras.backend.standardize_dtype(step_size.dtype)
-    has_gradient = not are_known(t0, times)
+    has_gradient, are_of_a_call = not are_known(t0, times), not isinstance(times, tuple)
     t0, times, lengths = _stretches(t0, times, dtype, xp)
     # A step longer than the way is one step. Not an infinite one: 0 times that is not a number.
     largest = float(np.finfo(dtype).max)
@@ -79,8 +79,8 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     is_used = k < ends[-1]
     starts = xp.where(is_used, pick(xp.concatenate([t0[None], times[:-1]])) + offset, times[-1])
     steps = xp.where(is_used, step, xp.zeros_like(step))
-    if has_gradient:
-        # Times of a call, which a graph cannot refuse.
+    if are_of_a_call:
+        # A graph cannot refuse them.
         good = ops.logical_and(ops.isfinite(finest), step_size >= finest * (1 - rounding))
         steps = ops.where(good, steps, float("nan"))
     num_steps = xp.max(ends[-1])

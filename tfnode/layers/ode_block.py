@@ -189,7 +189,7 @@ class ODEBlock(keras.layers.Layer):
             return None
         checks.check_times_of_call(t1, save_at, self.unroll, self.methods[0], self.name)
         times = save_at if t1 is None else t1
-        if ops.is_tensor(times) or isinstance(times, keras.Variable):
+        if any(ops.is_tensor(t) or isinstance(t, keras.Variable) for t in tree.flatten(times)):
             times = ops.convert_to_tensor(times, dtype=self.time_dtype)
         else:
             # Not rounded, so that steps are not told from rounded times.
