@@ -1,5 +1,7 @@
 """TFP's Dormand-Prince solver: its guard, call by call, and its adjoint equation."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -170,3 +172,15 @@ def test_a_derivative_whose_square_overflows_is_not_finite():
     for size, failed in ((1e15, 0), (1e18, 1)):
         guarded = guard.Guard(lambda t, z: z, problem, variable, tf.constant([size]), 0.0)
         assert float(guarded.seen().failed) == failed
+
+
+def test_threads_may_call_a_block_at_once():
+    """Eagerly, where every call has a scratch variable of its own."""
+    block = tfnode.ODEBlock(
+        CountedField(lambda t, z: -z), TFP.with_tolerance(1e-2), time_dependent=True
+    )
+    x = [tf.fill((1, 1), float(i)) for i in range(1, 9)]
+    block.build((1, 1))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(block, x))
+    np.testing.assert_allclose(found, np.exp(-1) * np.array(x), rtol=1e-2)

@@ -10,7 +10,12 @@ from keras import ops
 from tfnode import solvers
 from tfnode.integrate.grids import fixed_grid
 from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
-from tfnode.layers.checks import check_precision, check_state
+from tfnode.layers.checks import (
+    check_length,
+    check_moves_times,
+    check_precision,
+    check_state,
+)
 from tfnode.layers.passes import ForwardPass
 from tfnode.layers.vector_field import FunctionField, VectorField
 
@@ -76,6 +81,8 @@ def odeint(
     check_precision(dtype, dtype, solver, "odeint")
     time_dtype = "float64" if dtype == "float64" else "float32"
     t0, ends = _checked(times)
+    if isinstance(ends, tuple):
+        check_length(t0, ends[-1], time_dtype, "odeint")
     if isinstance(field, keras.Layer):
         layer = VectorField(field, True, "odeint")
         if not field.built:
@@ -85,7 +92,7 @@ def odeint(
         forward = ForwardPass(FunctionField(field), conditions, "backprop", training=True)
     if isinstance(solver, solvers.FixedStepSolver):
         step_size = ops.convert_to_tensor(np.array(solver.step_size, time_dtype))
-        grid = fixed_grid(t0, ends, step_size, _num_steps(t0, ends, solver.step_size))
+        grid = fixed_grid(t0, ends, step_size, _num_steps(t0, ends, solver.step_size, time_dtype))
         states = forward.along(grid, z0, (solver.tableau,))
     else:
         states = _adaptively(forward, solver, z0, t0, ends, time_dtype)
@@ -93,7 +100,7 @@ def odeint(
 
 
 def _adaptively(forward: ForwardPass, solver: Any, z0: Any, t0: Any, ends: Any, dtype: str) -> Any:
-    steps = AdaptiveSteps(solver, t0, ends, dtype, "odeint")
+    steps = AdaptiveSteps(solver, t0, ends, dtype, "odeint", time_dependent=True)
     rtol, atol = (ops.convert_to_tensor(np.array(v, dtype)) for v in (solver.rtol, solver.atol))
     watch = None
     if steps.is_tfp:
@@ -106,7 +113,8 @@ def _checked(times: Any) -> tuple:
     """The first time and the others: floats if they are numbers, else tensors."""
     if not (ops.is_tensor(times) or isinstance(times, keras.Variable)):
         times = np.asarray(times, "float64")
-        moves = np.diff(times, axis=0) if times.ndim in (1, 2) else np.zeros(1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            moves = np.diff(times, axis=0) if times.ndim in (1, 2) else np.zeros(1)
         if not (
             np.isfinite(times).all() and len(moves) and ((moves > 0).all() or (moves < 0).all())
         ):
@@ -125,8 +133,11 @@ def _checked(times: Any) -> tuple:
     return times[0], times[1:]
 
 
-def _num_steps(t0: Any, ends: Any, step_size: float) -> int:
+def _num_steps(t0: Any, ends: Any, step_size: float, dtype: str) -> int:
     """The bound on the steps for one time: their number where the times are known."""
     if not isinstance(ends, tuple):
         return _MAX_NUM_STEPS
-    return int(np.ceil(abs(ends[-1] - t0) / step_size * (1 - 1e-6))) + 1
+    length = abs(ends[-1] - t0)
+    solvers.check_num_steps(step_size, length, "odeint")
+    check_moves_times(min(step_size, length), t0, ends[-1], dtype, "odeint")
+    return int(np.ceil(length / step_size * (1 - 1e-6))) + 1

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from tfnode.adaption.measurement import Measurement, SolverT
+from tfnode.solvers import check_num_steps
 
 # Accuracies are means in single precision: their rounding makes no gap, nor does a decimal's.
 _ROUNDING = 1e-7
@@ -44,6 +45,8 @@ def check_factors(rule: Any, quantity: str) -> None:
     low, high = getattr(rule, f"min_{quantity}"), getattr(rule, f"max_{quantity}")
     fits = 0 < low <= high < math.inf
     check(rule, f"min_{quantity}", f"in (0, max_{quantity} = {high}]", fits)
+    if quantity == "step_size":
+        check_num_steps(low, high, type(rule).__name__)
 
 
 def check_solver(rule: object, solver: object, kind: type) -> None:

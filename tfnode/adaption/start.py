@@ -38,8 +38,7 @@ def tighter_solver(solver: AdaptiveSolver) -> AdaptiveSolver:
     """
     if isinstance(solver, DormandPrince):
         return solver.scaled(1 / 10)
-    better = DormandPrince(solver.rtol, solver.atol, solver.max_num_steps, solver.per_sample)
-    return better.scaled(1 / 5)
+    return DormandPrince(**solver.get_config()).scaled(1 / 5)
 
 
 def initial_step_size(

@@ -1,12 +1,13 @@
 """What is in a SavedModel: forward passes with names, checks, and no side effects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfnode.keras_internals import sublayers
+from tfnode.models import held_blocks
 from tfnode.models.outputs import class_probabilities, gives_logits, loss_of
 from tfnode.typing import Nested, PathLike, Tensor
 
@@ -56,13 +57,17 @@ def _forward_pass(
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """A function from a dictionary of inputs to one of `logits` and `probabilities`."""
     names = list(_input_specs(model))
+    isolates = all(getattr(b.solver, "isolates_failures", False) for b in held_blocks(model))
 
     def forward_pass(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        tensors = [_finite(f"input {name!r}", inputs[name]) for name in names]
+        tensors = [inputs[name] for name in names]
+        if not isolates:
+            tensors = [_finite(f"input {name!r}", t) for name, t in zip(names, tensors)]
         x = keras.tree.pack_sequence_as(model.input, tensors)
         # No layer writes a weight here (statistics of adaptive steps): requests run in parallel.
         with keras.StatelessScope():
-            outputs = _finite("output", model(x, training=False))
+            outputs = model(x, training=False)
+        outputs = _finite_rows(outputs, tensors) if isolates else _finite("output", outputs)
         return {
             "logits": outputs if are_logits else _logits(outputs),
             "probabilities": class_probabilities(outputs, are_logits),
@@ -79,6 +84,17 @@ def _finite(name: str, tensor: Tensor) -> Tensor:
         return tensor
     message = f"A served model takes and gives finite numbers. Received: {name} that is not finite"
     return tf.debugging.assert_all_finite(tensor, message)
+
+
+def _finite_rows(outputs: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """The outputs, NaN in the rows in which an input or an output is not finite."""
+    good = ops.ones(ops.shape(outputs)[:1], "bool")
+    for tensor in [*inputs, outputs]:
+        if tensor.dtype.is_floating:
+            rows = ops.reshape(ops.isfinite(tensor), (ops.shape(tensor)[0], -1))
+            good = ops.logical_and(good, ops.all(rows, axis=-1))
+    good = ops.reshape(good, (-1, *(1 for _ in outputs.shape[1:])))
+    return ops.where(good, outputs, float("nan"))
 
 
 def _logits(probabilities: Tensor) -> Tensor:

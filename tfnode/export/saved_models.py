@@ -1,6 +1,7 @@
 """From a trained model to the SavedModels of its solver configurations, each complete or absent."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,7 +12,7 @@ from tfnode import files, validity
 from tfnode import solvers as tfnode_solvers
 from tfnode.export import cards, graphs, repositories, warmup
 from tfnode.models import digest, held_blocks, with_solver
-from tfnode.solvers import FixedStepSolver, RungeKutta, Solver, SolverLike
+from tfnode.solvers import AdaptiveSolver, FixedStepSolver, RungeKutta, Solver, SolverLike
 from tfnode.typing import Data, PathLike
 from tfnode.validity import SweepRow, ValidityReport
 
@@ -38,7 +39,9 @@ def export_saved_models(
 
     `<base>/<configuration>/<version>/` is what TensorFlow Serving loads: a graph without XLA that
     takes the model's inputs by name, with any number of rows, and returns `logits` and
-    `probabilities`, or an error where a number is not finite. Beside it lie the validity card
+    `probabilities`, or an error where a number is not finite. Under a solver with
+    `per_sample=True` a sample that is not finite, or cannot be integrated, is answered with NaN
+    instead, and the others of its batch with their numbers. Beside it lie the validity card
     `assets.extra/validity.json`, warm-up requests (with the package `tensorflow-serving-api`),
     and, if a sample's answer does not depend on the rest of its batch, the batching parameters.
     `models.config` lists everything in the repository.
@@ -178,13 +181,20 @@ def _models(
                 f"Received: {slug!r} for {solver} and for {models[slug][0]}. Leave one out, or "
                 "give the tableau another name."
             )
-        models[slug] = solver, with_solver(model, solver)
+        models[slug] = solver, with_solver(model, _as_served(solver))
     if not models:
         raise ValueError(
             "There must be a solver to serve the model with. Received: solvers=[]. Pass the one of "
             "the training, for example `[model.get_layer('ode_block').solver]`."
         )
     return models
+
+
+def _as_served(solver: Solver) -> Solver:
+    """The solver as it serves the requests of many: one sample that fails is alone with that."""
+    if isinstance(solver, AdaptiveSolver) and solver.per_sample:
+        return dataclasses.replace(solver, per_sample_failure="nan")
+    return solver
 
 
 def _targets(base: pathlib.Path, slugs: Iterable[str], version: int | None) -> list[pathlib.Path]:

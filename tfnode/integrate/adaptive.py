@@ -13,13 +13,16 @@ from tfnode.integrate.doubles import larger, smaller
 from tfnode.integrate.failures import Failure
 from tfnode.integrate.grids import accepted_grid
 from tfnode.integrate.problems import Problem, Solution, first_step
-from tfnode.integrate.runge_kutta import moved, runge_kutta_stages, spread, time_of, weighted_sum
+from tfnode.integrate.runge_kutta import moved, runge_kutta_stages, spread, weighted_sum
 from tfnode.tableaus import ButcherTableau
 
 tree = keras.tree
 
 # The controller (Hairer et al., *Solving ODEs I*, eq. II.4.13).
 SAFETY, MIN_FACTOR, MAX_FACTOR = 0.9, 0.2, 10.0
+
+# The most numbers in a table of steps with one column for each sample: 1 GiB in single precision.
+MAX_TABLE = 2**28
 
 # A step within a hundredth of a time to land on is stretched to it, so that no sliver is left.
 _STRETCH = 1.01
@@ -30,20 +33,21 @@ class _State(NamedTuple):
 
     Args:
         attempts: The steps tried so far, for the whole batch.
-        t: The time reached.
+        way: How far from `t0` it has come, unsigned.
         target: The number of times that were landed on.
         h: The length of the next step, unsigned.
-        z: The state at `t`.
-        f: The derivative at `t`, where the method reuses its last stage.
+        z: The state there.
+        f: The derivative there, where the method reuses its last stage.
         was_rejected: Whether the last attempt was.
         accepted: The accepted steps.
         rejected: The rejected steps.
-        times: The starts of the accepted steps, of shape `(max_num_steps, ...)`.
-        steps: Their signed lengths.
+        starts: How far from `t0` the accepted steps start, of shape `(max_num_steps, ...)`; empty
+            where only the solution is asked for.
+        steps: Their unsigned lengths.
     """
 
     attempts: Any
-    t: Any
+    way: Any
     target: Any
     h: Any
     z: Any
@@ -51,11 +55,11 @@ class _State(NamedTuple):
     was_rejected: Any
     accepted: Any
     rejected: Any
-    times: Any
+    starts: Any
     steps: Any
 
 
-def solve(problem: Problem, z0: Any) -> Solution:
+def solve(problem: Problem, z0: Any, has_grid: bool = True) -> Solution:
     """Integrates a `Problem` by the embedded pair of its solver.
 
     The better solution of the pair is propagated. A step whose error is not finite is rejected.
@@ -63,8 +67,12 @@ def solve(problem: Problem, z0: Any) -> Solution:
     Args:
         problem: `Problem`.
         z0: The state at `t0`: a tensor or a nested structure of tensors.
+        has_grid: Boolean. If false, the grid of the accepted steps is left out.
+
+    Raises:
+        ValueError: If a table of the steps of every sample would be too large.
     """
-    loop = _Loop(problem)
+    loop = _Loop(problem, has_grid)
     state = ops.while_loop(
         lambda *state: loop.goes_on(_State(*state)),
         lambda *state: tuple(loop.attempt(_State(*state))),
@@ -90,53 +98,54 @@ def next_factor(norm: Any, order: int) -> Any:
 class _Loop:
     """The parts of the loop: its start, its condition, one turn of it, and its result."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, has_grid: bool) -> None:
         self._problem = problem
+        self._has_grid = has_grid
         self._ends, self._sign = problem.ends, problem.sign
         self._smallest_step = problem.smallest_step
         self._reuses_last = _reuses_last_stage(problem.solver.tableau)
 
     def start(self, z0: Any) -> _State:
-        problem = self._problem
-        solver, dtype = problem.solver, problem.rtol.dtype
-        f, h = first_step(problem, z0)
+        solver, dtype = self._problem.solver, self._problem.rtol.dtype
+        f, h = first_step(self._problem, z0)
         shape = (ops.shape(tree.flatten(z0)[0])[0],) if solver.per_sample else ()
-        rows = (solver.max_num_steps, *shape)
-        t0 = ops.convert_to_tensor(problem.t0, dtype=dtype)
-        t = ops.broadcast_to(t0, shape)
+        num_rows = solver.max_num_steps if self._has_grid else 0
+        if num_rows and shape and isinstance(shape[0], int):
+            _check_table(num_rows, shape[0], self._problem)
+        rows = (num_rows, *shape)
         return _State(
             attempts=ops.zeros((), "int32"),
-            t=t,
+            way=ops.zeros(shape, dtype),
             # A first time at t0 has been reached.
-            target=ops.broadcast_to(ops.cast(ops.equal(self._ends[0], t0), "int32"), shape),
-            h=h,
+            target=ops.broadcast_to(ops.cast(ops.equal(self._ends[0], 0), "int32"), shape),
+            h=ops.broadcast_to(h, shape),
             z=z0,
             f=f,
             was_rejected=ops.zeros(shape, "bool"),
             accepted=ops.zeros(shape, "int32"),
             rejected=ops.zeros(shape, "int32"),
             # A sample that has arrived before others takes steps of length 0 at its end.
-            times=ops.broadcast_to(self._ends[-1], rows),
+            starts=ops.broadcast_to(self._ends[-1], rows),
             steps=ops.zeros(rows, dtype),
         )
 
     def goes_on(self, state: _State) -> Any:
-        is_under_way = ops.any(self._remaining(state) > 0)
-        collapsed = ops.any(self._collapsed(state))
-        going = ops.logical_and(is_under_way, ops.logical_not(collapsed))
+        going = ops.any(self._active(state))
+        if not self._problem.solver.isolates_failures:
+            going = ops.logical_and(going, ops.logical_not(ops.any(self._collapsed(state))))
         return ops.logical_and(going, state.attempts < self._problem.solver.max_num_steps)
 
     def attempt(self, state: _State) -> _State:
-        problem, dtype = self._problem, state.t.dtype
-        tableau, t, h, z = problem.solver.tableau, state.t, state.h, state.z
+        problem, dtype = self._problem, state.way.dtype
+        tableau, way, h, z = problem.solver.tableau, state.way, state.h, state.z
         end = self._next_end(state.target)
-        active, lands = self._remaining(state) > 0, self._sign * (end - t) <= _STRETCH * h
-        t_new = ops.cast(ops.where(lands, end, t + self._sign * h), dtype)
-        # By this much the rounded times differ: the state must not run ahead of its time.
-        step = t_new - t
-        field = lambda t, z: problem.field(time_of(t, z), z)
+        active, lands = self._active(state), end - way <= _STRETCH * h
+        way_new = ops.cast(ops.where(lands, end, way + h), dtype)
+        # By this much the rounded ways differ: the state must not run ahead of its time.
+        length = way_new - way
+        step = self._sign * length
         first = state.f if self._reuses_last else None
-        stages = runge_kutta_stages(field, t, z, step, tableau, first)
+        stages = runge_kutta_stages(problem.derivative, self._sign * way, z, step, tableau, first)
         z_new = moved(z, step, tableau.b, stages)
         norm = problem.norm(_error(z, step, tableau, stages), z, z_new)
         norm = ops.where(problem.is_finite(norm, z_new), norm, float("inf"))
@@ -145,7 +154,7 @@ class _Loop:
         factor = next_factor(norm, problem.solver.order)
         # No growth right after a rejection (Hairer et al., p. 168).
         factor = ops.where(state.was_rejected, smaller(1.0, factor), factor)
-        h_new = ops.abs(step) * factor
+        h_new = length * factor
         # A step that was cut short by a time to land on does not shorten the next one.
         h_new = ops.where(ops.logical_and(accept, lands), larger(h, h_new), h_new)
         choose = lambda new, old: tree.map_structure(
@@ -153,7 +162,7 @@ class _Loop:
         )
         return _State(
             attempts=state.attempts + 1,
-            t=ops.where(accept, t_new, t),
+            way=ops.where(accept, way_new, way),
             target=state.target + ops.cast(ops.logical_and(accept, lands), "int32"),
             h=ops.where(active, ops.cast(h_new, dtype), h),
             z=choose(z_new, z),
@@ -161,14 +170,17 @@ class _Loop:
             was_rejected=reject,
             accepted=state.accepted + ops.cast(accept, "int32"),
             rejected=state.rejected + ops.cast(reject, "int32"),
-            times=_write(state.times, state.accepted, t),
-            steps=_write(state.steps, state.accepted, ops.where(accept, step, 0)),
+            starts=self._write(state.starts, state.accepted, way),
+            steps=self._write(state.steps, state.accepted, ops.where(accept, length, 0)),
         )
 
     def solution(self, state: _State) -> Solution:
         problem, solver = self._problem, self._problem.solver
         per_attempt = solver.tableau.num_stages - int(self._reuses_last)
-        remaining, t, h = self._remaining(state), state.t, state.h
+        remaining, way, h, sign = self._remaining(state), state.way, state.h, self._sign
+        # Not `remaining > 0`: a time that is not a number is never reached.
+        failed = ops.logical_not(remaining <= 0)
+        t = problem.t0 + sign * way
         if solver.per_sample:
             # One whose step has collapsed, else the one that is furthest behind.
             behind = ops.where(self._collapsed(state), problem.length + remaining, remaining)
@@ -180,24 +192,34 @@ class _Loop:
             ops.sum(state.rejected),
         ]
         statistics = ops.stack(counts)
-        num_steps = ops.max(state.accepted)
-        # Not `any(remaining > 0)`: a time that is not a number is never reached.
-        failed = ops.logical_not(ops.all(remaining <= 0))
-        return Solution(
-            z1=state.z,
-            grid=accepted_grid(state.times, state.steps, num_steps, problem.t0, problem.times),
-            statistics=statistics,
-            failure=Failure(failed, t, h, statistics[0]),
-        )
+        grid = None
+        if self._has_grid:
+            num_steps, steps = ops.max(state.accepted), sign * state.steps
+            grid = accepted_grid(state.starts, steps, num_steps, problem.t0, problem.times)
+        return Solution(state.z, grid, statistics, Failure(failed, t, h, statistics[0]))
 
     def _remaining(self, state: _State) -> Any:
         """The length of what is left of the way."""
-        return self._sign * (self._ends[-1] - state.t)
+        return self._ends[-1] - state.way
 
     def _collapsed(self, state: _State) -> Any:
         # Not `h < smallest`: a step that is NaN has collapsed, too.
         too_small = ops.logical_not(state.h >= self._smallest_step)
         return ops.logical_and(self._remaining(state) > 0, too_small)
+
+    def _active(self, state: _State) -> Any:
+        """Whether it is under way, and can go on."""
+        can = ops.logical_not(self._collapsed(state))
+        return ops.logical_and(self._remaining(state) > 0, can)
+
+    def _write(self, rows: Any, index: Any, values: Any) -> Any:
+        """Writes `values` into `rows` at an index, or for each sample at its own."""
+        if not self._has_grid:
+            return rows
+        if len(values.shape) == 0:
+            return ops.scatter_update(rows, ops.reshape(index, (1, 1)), ops.reshape(values, (1,)))
+        samples = ops.arange(ops.shape(index)[0], dtype="int32")
+        return ops.scatter_update(rows, ops.stack([index, samples], axis=1), values)
 
     def _next_end(self, target: Any) -> Any:
         num_times = self._ends.shape[0]
@@ -226,9 +248,10 @@ def _reuses_last_stage(tableau: ButcherTableau) -> bool:
     return tableau.a[-1] == tableau.b[:-1] and tableau.b[-1] == 0
 
 
-def _write(rows: Any, index: Any, values: Any) -> Any:
-    """Writes `values` into `rows` at an index, or for each sample at its own."""
-    if len(values.shape) == 0:
-        return ops.scatter_update(rows, ops.reshape(index, (1, 1)), ops.reshape(values, (1,)))
-    samples = ops.arange(ops.shape(index)[0], dtype="int32")
-    return ops.scatter_update(rows, ops.stack([index, samples], axis=1), values)
+def _check_table(num_rows: int, num_samples: int, problem: Problem) -> None:
+    if num_rows * num_samples > MAX_TABLE:
+        raise ValueError(
+            "The steps of every sample are kept in a table of `max_num_steps` times the samples, "
+            f"at most {MAX_TABLE} numbers. Received: max_num_steps={num_rows} for {num_samples} "
+            f"samples in {problem.name!r}. Lower `max_num_steps`, or the batch size."
+        )

@@ -14,7 +14,7 @@ class Failure:
     """Where an adaptive integration stands that may have failed.
 
     Args:
-        failed: Boolean scalar tensor.
+        failed: Boolean tensor, a scalar, or with steps for each sample one for each.
         time: Scalar tensor, where the integration ended.
         step: Scalar tensor, the last step size.
         evaluations: Scalar tensor.
@@ -30,18 +30,23 @@ def check(failure: Failure, state: Any, problem: Any, equation: str = "") -> Any
     """Returns whether an integration failed, or its solution is not finite; raises if so.
 
     In a TensorFlow graph the error comes when it runs, as an `InvalidArgumentError`. Where
-    assertions are dropped (XLA, JAX's compiled functions) there is only the return value.
+    assertions are dropped (XLA, JAX's compiled functions) there is only the return value. A solver
+    that isolates failures raises nothing, and each sample has a return value of its own.
 
     Args:
         failure: `Failure`.
-        state: The solution, or None where only the steps are known.
+        state: The solution at each time, or None where only the steps are known.
         problem: `tfnode.integrate.adaptive.Problem`.
         equation: String, what was integrated if not the problem itself.
 
     Raises:
-        FloatingPointError: If the state was not finite, the step collapsed or the budget is spent.
+        FloatingPointError: If the state was not finite, the step collapsed, the budget is spent,
+            or a tolerance is not positive and finite.
     """
-    rule = "An adaptive integration must stay finite and end within its budget of steps."
+    rule = (
+        "An adaptive integration must stay finite and end within its budget of steps, at positive "
+        "and finite tolerances."
+    )
     advice = (
         "Look for NaN in the inputs and weights, or try a larger tolerance, a larger "
         "`max_num_steps`, a field with bounded derivatives (such as a tanh), or a smaller learning "
@@ -56,10 +61,14 @@ def check(failure: Failure, state: Any, problem: Any, equation: str = "") -> Any
         "atol": problem.atol,
         "evaluations": failure.evaluations,
     }
-    failed = failure.failed
+    failed = ops.logical_or(failure.failed, ops.logical_not(problem.has_tolerances))
     for z in tree.flatten(() if state is None else state):
         # The accepted steps, taken once more, may touch where the field is not finite.
-        failed = ops.logical_or(failed, ops.logical_not(ops.all(ops.isfinite(z))))
+        axes = tuple(axis for axis in range(len(z.shape)) if axis != 1 or not len(failed.shape))
+        failed = ops.logical_or(failed, ops.logical_not(ops.all(ops.isfinite(z), axis=axes)))
+    if problem.solver.isolates_failures:
+        return failed
+    failed = ops.any(failed)
     if _in_tensorflow_graph():
         import tensorflow as tf
 

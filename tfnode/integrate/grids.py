@@ -43,20 +43,21 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     not 11. Steps are multiples of the step size, not a running sum, and are counted from the start
     of their stretch, so that rounding neither compounds nor grows with the distance from 0. A step
     size that is negative, NaN, or too small for `max_num_steps` becomes the finest one: a compiled
-    graph cannot raise, and the finest step is the safe side. Where the times are tensors, and are
+    graph cannot raise, and the finest step is the safe side. Where the times are no tuple, and are
     not finite or ask for more steps than there may be, the steps are NaN.
 
     Args:
         t0: Float, or tensor of shape `()` or `(batch_size,)`.
-        times: Floats, or tensor of shape `(num_times,)` or `(num_times, batch_size)`, which
-            increase or decrease from `t0` on.
+        times: Tuple of floats, or array or tensor of shape `(num_times,)` or
+            `(num_times, batch_size)`, which increase or decrease from `t0` on.
         step_size: Scalar tensor, or a NumPy scalar for a grid of NumPy arrays.
         max_num_steps: Integer, the static bound on the number of steps that XLA asks of a loop.
             Every further time adds one to it.
     """
     xp = np if isinstance(step_size, np.generic) else ops
     dtype = keras.backend.standardize_dtype(step_size.dtype)
-    t0, times, lengths, has_gradient = _stretches(t0, times, dtype, xp)
+    has_gradient, are_of_a_call = not are_known(t0, times), not isinstance(times, tuple)
+    t0, times, lengths = _stretches(t0, times, dtype, xp)
     # A step longer than the way is one step. Not an infinite one: 0 times that is not a number.
     largest = float(np.finfo(dtype).max)
     step_size = xp.where(step_size > largest, largest, step_size)
@@ -78,26 +79,51 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     is_used = k < ends[-1]
     starts = xp.where(is_used, pick(xp.concatenate([t0[None], times[:-1]])) + offset, times[-1])
     steps = xp.where(is_used, step, xp.zeros_like(step))
-    if has_gradient:
-        # Times of a call, which a graph cannot refuse.
+    if are_of_a_call:
+        # A graph cannot refuse them.
         good = ops.logical_and(ops.isfinite(finest), step_size >= finest * (1 - rounding))
         steps = ops.where(good, steps, float("nan"))
     num_steps = xp.max(ends[-1])
     return Grid(starts, steps, int(num_steps) if xp is np else num_steps, ends, has_gradient)
 
 
+def are_known(*times: Any) -> bool:
+    """Whether times are numbers, and not tensors, which may have a gradient."""
+    return all(isinstance(t, (float, tuple, np.ndarray)) for t in times)
+
+
+def distances(t0: Any, times: Any, dtype: str) -> Any:
+    """How far the times lie from `t0`, with a sign; rounded times may not tell.
+
+    Args:
+        t0: Float, or tensor of shape `()` or `(batch_size,)`.
+        times: Floats, or tensor of shape `(num_times,)` or `(num_times, batch_size)`.
+        dtype: String, that of the result.
+    """
+    if are_known(t0, times):
+        return ops.convert_to_tensor((np.asarray(times, "float64") - t0).astype(dtype))
+    given = keras.backend.standardize_dtype(times.dtype)
+    if given not in ("float32", "float64"):
+        times, given = ops.cast(times, dtype), dtype
+    # What a float has that their dtype has not is taken off by itself.
+    rest = t0 - float(np.dtype(given).type(t0)) if isinstance(t0, float) else 0.0
+    return ops.cast((times - ops.convert_to_tensor(t0, dtype=given)) - rest, dtype)
+
+
 def _stretches(t0: Any, times: Any, dtype: str, xp: Any) -> tuple:
-    """`t0`, the times, and the lengths between them; these from double precision where given so."""
-    if isinstance(t0, float) and isinstance(times, (tuple, np.ndarray)):
+    """`t0`, the times, and the lengths between them."""
+    if are_known(t0, times):
+        # From double precision.
         times = np.asarray(times, "float64")
         t0 = np.broadcast_to(np.float64(t0), times.shape[1:])
         lengths = np.diff(np.concatenate([t0[None], times]), axis=0)
         arrays = [a.astype(dtype) for a in (t0, times, lengths)]
-        return *(arrays if xp is np else map(ops.convert_to_tensor, arrays)), False
+        return tuple(arrays if xp is np else map(ops.convert_to_tensor, arrays))
+    between = ops.cast(times[1:] - times[:-1], dtype)
+    lengths = ops.concatenate([distances(t0, times[:1], dtype), between])
     times = ops.convert_to_tensor(times, dtype=dtype)
     t0 = ops.broadcast_to(ops.convert_to_tensor(t0, dtype=dtype), ops.shape(times)[1:])
-    lengths = times - ops.concatenate([t0[None], times[:-1]])
-    return t0, times, lengths, True
+    return t0, times, lengths
 
 
 class _Picker:
@@ -118,30 +144,34 @@ class _Picker:
         return self._xp.take_along_axis(values, self._stretch, axis=0)
 
 
-def accepted_grid(starts: Any, steps: Any, num_steps: Any, t0: Any, times: Any) -> Grid:
+def accepted_grid(offsets: Any, steps: Any, num_steps: Any, t0: Any, times: Any) -> Grid:
     """The grid of the steps that an adaptive integration through `times` accepted.
 
     Its gradient holds the steps fixed, but for their ends at `t0` and `times`.
 
     Args:
-        starts: Tensor of shape `(max_num_steps,)` or `(max_num_steps, batch_size)`; of rows that
-            are not in use the last time.
-        steps: Tensor of the same shape, 0 in rows that are not in use.
+        offsets: Tensor of shape `(max_num_steps,)` or `(max_num_steps, batch_size)`, how far from
+            `t0` the steps start, unsigned; in rows that are not in use the distance of the last
+            time.
+        steps: Tensor of the same shape, the signed lengths, 0 in rows that are not in use.
         num_steps: int32 scalar tensor.
         t0: Float, or tensor of shape `()` or `(batch_size,)`.
         times: Floats, or tensor of shape `(num_times,)` or `(num_times, batch_size)`.
     """
-    starts, steps = ops.stop_gradient(starts), ops.stop_gradient(steps)
-    dtype = keras.backend.standardize_dtype(starts.dtype)
-    t0, times, lengths, has_gradient = _stretches(t0, times, dtype, ops)
-    sign = ops.sign(ops.sum(ops.stop_gradient(lengths)))
-    if len(starts.shape) > len(times.shape):
+    offsets, steps = ops.stop_gradient(offsets), ops.stop_gradient(steps)
+    dtype, has_gradient = keras.backend.standardize_dtype(offsets.dtype), not are_known(t0, times)
+    reached = ops.stop_gradient(distances(t0, times, dtype))
+    t0, times, _ = _stretches(t0, times, dtype, ops)
+    if len(offsets.shape) > len(times.shape):
         # Samples with steps of their own, on the way to the same times.
-        t0, times = t0[None], times[:, None]
+        t0, times, reached = t0[None], times[:, None], reached[:, None]
     is_step = ops.not_equal(steps, 0)
     # A step that starts before a time also ends before it, or there.
-    is_before = ops.logical_and(is_step, sign * starts < sign * times[:, None])
+    is_before = ops.logical_and(is_step, offsets < ops.abs(reached)[:, None])
     stops = ops.sum(ops.cast(is_before, "int32"), axis=1)
+    sign = ops.sign(reached[-1])
+    starts = ops.where(is_step, ops.stop_gradient(t0) + sign * offsets, times[-1])
+    starts = ops.stop_gradient(starts)
     if has_gradient:
         starts, steps = _with_moving_ends(starts, steps, is_step, t0, times, stops)
     return Grid(starts, steps, num_steps, stops, has_gradient)

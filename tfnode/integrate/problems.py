@@ -9,8 +9,8 @@ from keras import ops
 
 from tfnode.integrate.doubles import larger, smaller
 from tfnode.integrate.failures import Failure
-from tfnode.integrate.grids import Grid
-from tfnode.integrate.runge_kutta import moved, time_of
+from tfnode.integrate.grids import Grid, are_known, distances
+from tfnode.integrate.runge_kutta import moved, spread, time_of
 from tfnode.solvers import AdaptiveSolver
 
 tree = keras.tree
@@ -66,6 +66,7 @@ class Problem:
         solver: `tfnode.solvers.AdaptiveSolver`, for its method and budget; its tolerances are not
             read.
         name: String, whose problem it is, for errors.
+        time_dependent: Boolean, whether the field may depend on time.
     """
 
     field: Any
@@ -75,35 +76,62 @@ class Problem:
     atol: Any
     solver: AdaptiveSolver
     name: str
+    time_dependent: bool = True
 
     @property
     def ends(self) -> Any:
-        """The times as a tensor."""
-        return ops.convert_to_tensor(self.times, dtype=self.rtol.dtype)
+        """How far the times lie from `t0`, a tensor: a step is never told from rounded times."""
+        return ops.abs(ops.stop_gradient(distances(self.t0, self.times, self._dtype)))
 
     @property
     def sign(self) -> Any:
-        if isinstance(self.t0, float) and isinstance(self.times, tuple):
+        """The direction, with end times for each sample that of each."""
+        if are_known(self.t0, self.times) and isinstance(self.times, tuple):
             return 1.0 if self.times[-1] > self.t0 else -1.0
-        return ops.sign(ops.sum(ops.stop_gradient(self.ends[-1] - self.t0)))
+        return ops.sign(ops.stop_gradient(distances(self.t0, self.times, self._dtype)[-1]))
 
     @property
     def length(self) -> Any:
-        """The length of the whole way, of the longest one with end times for each sample."""
-        if isinstance(self.t0, float) and isinstance(self.times, tuple):
+        """The length of the whole way, with end times for each sample that of each."""
+        if are_known(self.t0, self.times) and isinstance(self.times, tuple):
             return abs(self.times[-1] - self.t0)
-        return ops.max(ops.abs(self.ends[-1] - self.t0))
+        return self.ends[-1]
 
     @property
     def smallest_step(self) -> Any:
-        return smallest_step(self.t0, self.times[-1], self.rtol.dtype)
+        """The step below which rounding eats what a step adds to the way, or to a time."""
+        if self.time_dependent:
+            return smallest_step(self.t0, self.times[-1], self._dtype)
+        return 10 * epsilon(self._dtype) * self.length
+
+    @property
+    def has_tolerances(self) -> Any:
+        """Whether the tolerances are positive and finite: a weight may hold anything."""
+        positive = ops.logical_and(self.rtol > 0, self.atol > 0)
+        return ops.logical_and(positive, ops.isfinite(self.rtol + self.atol))
+
+    @property
+    def solvable(self) -> "Problem":
+        """The same problem, with tolerances with which a loop ends if there are none."""
+        good = self.has_tolerances
+        rtol, atol = (ops.where(good, v, ops.ones_like(v)) for v in (self.rtol, self.atol))
+        return dataclasses.replace(self, rtol=rtol, atol=atol)
+
+    @property
+    def _dtype(self) -> str:
+        return str(keras.backend.standardize_dtype(self.rtol.dtype))
+
+    def derivative(self, offset: Any, z: Any) -> Any:
+        """The field so far from `t0`, with a sign."""
+        t0 = ops.convert_to_tensor(self.t0, dtype=self._dtype)
+        return self.field(time_of(t0 + offset, z), z)
 
     def is_finite(self, norm: Any, z: Any) -> Any:
         """Whether an error and a state are finite, for each sample or for the batch."""
         finite = ops.isfinite(norm)
         for leaf in tree.flatten(z):
-            axes = tuple(range(1, len(leaf.shape))) if self.solver.per_sample else None
-            finite = ops.logical_and(finite, ops.all(ops.isfinite(leaf), axis=axes))
+            of_leaf = ops.all(ops.isfinite(self._rows(leaf)), axis=-1)
+            finite = ops.logical_and(finite, of_leaf)
         return finite
 
     def norm(self, error: Any, *states: Any) -> Any:
@@ -120,44 +148,53 @@ class Problem:
             for z in zs[1:]:
                 size = larger(size, ops.abs(z))
             scale = ops.cast(self.atol, e.dtype) + ops.cast(self.rtol, e.dtype) * size
-            axes = tuple(range(1, len(e.shape))) if self.solver.per_sample else None
-            relative = ops.square(e / scale)
-            squares = squares + ops.sum(relative, axis=axes)
-            count = count + ops.size(relative[0] if self.solver.per_sample else relative)
+            relative = self._rows(ops.square(e / scale))
+            squares = squares + ops.sum(relative, axis=-1)
+            count = count + ops.shape(relative)[-1]
         return ops.sqrt(squares / ops.cast(count, squares.dtype))
+
+    def _rows(self, z: Any) -> Any:
+        """The numbers of the batch as one row, or as a row for each sample."""
+        return ops.reshape(z, (ops.shape(z)[0], -1) if self.solver.per_sample else (-1,))
+
+
+def epsilon(dtype: Any) -> float:
+    """The spacing of a dtype's numbers at 1."""
+    return float(np.finfo(keras.backend.standardize_dtype(dtype)).eps)
 
 
 def smallest_step(t0: Any, t1: Any, dtype: Any) -> Any:
     """The step below which rounding eats what a step adds to a time."""
-    eps = float(np.finfo(keras.backend.standardize_dtype(dtype)).eps)
     if isinstance(t0, float) and isinstance(t1, float):
-        return 10 * eps * max(abs(t0), abs(t1))
+        return 10 * epsilon(dtype) * max(abs(t0), abs(t1))
     t0, t1 = (ops.abs(ops.convert_to_tensor(t, dtype=dtype)) for t in (t0, t1))
-    return 10 * eps * ops.max(larger(t0, t1))
+    return 10 * epsilon(dtype) * larger(t0, t1)
 
 
 def first_step(problem: Problem, z0: Any) -> tuple:
     """Returns the derivative at `t0` and the length of the first step, by two evaluations.
 
-    Hairer et al., *Solving ODEs I*, p. 169, with norms relative to the tolerances.
+    Hairer et al., *Solving ODEs I*, p. 169, with norms relative to the tolerances. The book's step
+    depends on the unit of time, and may be one at which no estimate of an error means anything.
+    Here time is measured by the length of the way, and a derivative by how it changes the state
+    in `d0 / d1` of it, in which it changes by its own size.
     """
-    dtype, order = problem.rtol.dtype, problem.solver.order
-    t0 = ops.convert_to_tensor(problem.t0, dtype=dtype)
+    dtype, order, length = problem.rtol.dtype, problem.solver.order, problem.length
+    offset = ops.zeros((), dtype)
     if problem.solver.per_sample:
-        t0 = ops.broadcast_to(t0, (ops.shape(tree.flatten(z0)[0])[0],))
-    f0 = problem.field(time_of(t0, z0), z0)
-    d0, d1 = problem.norm(z0, z0), problem.norm(f0, z0)
+        offset = ops.broadcast_to(offset, (ops.shape(tree.flatten(z0)[0])[0],))
+    over_the_way = lambda f: tree.map_structure(lambda f: spread(length, f) * f, f)
+    f0 = problem.derivative(offset, z0)
+    d0, d1 = problem.norm(z0, z0), problem.norm(over_the_way(f0), z0)
     small = smaller(d0, d1) < 1e-5
-    h0 = ops.where(small, 1e-6, 0.01 * d0 / ops.where(small, 1.0, d1))
-    h0 = smaller(problem.length, h0)
-    z1 = moved(z0, problem.sign * h0, (1.0,), [f0])
-    f1 = problem.field(time_of(t0 + problem.sign * h0, z0), z1)
-    difference = tree.map_structure(lambda a, b: a - b, f1, f0)
-    d = larger(d1, problem.norm(difference, z0) / h0)
+    unit = smaller(1.0, ops.where(small, 1e-4, d0 / ops.where(small, 1.0, d1)))
+    h0 = problem.sign * length * (0.01 * unit)
+    f1 = problem.derivative(offset + h0, moved(z0, h0, (1.0,), [f0]))
+    difference = over_the_way(tree.map_structure(lambda a, b: a - b, f1, f0))
+    d = unit * larger(d1, 100 * problem.norm(difference, z0))
     flat = d <= 1e-15
-    h1 = ops.power(0.01 / ops.where(flat, 1.0, d), 1 / (order + 1))
-    h1 = ops.where(flat, larger(1e-6, 1e-3 * h0), h1)
-    h = smaller(problem.length, smaller(100 * h0, h1))
-    # In single precision 1e-6 may be no step at all. A step that is NaN stays NaN.
+    share = ops.where(flat, 1e-2, ops.power(0.01 / ops.where(flat, 1.0, d), 1 / (order + 1)))
+    h = length * smaller(unit, unit * share)
+    # In single precision this may be no step at all. A step that is NaN stays NaN.
     h = ops.where(h < problem.smallest_step, problem.smallest_step, h)
     return f0, ops.cast(h, dtype)

@@ -10,8 +10,9 @@ from keras import ops
 
 from tfnode import solvers
 from tfnode.integrate import adaptive
-from tfnode.integrate.problems import Problem, Solution, smallest_step
+from tfnode.integrate.problems import Problem, Solution
 from tfnode.keras_internals import in_stateless_scope
+from tfnode.layers.checks import check_moves_times
 
 tree = keras.tree
 
@@ -40,6 +41,7 @@ class AdaptiveSteps:
         times: Tuple of floats, the times to land on, or a tensor.
         dtype: String, the dtype of times.
         name: String, the name of the block, for errors.
+        time_dependent: Boolean, whether the field may depend on time.
 
     Raises:
         ValueError: If the dtype cannot meet the tolerances or tell the times apart, or if there is
@@ -51,6 +53,7 @@ class AdaptiveSteps:
     times: Any
     dtype: str
     name: str
+    time_dependent: bool
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
@@ -61,18 +64,9 @@ class AdaptiveSteps:
                 f"the TensorFlow backend. Received: {self.solver} with KERAS_BACKEND="
                 f"{keras.backend.backend()!r}. Pass per_sample=True, which is our own."
             )
-        if isinstance(self.times, tuple):
-            self._check_length()
-
-    def _check_length(self) -> None:
-        least = smallest_step(self.t0, self.times[-1], self.dtype)
-        if abs(self.times[-1] - self.t0) < least:
-            raise ValueError(
-                "An interval must be longer than the smallest step that moves its times. "
-                f"Received: t0={self.t0}, t1={self.times[-1]} for {self.name!r} with dtype "
-                f"{self.dtype}, where the smallest step is {least:.3g}. Shift the interval "
-                'towards 0, or build the block with dtype="float64".'
-            )
+        if isinstance(self.times, tuple) and self.time_dependent:
+            length = abs(self.times[-1] - self.t0)
+            check_moves_times(length, self.t0, self.times[-1], self.dtype, self.name)
 
     @property
     def is_tfp(self) -> bool:
@@ -87,17 +81,28 @@ class AdaptiveSteps:
     def problem(self, field: Callable | None, rtol: Any, atol: Any, times: Any) -> Problem:
         """What is integrated; through other times if they are given."""
         times = self.times if times is None else times
-        return Problem(field, self.t0, times, rtol, atol, self.solver, self.name)
+        given = self.solver, self.name, self.time_dependent
+        return Problem(field, self.t0, times, rtol, atol, *given)
 
     def solve(self, problem: Problem, z0: Any, watch: Any, lands: bool = True) -> Solution:
-        """Finds the steps from a state on, without gradient; with `lands` the solution, too."""
-        z0 = tree.map_structure(ops.stop_gradient, z0)
+        """Finds the solution from a state on, without gradient; without `lands` the steps only."""
+        z0, problem = tree.map_structure(ops.stop_gradient, z0), problem.solvable
         if not self.is_tfp:
-            return adaptive.solve(problem, z0)
+            return adaptive.solve(problem, z0, has_grid=not lands)
         from tfnode.integrate import tfp
 
         # In a stateless scope, such as that of an export, nothing may be assigned.
         return tfp.solve(problem, z0, None if in_stateless_scope() else watch, lands)
+
+    def check_state(self, z0: Any) -> None:
+        """Raises if a state has no number to estimate an error of."""
+        shapes = [tuple(z.shape) for z in tree.flatten(z0)]
+        if not all(shapes) or all(0 in shape[1:] for shape in shapes):
+            raise ValueError(
+                "Adaptive steps estimate errors of a batch of samples with at least one number "
+                f"each. Received: states of the shapes {shapes} for {self.name!r}. Pass a state of "
+                "shape (batch_size, features), or take fixed steps."
+            )
 
     def checked(self, name: str, value: Any) -> float:
         """Returns a tolerance as a float, or raises if the dtype cannot meet it."""

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfnode import solvers
+from tfnode.integrate.problems import smallest_step
 
 GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
 
@@ -40,6 +41,48 @@ def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
             f"Received: t0={t0}, t1={t1}. Choose t1 > t0, or t1 < t0 to integrate backwards."
         )
     return t0, t1
+
+
+def check_length(t0: float, t1: float, dtype: str, name: str) -> None:
+    """Raises if a dtype does not hold the ends of an interval, or its length with room to spare.
+
+    Steps and derivatives are far smaller or larger than the length, and must be numbers, too.
+
+    Args:
+        t0: Float.
+        t1: Float.
+        dtype: String, that of times.
+        name: String, whose interval it is.
+    """
+    info = np.finfo(dtype)
+    least, most = float(info.tiny / info.eps), float(info.max * info.eps)
+    if not (least <= abs(t1 - t0) <= most and max(abs(t0), abs(t1)) <= info.max):
+        raise ValueError(
+            f"The length of an interval must be a number of the dtype of times, {dtype}, with room "
+            f"for its steps: from {least:.3g} to {most:.3g}. Received: t0={t0}, t1={t1} for "
+            f'{name!r}. Measure time in another unit, or integrate with dtype="float64".'
+        )
+
+
+def check_moves_times(step: float, t0: float, t1: float, dtype: str, name: str) -> None:
+    """Raises if a step is lost in the rounding of the times that a field is given.
+
+    Args:
+        step: Float, the step, or the whole interval.
+        t0: Float, the start of the interval.
+        t1: Float, its end.
+        dtype: String, that of times.
+        name: String, whose step it is.
+    """
+    least = smallest_step(t0, t1, dtype)
+    # The weight may be single precision: its rounding is no reason to refuse.
+    if step < least * (1 - 1e-6):
+        raise ValueError(
+            "A step must move the times that a field is given by ten times their rounding. "
+            f"Received: a step of {step} on [{t0}, {t1}] for {name!r} with dtype {dtype}, where "
+            f"the least is {least:.3g}. Shift the interval towards 0, integrate with "
+            'dtype="float64", or leave out time_dependent if the field does not depend on time.'
+        )
 
 
 def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | None:

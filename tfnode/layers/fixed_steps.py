@@ -8,6 +8,8 @@ import numpy as np
 
 from tfnode import solvers
 from tfnode.integrate.grids import Grid, fixed_grid
+from tfnode.integrate.problems import smallest_step
+from tfnode.layers.checks import check_moves_times
 
 # The static bound on the loop. The paper's rule never goes below 1/500 of the interval.
 _MAX_NUM_STEPS = 512
@@ -22,6 +24,7 @@ class FixedSteps:
         times: Tuple of floats, the times to land on.
         dtype: String, the dtype of times.
         name: String, the name of the block, for errors.
+        time_dependent: Boolean, whether the field depends on time.
         max_num_steps: Integer, the bound of the loop for one time.
     """
 
@@ -29,14 +32,21 @@ class FixedSteps:
     times: tuple[float, ...]
     dtype: str
     name: str
+    time_dependent: bool
     max_num_steps: int = _MAX_NUM_STEPS
 
     def reaching(self, solver: solvers.FixedStepSolver) -> "FixedSteps":
         """The same, with a loop that is long enough for a solver."""
-        self._check_length(solver.step_size)
+        self._check(solver.step_size)
+        bound = self.max_num_steps
+        if self.time_dependent:
+            # A graph takes the finest step that moves its times, whatever the weight asks for.
+            bound = int(
+                min(bound, self.length / smallest_step(self.t0, self.times[-1], self.dtype))
+            )
         # A margin of one, so that rounding in the weight's dtype never meets the bound.
         needed = math.ceil(self.length / solver.step_size) + 1
-        return dataclasses.replace(self, max_num_steps=max(self.max_num_steps, needed))
+        return dataclasses.replace(self, max_num_steps=max(bound, needed))
 
     @property
     def length(self) -> float:
@@ -54,7 +64,7 @@ class FixedSteps:
     def checked(self, step_size: Any) -> float:
         """Returns a step size as a float, or raises if the loop cannot take it."""
         step_size = solvers.check_step_size(step_size)
-        self._check_length(step_size)
+        self._check(step_size)
         if step_size * self.max_num_steps < self.length * (1 - 1e-6):
             raise ValueError(
                 f"The loop of {self.name!r} takes at most {self.max_num_steps} steps, a bound that "
@@ -64,7 +74,7 @@ class FixedSteps:
             )
         return step_size
 
-    def _check_length(self, step_size: float) -> None:
+    def _check(self, step_size: float) -> None:
         # The weight may be single precision: its rounding is no reason to refuse.
         if step_size > self.length * (1 + 1e-6):
             raise ValueError(
@@ -72,3 +82,6 @@ class FixedSteps:
                 f"Received: step_size={step_size} on [{self.t0}, {self.times[-1]}], of length "
                 f"{self.length}. Choose a step size up to the length."
             )
+        solvers.check_num_steps(step_size, self.length, self.name)
+        if self.time_dependent:
+            check_moves_times(step_size, self.t0, self.times[-1], self.dtype, self.name)

@@ -119,6 +119,7 @@ class ODEBlock(keras.layers.Layer):
         solver = solvers.get(solver)
         self.field = checks.check_field(field)
         self._t0, self._t1 = checks.check_interval(t0, t1)
+        checks.check_length(self._t0, self._t1, self.time_dtype, self.name)
         self.save_at = checks.check_save_at(save_at, self._t0, self._t1)
         self.time_dependent = time_dependent
         self.gradient = checks.check_gradient(gradient, unroll, solver)
@@ -127,7 +128,8 @@ class ODEBlock(keras.layers.Layer):
         self.supports_masking = True
         checks.check_precision(self.variable_dtype, self.compute_dtype, solver, self.name)
         times = self.save_at or (self._t1,)
-        interval = self._t0, times, self.time_dtype, self.name
+        interval = self._t0, times, self.time_dtype, self.name, time_dependent
+        checks.check_length(self._t0, times[-1], self.time_dtype, self.name)
         self._weights: SolverWeights
         if isinstance(solver, solvers.FixedStepSolver):
             self._weights = FixedStepWeights(solver, FixedSteps(*interval), unroll, self._number)
@@ -186,10 +188,15 @@ class ODEBlock(keras.layers.Layer):
         if t1 is None and save_at is None:
             return None
         checks.check_times_of_call(t1, save_at, self.unroll, self.methods[0], self.name)
-        times = ops.convert_to_tensor(save_at if t1 is None else t1, dtype=self.time_dtype)
+        times = save_at if t1 is None else t1
+        if any(ops.is_tensor(t) or isinstance(t, keras.Variable) for t in tree.flatten(times)):
+            times = ops.convert_to_tensor(times, dtype=self.time_dtype)
+        else:
+            # Not rounded, so that steps are not told from rounded times.
+            times = np.asarray(times, "float64")
         if t1 is not None:
             return times[None]
-        return ops.transpose(times) if len(times.shape) > 1 else times
+        return times.T if isinstance(times, np.ndarray) else ops.transpose(times)
 
     def _integrate(self, z0: Any, conditions: Any, times: Any, training: bool | None) -> Any:
         """The states at the times, with a first axis of times."""

@@ -72,6 +72,7 @@ class ForwardPass:
         Returns:
             Tuple of the states and the statistics.
         """
+        steps.check_state(z0)
         rows = ops.shape(tree.flatten(z0)[0])[0]
         if not isinstance(rows, int) or rows == 0:
             z0 = tree.map_structure(_with_some_row, z0)
@@ -101,7 +102,7 @@ class ForwardPass:
             states = tree.map_structure(lambda z: z[None], solution.z1)
             statistics = solution.statistics
         failed = failures.check(solution.failure, states, problem)
-        states = tree.map_structure(lambda z: ops.where(failed, float("nan"), z), states)
+        states = tree.map_structure(lambda z: _nan_where(failed, z), states)
         if not self.training:
             states = tree.map_structure(ops.stop_gradient, states)
         return states, statistics
@@ -128,7 +129,7 @@ class ForwardPass:
         solution = steps.solve(problem, z0, watch, lands=False)
         assert solution.grid is not None
         times, path = self.trajectory(solution.grid, z0, steps.solver.tableau, steps)
-        failures.check(solution.failure, tree.map_structure(lambda z: z[-1], path), problem)
+        failures.check(solution.failure, path, problem)
         return times, path
 
     def _searched_field(self) -> Callable:
@@ -147,9 +148,16 @@ class ForwardPass:
         field = self.field.pure(True)
         values = self.field.operands(self.conditions), self.field.constants
         solution = tfp.solve_with_adjoint(
-            problem, lambda values, t, z: field(*values, t, z), values, z0, watch
+            problem.solvable, lambda values, t, z: field(*values, t, z), values, z0, watch
         )
         return solution.z1, solution
+
+
+def _nan_where(failed: Any, z: Any) -> Any:
+    """The states `(num_times, batch_size, ...)`, NaN where all or their sample failed."""
+    if len(failed.shape):
+        failed = ops.reshape(failed, (1, -1, *(1 for _ in z.shape[2:])))
+    return ops.where(failed, float("nan"), z)
 
 
 def _with_some_row(z: Any) -> Any:

@@ -157,7 +157,10 @@ class ToleranceWeights:
 
     def assign(self, solver: solvers.Solver) -> None:
         present = self.steps.solver
-        if type(solver) is not type(present) or solver.per_sample != present.per_sample:
+        if type(solver) is not type(present) or any(
+            getattr(solver, name) != getattr(present, name)
+            for name in ("per_sample", "per_sample_failure")
+        ):
             raise refused(solver, self.solver, self.steps.name)
         self.assign_number("rtol", solver.rtol)
         self.assign_number("atol", solver.atol)

@@ -3,7 +3,12 @@
 A configuration holds no state and computes nothing; `tfnode.ODEBlock` acts on it.
 """
 
-from tfnode.solvers.checks import check_step_size, check_tolerance
+from tfnode.solvers.checks import (
+    MAX_NUM_STEPS,
+    check_num_steps,
+    check_step_size,
+    check_tolerance,
+)
 from tfnode.solvers.embedded_pairs import (
     AdaptiveSolver,
     BogackiShampine32,
@@ -14,6 +19,7 @@ from tfnode.solvers.fixed_step import RK4, RK38, Euler, FixedStepSolver, Heun, M
 from tfnode.solvers.registry import Solver, SolverLike, deserialize, get, serialize
 
 __all__ = [
+    "MAX_NUM_STEPS",
     "RK4",
     "RK38",
     "AdaptiveSolver",
@@ -27,6 +33,7 @@ __all__ = [
     "RungeKutta",
     "Solver",
     "SolverLike",
+    "check_num_steps",
     "check_step_size",
     "check_tolerance",
     "deserialize",

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar, Self
 
 from tfnode import tableaus
-from tfnode.solvers.checks import check_tolerance
+from tfnode.solvers.checks import MAX_NUM_STEPS, check_tolerance
 from tfnode.tableaus import ButcherTableau
 
 
@@ -19,31 +19,48 @@ class AdaptiveSolver:
     Args:
         rtol: Float, the relative tolerance, positive and finite.
         atol: Float, the absolute tolerance, positive and finite.
-        max_num_steps: Integer, the most steps, accepted and rejected, of one integration. An
-            integration that needs more is an error.
+        max_num_steps: Integer up to `MAX_NUM_STEPS`, the most steps, accepted and rejected, of one
+            integration. An integration that needs more is an error.
         per_sample: Boolean. If true, every sample of a batch has its own steps and its own error
             control, so that its answer does not depend on the rest of the batch. If false, the
             whole batch shares its steps.
+        per_sample_failure: `"raise"`: one sample that cannot be integrated is an error for its
+            batch. With `per_sample=True` also `"nan"`: its answer is NaN, and the others get
+            theirs. That is how exported models do where every sample has its own steps.
 
     Raises:
-        ValueError: If a tolerance is not positive and finite, or `max_num_steps` is not a
-            positive integer.
+        ValueError: If a tolerance is not positive and finite, if `max_num_steps` is not an integer
+            from 1 to `MAX_NUM_STEPS`, or if `per_sample_failure` is not one of its values.
     """
 
     rtol: float = 1e-5
     atol: float = 1e-5
     max_num_steps: int = 1000
     per_sample: bool = False
+    per_sample_failure: str = "raise"
     tableau: ClassVar[ButcherTableau]
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
             object.__setattr__(self, name, check_tolerance(name, getattr(self, name)))
-        if not isinstance(self.max_num_steps, int) or self.max_num_steps < 1:
+        steps = self.max_num_steps
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 0 < steps <= MAX_NUM_STEPS:
             raise ValueError(
-                "`max_num_steps` must be a positive integer. "
-                f"Received: max_num_steps={self.max_num_steps!r}. The default is 1000."
+                f"`max_num_steps` must be an integer from 1 to {MAX_NUM_STEPS}. "
+                f"Received: max_num_steps={steps!r}. The default is 1000."
             )
+        failures = ("raise", "nan") if self.per_sample else ("raise",)
+        if self.per_sample_failure not in failures:
+            raise ValueError(
+                f"`per_sample_failure` must be one of {failures} with per_sample="
+                f"{self.per_sample}. Received: per_sample_failure={self.per_sample_failure!r}. "
+                "Samples fail alone where they have steps of their own."
+            )
+
+    @property
+    def isolates_failures(self) -> bool:
+        """Whether a sample that cannot be integrated leaves the others their answers."""
+        return self.per_sample_failure == "nan"
 
     @property
     def order(self) -> int:
@@ -89,7 +106,18 @@ class BogackiShampine32(AdaptiveSolver):
 class DormandPrince(AdaptiveSolver):
     """Dormand and Prince's pair 5(4): order 5, seven stages, the last one reused.
 
-    With `per_sample=False` this is TensorFlow Probability's solver, which needs TensorFlow.
+    With `per_sample=True` our own loop integrates. It takes the steps of SciPy's RK45, and is the
+    one to take, on every backend.
+
+    With `per_sample=False` this is TensorFlow Probability's solver, which needs TensorFlow. Take it
+    for the continuous adjoint (`gradient="adjoint"`), or to compare with it. On DETEST, classes A
+    and B, it evaluates the field 2.3 to 2.4 times as often as RK45 in double precision, where its
+    coefficients are rounded to single and every accepted step is taken once more, and 1.3 (at a
+    tolerance of 1e-4) to 1.9 times (at 1e-3) in single precision, as it estimates errors
+    differently and is handed half the tolerances to be as accurate. It squares derivatives: in
+    single precision an integration in which they exceed 1.8e17, with time in units of the
+    interval, or at the start the state does, is an error. Eager calls may overlap in time, the runs
+    of one graph must not.
 
     Examples:
 

@@ -3,7 +3,8 @@
 Read from the source of TFP 0.25:
 
 - It takes a first step of 1e-3 and grows it: here it is given one by Hairer's rule.
-- It integrates forwards only: time is measured from `t0` in the direction of integration.
+- It integrates forwards only, and squares numbers that depend on the unit of time: here time runs
+  from 0 at `t0` to 1 at the end.
 - It steps past the end and interpolates with order 4: here the accepted steps are cut to land on
   every time that was asked for, so that the solution is that of the method on the grid. The field
   must be finite a little behind the end, too.
@@ -18,15 +19,16 @@ Read from the source of TFP 0.25:
 - It does not leave its loop: a NaN makes it repeat a step for ever, and its error on a spent budget
   names nothing. But it calls the field, and so the field is guarded (`guard.py`).
 
-What a guard has seen lies in a variable, so calls of one block must not overlap in time. Where no
-variable may be assigned (an exported graph serves many requests at once) there is no guard: TFP
-keeps the budget, and its own error ends what cannot end.
+What a guard has seen lies in a variable: an eager call has one of its own, but the runs of one
+graph must not overlap in time. Where no variable may be assigned (an exported graph serves many
+requests at once) there is no guard: TFP keeps the budget, and its own error ends what cannot end.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfnode.integrate import walks
@@ -58,15 +60,15 @@ def solve(problem: Problem, z0: Any, watch: Any, lands: bool = True) -> Solution
 
     tableau, dtype = problem.solver.tableau, problem.rtol.dtype
     z0 = tree.map_structure(tf.stop_gradient, z0)
-    times = tfp.math.ode.ChosenBySolver(tf.cast(problem.length, tree.flatten(z0)[0].dtype))
+    times = tfp.math.ode.ChosenBySolver(tf.ones((), tree.flatten(z0)[0].dtype))
     results, seen = _integrate(problem, z0, times, watch, {})
     # The starts of the attempts, those after a rejection once more, and the end.
-    starts, lengths = results.times[:-1], results.times[1:] - results.times[:-1]
+    ways = results.times * tf.cast(problem.length, results.times.dtype)
+    starts, lengths = ways[:-1], ways[1:] - ways[:-1]
     taken = tf.where(lengths > 0)[:, 0]
     seen = seen._replace(accepted=tf.cast(tf.size(taken), seen.accepted.dtype))
-    start, sign = tf.cast(problem.t0, dtype), tf.cast(problem.sign, dtype)
-    times, steps = (sign * tf.cast(tf.gather(v, taken), dtype) for v in (starts, lengths))
-    grid = _grid(problem, start + times, steps, seen.failed > 0)
+    starts, lengths = (tf.cast(tf.gather(v, taken), dtype) for v in (starts, lengths))
+    grid = _grid(problem, starts, lengths, seen.failed > 0)
     if not lands:
         return _solution(problem, seen, None, grid)
     if dtype == tf.float64:
@@ -77,30 +79,35 @@ def solve(problem: Problem, z0: Any, watch: Any, lands: bool = True) -> Solution
         # The last step once more, now with the end that was asked for.
         last = tree.map_structure(lambda states: states[taken[-1]], results.states)
         z1 = runge_kutta_step(
-            problem.field, grid.starts[grid.num_steps - 1], last, steps[-1], tableau
+            problem.field,
+            grid.starts[grid.num_steps - 1],
+            last,
+            grid.steps[grid.num_steps - 1],
+            tableau,
         )
         num_taken = 1
     return _solution(problem, seen, z1, grid, num_taken * tableau.num_stages)
 
 
-def _grid(problem: Problem, starts: Any, steps: Any, failed: Any) -> Grid:
+def _grid(problem: Problem, starts: Any, lengths: Any, failed: Any) -> Grid:
     """The accepted steps, those cut in two that a time to land on lies within."""
-    sign, ends = problem.sign, problem.ends
+    ends = problem.ends
     num_times = ends.shape[0]
     if num_times > 1:
-        knots = sign * tf.sort(sign * tf.concat([starts, tf.stop_gradient(ends[:-1])], 0))
+        knots = tf.sort(tf.concat([starts, ends[:-1]], 0))
         lengths = tf.concat([knots[1:], ends[-1:]], 0) - knots
         # Not those of length 0: a time may fall on a start.
-        used = tf.where(tf.abs(lengths) > 0)[:, 0]
-        starts, steps = tf.gather(knots, used), tf.gather(lengths, used)
+        used = tf.where(lengths > 0)[:, 0]
+        starts, lengths = tf.gather(knots, used), tf.gather(lengths, used)
     budget = problem.solver.max_num_steps + num_times - 1
     num_steps = tf.where(failed, 0, tf.size(starts))
     # A failed integration may have wandered on for longer than its budget.
     missing = tf.maximum(budget - tf.size(starts), 0)
     starts = tf.concat([starts, tf.fill([missing], ends[-1])], 0)[:budget]
-    steps = tf.concat([steps, tf.zeros([missing], steps.dtype)], 0)[:budget]
+    lengths = tf.concat([lengths, tf.zeros([missing], lengths.dtype)], 0)[:budget]
     starts.set_shape([budget])
-    steps.set_shape([budget])
+    lengths.set_shape([budget])
+    steps = tf.cast(problem.sign, lengths.dtype) * lengths
     return accepted_grid(starts, steps, num_steps, problem.t0, problem.times)
 
 
@@ -122,7 +129,7 @@ def solve_with_adjoint(
     flat = tree.flatten(values)
     names = [f"value_{i}" for i in range(len(flat))]
     dtype = tree.flatten(z0)[0].dtype
-    times = tf.cast(problem.sign * (problem.ends - problem.t0), dtype)
+    times = tf.cast(problem.ends / problem.ends[-1], dtype)
 
     def with_constants(t: Any, z: Any, **constants: Any) -> Any:
         return field(tree.pack_sequence_as(values, [constants[n] for n in names]), t, z)
@@ -134,16 +141,20 @@ def solve_with_adjoint(
 
 def _integrate(problem: Problem, z0: Any, times: Any, watch: Any, constants: dict) -> tuple:
     """Returns TFP's results and what the guard has seen."""
+    if watch is not None and tf.executing_eagerly():
+        # Threads that call a block at once must not share one; a graph can make none of its own.
+        watch = keras.Variable(tf.zeros_like(watch.value), trainable=False)
     start = dataclasses.replace(problem, field=lambda t, z: problem.field(t, z, **constants))
     _, h = first_step(start, tree.map_structure(tf.stop_gradient, z0))
+    h = h / tf.cast(problem.length, h.dtype)
     # TFP does not stop where a step lands on the end. Any step will do if this one is NaN.
-    h = tf.where(h < problem.length, h, tf.cast(1.01 * problem.length, h.dtype))
+    h = tf.where(h < 1, h, tf.cast(1.01, h.dtype))
     dtype = tree.flatten(z0)[0].dtype
-    t0, sign = tf.cast(problem.t0, dtype), tf.cast(problem.sign, dtype)
+    t0, way = tf.cast(problem.t0, dtype), tf.cast(problem.sign * problem.length, dtype)
 
-    def field(t: Any, z: Any, **constants: Any) -> Any:
-        derivative = problem.field(t0 + sign * t, z, **constants)
-        return tree.map_structure(lambda d: sign * d, derivative)
+    def field(share: Any, z: Any, **constants: Any) -> Any:
+        derivative = problem.field(t0 + way * share, z, **constants)
+        return tree.map_structure(lambda d: tf.cast(way, d.dtype) * d, derivative)
 
     solver = _solver(problem, watch, tf.cast(h, dtype))
     if watch is None:
@@ -186,7 +197,7 @@ def _solver(problem: Problem, watch: Any, first_step_size: Any) -> Any:
                 **kwargs,
             )
             seen = guarded.seen()
-            # The call of the start was none. Time runs from minus the length to 0.
+            # The call of the start was none. Time runs from -1 to 0.
             seen = seen._replace(calls=seen.calls - 1, time=-seen.time)
             failure = _solution(problem, seen, None, None).failure
             failed = check(failure, None, problem, ", in the adjoint equation")
@@ -206,8 +217,9 @@ def _solution(
     # Two evaluations for the first step.
     evaluations = tf.stack([2 + more_evaluations, 0, 0])
     statistics = evaluations + tf.cast(tf.stack(counts), tf.int32)
-    time = problem.t0 + problem.sign * seen.time
-    return Solution(z1, grid, statistics, Failure(seen.failed > 0, time, seen.step, statistics[0]))
+    time = problem.t0 + problem.sign * problem.length * seen.time
+    step = problem.length * seen.step
+    return Solution(z1, grid, statistics, Failure(seen.failed > 0, time, step, statistics[0]))
 
 
 def _unwatched(problem: Problem, results: Any) -> Watch:
@@ -215,4 +227,4 @@ def _unwatched(problem: Problem, results: Any) -> Watch:
     # The first and the last evaluation are not among them.
     calls = tf.cast(2 + results.diagnostics.num_ode_fn_evaluations, problem.rtol.dtype)
     zero = tf.zeros_like(calls)
-    return Watch(calls, zero, zero, zero + problem.length, zero, zero, zero)
+    return Watch(calls, zero, zero, zero + 1, zero, zero, zero)

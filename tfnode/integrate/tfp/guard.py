@@ -113,9 +113,7 @@ class Guard:
         self._watch = watch
         dtype = tree.flatten(state)[0].dtype
         # From here on the solver's squares of an error may overflow, which gives NaN again.
-        self._limit = tf.cast(dtype.max**0.5, dtype) / tf.cast(
-            100 * tf.maximum(tf.cast(problem.length, dtype), 1), dtype
-        )
+        self._limit = tf.cast(dtype.max**0.5 / 100, dtype)
         # Not `watch.dtype`, which depends on Keras's autocast scope.
         numbers = knows_derivative, ~self._is_finite(state), start, 0.0
         calls, failed, start, zero = (tf.cast(v, watch.value.dtype) for v in numbers)
@@ -127,7 +125,8 @@ class Guard:
             return derivative
         watch, solver = self.seen(), self._problem.solver
         t, is_finite = tf.cast(t, watch.last.dtype), self._is_finite(derivative)
-        smallest_step = self._problem.smallest_step
+        # Time runs over an interval of length 1.
+        smallest_step = self._problem.smallest_step / self._problem.length
         seen, replaces, rejects = observe(watch, t, is_finite, smallest_step, solver.max_num_steps)
         self._watch.assign(tf.stack(seen))
         instead = tf.where(rejects, self._limit, 0.0)
