@@ -39,6 +39,7 @@ KEYS = (
     "nfe",
     "train_accuracy",
     "reference_accuracy",
+    "gap",
     "change",
     "action",
 )
@@ -317,10 +318,10 @@ def test_verbose_prints_changes_only(capsys):
     fit(frozen(**FLIP), callback, ZEROS, iterations=18)
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     assert lines == [
-        "Iteration 3: StepAdaption shrinks the step size from 1 to 0.5 (accuracy gap 1.000).",
-        "Iteration 6: StepAdaption grows the step size from 0.5 to 0.55 (accuracy gap 0.000).",
-        "Iteration 9: StepAdaption grows the step size from 0.55 to 0.605 (accuracy gap 0.000).",
-        "Iteration 12: StepAdaption grows the step size from 0.605 to 0.6655 (accuracy gap 0.000).",
+        "Iteration 3: StepAdaption shrinks the step size from 1 to 0.5 (gap 1.000).",
+        "Iteration 6: StepAdaption grows the step size from 0.5 to 0.55 (gap 0.000).",
+        "Iteration 9: StepAdaption grows the step size from 0.55 to 0.605 (gap 0.000).",
+        "Iteration 12: StepAdaption grows the step size from 0.605 to 0.6655 (gap 0.000).",
     ]
 
 
@@ -330,8 +331,7 @@ def test_verbose_is_silent_at_the_floor(capsys):
     fit(model, callback, ZEROS, iterations=4)
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     assert lines == [
-        "Iteration 1: StepAdaption shrinks the step size from 0.003906 to 0.002 "
-        "(accuracy gap 1.000)."
+        "Iteration 1: StepAdaption shrinks the step size from 0.003906 to 0.002 (gap 1.000)."
     ]
 
 
@@ -614,9 +614,9 @@ def test_arrays_are_checked_in_full_batches():
     # A last batch of one sample would make a gap of 0 or 1 of it.
     labels = np.arange(9)
     data = (labels[:, None], labels)
-    sizes = [len(y) for _, y in itertools.islice(endless_batches(data, 4), 6)]
+    sizes = [len(y) for _, y, _ in itertools.islice(endless_batches(data, 4), 6)]
     assert sizes == [4] * 6
-    rounds = [y for _, y in itertools.islice(endless_batches(data, 100), 2)]
+    rounds = [y for _, y, _ in itertools.islice(endless_batches(data, 100), 2)]
     assert [sorted(y) for y in rounds] == [list(range(9))] * 2
     assert list(rounds[0]) != list(rounds[1])
 

@@ -87,7 +87,7 @@ def test_a_place_that_cannot_be_written_to_is_named(small):
     process = run("--iterations", 50, "--grid", 2)
     _, errors = process.communicate()
     assert process.returncode == 1
-    assert "A result could not be written: [Errno 20] Not a directory" in errors
+    assert "A result could not be written: [Errno 17] File exists" in errors
     assert "0 of 2 runs are finished" in errors
 
 

@@ -137,14 +137,14 @@ def test_neither_a_climb_nor_a_step_size_retraces(climb):
 
 def test_what_is_printed(climb):
     assert [line for line in climb.output.splitlines() if line] == [
-        "Iteration 5: StepAdaption shrinks the step size from 1 to 0.5 (accuracy gap 1.000).",
+        "Iteration 5: StepAdaption shrinks the step size from 1 to 0.5 (gap 1.000).",
         "Iteration 10: StepAdaption climbs from Euler(step_size=0.5) to Midpoint(step_size=1.0) "
-        "(accuracy gap 0.000).",
-        "Iteration 15: StepAdaption shrinks the step size from 1 to 0.5 (accuracy gap 0.000).",
+        "(gap 0.000).",
+        "Iteration 15: StepAdaption shrinks the step size from 1 to 0.5 (gap 0.000).",
         "Iteration 20: StepAdaption climbs from Midpoint(step_size=0.5) to RK4(step_size=1.0) "
-        "(accuracy gap 0.000).",
-        "Iteration 25: StepAdaption shrinks the step size from 1 to 0.5 (accuracy gap 0.000).",
-        "Iteration 30: StepAdaption shrinks the step size from 0.5 to 0.3333 (accuracy gap 0.000).",
+        "(gap 0.000).",
+        "Iteration 25: StepAdaption shrinks the step size from 1 to 0.5 (gap 0.000).",
+        "Iteration 30: StepAdaption shrinks the step size from 0.5 to 0.3333 (gap 0.000).",
     ]
 
 

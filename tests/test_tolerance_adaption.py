@@ -21,6 +21,7 @@ KEYS = (
     "nfe",
     "train_accuracy",
     "reference_accuracy",
+    "gap",
     "change",
     "action",
 )
@@ -199,6 +200,8 @@ def test_the_rule_is_that_of_the_paper(name):
     records, evaluations, losses, tolerances = paper.train(case.initial, case.scales, every=2)
     assert [tuple(record) for record in callback.history] == [KEYS] * len(records)
     for record, expected in zip(callback.history, records):
+        gap = abs(record["train_accuracy"] - record["reference_accuracy"])
+        assert record.pop("gap") == gap
         *numbers, action = record.values()
         assert numbers == pytest.approx(expected[:-1], rel=1e-5, abs=1e-6)
         assert action == expected[-1]
@@ -257,8 +260,7 @@ def test_the_floor_and_a_second_fit(capfd):
     ]
     lines = [line for line in capfd.readouterr().out.splitlines() if line]
     assert lines == [
-        "Iteration 1: ToleranceAdaption shrinks the tolerance from 2e-06 to 1.192e-06 "
-        "(accuracy gap 1.000)."
+        "Iteration 1: ToleranceAdaption shrinks the tolerance from 2e-06 to 1.192e-06 (gap 1.000)."
     ]
 
 

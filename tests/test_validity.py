@@ -316,7 +316,7 @@ def endless():
         (None, (X, np.ones((20, 3))), {"task": "regression"}, "shape of the outputs"),
         (None, (X, Y[1:]), {}, r"same length.*lengths \[19, 20\]"),
         (None, (X[:0], Y[:0]), {}, "at least one sample"),
-        (None, (X, Y, Y), {}, r"a tuple `\(x, y\)`.*length 3"),
+        (None, (X, Y, Y, Y), {}, r"a tuple `\(x, y\)` or"),
         (None, [X, Y], {}, "batch of type ndarray"),
         (None, endless, {}, "come to an end"),
         (None, (X, Y), {"task": "ranking"}, "task='ranking'"),

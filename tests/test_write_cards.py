@@ -89,7 +89,7 @@ def test_every_weight_has_its_card():
         page = (places.CARDS / f"{name}.md").read_text()
         assert entry.sha256 in page
         assert f"```python\n{cards.code(entry)}\n```" in page
-        assert f"**{'An' if entry.is_ode else 'No'} ODE: " in page
+        assert f"**{'An' if entry.is_ode else 'Not an'} ODE: " in page
         assert f"{100 * entry.accuracy['train_solver']:.1f} % under the solver of its" in page
         assert f"{100 * entry.accuracy['rk4_fine']:.1f} % under RK4" in page
         assert f"{100 * entry.gap:.1f} points between it and any better solver" in page

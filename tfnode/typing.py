@@ -24,5 +24,6 @@ Metric: TypeAlias = keras.metrics.Metric | str | Callable[[Tensor, Tensor], Tens
 PathLike: TypeAlias = str | os.PathLike[str]
 """A path, as a string or a `pathlib.Path`."""
 
-Data: TypeAlias = tuple[Nested, Nested] | Iterable[Sequence[Nested]]
-"""Arrays `(x, y)`, or batches `(inputs, labels)`, such as a `tf.data.Dataset` of them."""
+Data: TypeAlias = tuple[Nested, ...] | Iterable[Sequence[Nested]]
+"""Arrays `(x, y)`, or batches `(inputs, labels)`, such as a `tf.data.Dataset` of them; either with
+sample weights as a third part."""

@@ -73,9 +73,9 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def is_gap(accuracy: float, reference_accuracy: float, threshold: float) -> bool:
-    """Whether two accuracies are further apart than the threshold; one that is NaN always is."""
-    return not abs(accuracy - reference_accuracy) <= threshold + _ROUNDING
+def is_gap(gap: float, threshold: float) -> bool:
+    """Whether a gap is larger than the threshold; one that is NaN always is."""
+    return not gap <= threshold + _ROUNDING
 
 
 def disagrees(measurement: Measurement[SolverT], threshold: float) -> bool:
@@ -84,5 +84,4 @@ def disagrees(measurement: Measurement[SolverT], threshold: float) -> bool:
     Outputs that are not finite have an accuracy, too, and the same under both solvers: they do not
     agree for that.
     """
-    gap = is_gap(measurement.accuracy, measurement.reference_accuracy, threshold)
-    return gap or not math.isfinite(measurement.change)
+    return is_gap(measurement.gap, threshold) or not math.isfinite(measurement.change)

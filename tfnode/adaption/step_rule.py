@@ -91,7 +91,7 @@ class StepRule:
 
     def exceeded(self, accuracy: float, reference_accuracy: float) -> bool:
         """Whether the two accuracies are further apart than the threshold."""
-        return is_gap(accuracy, reference_accuracy, self.threshold)
+        return is_gap(abs(accuracy - reference_accuracy), self.threshold)
 
     def propose(self, step_size: float, train_accuracy: float, reference_accuracy: float) -> float:
         """Returns the step size to try next: smaller after a gap, else larger; within the caps."""

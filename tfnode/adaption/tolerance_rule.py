@@ -97,7 +97,7 @@ class ToleranceRule:
 
     def exceeded(self, accuracy: float, reference_accuracy: float) -> bool:
         """Whether the two accuracies are further apart than the threshold."""
-        return is_gap(accuracy, reference_accuracy, self.threshold)
+        return is_gap(abs(accuracy - reference_accuracy), self.threshold)
 
 
 def _vary(evaluations: Sequence[float]) -> bool:

@@ -15,14 +15,9 @@ from tfnode.callbacks.checks import check_count, check_loss
 from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.layers import ODEBlock
-from tfnode.models import Reached, Twin, held_blocks, reached_blocks
-from tfnode.models.outputs import (
-    accuracy,
-    class_probabilities,
-    decision_threshold,
-    gives_logits,
-    total_variation,
-)
+from tfnode.models import Reached, Twin, held_blocks, looked_at
+from tfnode.models.judge import Judge
+from tfnode.models.outputs import single_output
 from tfnode.typing import Data, PathLike
 
 
@@ -70,7 +65,7 @@ class SolverAdaption(keras.callbacks.Callback):
         self._twins: dict[str, Twin] = {}
         self._logged: dict[str, Any] = {}
         self._is_ready = False
-        self._first_inputs: Any = None
+        self._first: Any = None
 
     def __deepcopy__(self, memo: dict) -> "SolverAdaption":
         """A callback of its own, with the same data, that goes on where this one stands."""
@@ -148,7 +143,7 @@ class SolverAdaption(keras.callbacks.Callback):
         self._recent_nfe = tuple(state["recent_nfe"])
         if self.history:
             last = self.history[-1]
-            self._gap = abs(last["train_accuracy"] - last["reference_accuracy"])
+            self._gap = last["gap"]
             self._change = last["change"]
 
     # === Keras calls ===
@@ -160,11 +155,14 @@ class SolverAdaption(keras.callbacks.Callback):
             report.set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        x = self._look_at_data()
+        x, y, weights = self._look_at_data()
+        x = keras.tree.map_structure(ops.convert_to_tensor, x)
         if not self.model.built:
             self.model(x, training=False)
-        self._reached = reached_blocks(self.model, x)
+        self._reached, outputs = looked_at(self.model, x)
         self._check_blocks()
+        # What cannot be judged is refused now.
+        self._judge(single_output(outputs), y, weights)
         self._allow_methods(self._blocks)
         self._rule = self._given_rule.within(*self._bounds())
         if not self._is_started:
@@ -193,7 +191,7 @@ class SolverAdaption(keras.callbacks.Callback):
         self._training_nfe += self._training_evaluations((now - before) * self._accumulation)
         if now // self._every > before // self._every:
             self._sync()
-            self._check(now, *self._batches.draw())
+            self._check(now, self._batches.draw())
             self._logged = self._values()
             if self._writer:
                 self._writer.scalars(now, {**self._logged, "change": self._change})
@@ -233,12 +231,12 @@ class SolverAdaption(keras.callbacks.Callback):
         return self.model.optimizer.gradient_accumulation_steps or 1
 
     def _look_at_data(self) -> Any:
-        """Inputs to look for blocks with: those of a batch of its own before the first `fit`."""
+        """A batch to look for blocks with: one of its own before the first `fit`."""
         if not self._training_iterations:
-            self._first_inputs, _ = self._batches.draw()
-        elif self._first_inputs is None:
-            self._first_inputs, _ = self._batches.peek()
-        return keras.tree.map_structure(ops.convert_to_tensor, self._first_inputs)
+            self._first = self._batches.draw()
+        elif self._first is None:
+            self._first = self._batches.peek()
+        return self._first
 
     # === The solver ===
     @property
@@ -284,28 +282,26 @@ class SolverAdaption(keras.callbacks.Callback):
     def _measuring_twin(self, name: str, each: list) -> Twin:
         """The twin of a name, made at the first call."""
         if name not in self._twins:
-            threshold, logits = decision_threshold(self.model), gives_logits(self.model)
-
-            def measure(outputs: Any, y: Any) -> tuple:
-                return accuracy(y, outputs, threshold), class_probabilities(outputs, logits)
-
-            self._twins[name] = Twin(
-                self.model, self._reached, each, measure, bool(self.model.jit_compile)
-            )
+            by_xla = bool(self.model.jit_compile)
+            self._twins[name] = Twin(self.model, self._reached, each, jit_compile=by_xla)
         return self._twins[name]
 
-    def _measure(self, twin: Twin, each: list, x: Any, y: Any) -> tuple[float, np.ndarray, int]:
-        """Accuracy, class probabilities and evaluations of a twin with some solvers."""
+    def _measure(self, twin: Twin, each: list, x: Any) -> tuple[np.ndarray, int]:
+        """Outputs and evaluations of a twin with some solvers."""
         twin.assign(each)
-        score, probabilities = twin(x, y)
+        outputs = single_output(twin(x))
         nfe = twin.nfe
         self._checks_nfe += nfe
-        return float(ops.convert_to_numpy(score)), ops.convert_to_numpy(probabilities), nfe
+        return outputs, nfe
 
-    def _check(self, iteration: int, x: Any, y: Any) -> None:
+    def _judge(self, outputs: np.ndarray, y: Any, weights: Any) -> Judge:
+        y, weights = (v if v is None else ops.convert_to_numpy(v) for v in (y, weights))
+        return Judge(self.model, y, outputs, weights=weights)
+
+    def _check(self, iteration: int, batch: tuple) -> None:
         before = self._solver
         record = self._record(before)
-        measurement, nfe = self._measurement(before, x, y)
+        measurement, nfe = self._measurement(before, batch)
         self._gap, self._change = measurement.gap, measurement.change
         decision = self._rule.decide(before, self._memory, measurement)
         self._memory = decision.memory
@@ -318,6 +314,7 @@ class SolverAdaption(keras.callbacks.Callback):
                 "nfe": nfe,
                 "train_accuracy": measurement.accuracy,
                 "reference_accuracy": measurement.reference_accuracy,
+                "gap": measurement.gap,
                 "change": measurement.change,
                 "action": decision.action,
             }
@@ -325,11 +322,21 @@ class SolverAdaption(keras.callbacks.Callback):
         if self._verbose and decision.action != "keep" and is_first():
             print(
                 f"\nIteration {iteration}: {type(self).__name__} {decision.action}s "
-                f"{self._in_words(before, self._solver)} (accuracy gap {self._gap:.3f})."
+                f"{self._in_words(before, self._solver)} (gap {self._gap:.3f})."
             )
 
     def _measurement_of(
-        self, measured: tuple, reference: tuple, measure: Callable[[Any], Measurement]
+        self,
+        outputs: np.ndarray,
+        reference: np.ndarray,
+        batch: tuple,
+        measure: Callable[[Any], Measurement],
     ) -> Measurement:
-        change = total_variation(measured[1], reference[1])
-        return Measurement(measured[0], reference[0], change, measure, self._recent_nfe)
+        judge = self._judge(reference, *batch[1:])
+        return Measurement(
+            judge.accuracy(outputs),
+            judge.accuracy(reference),
+            judge.change(outputs, reference),
+            measure,
+            self._recent_nfe,
+        )

@@ -1,10 +1,10 @@
 """Batches without end, from what a user passes to `fit`."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from tfnode import batches
 from tfnode.callbacks.processes import of_first
 from tfnode.typing import Data
 
@@ -20,8 +20,8 @@ class CheckBatches:
     def __init__(self, data: Data, batch_size: int) -> None:
         self._data = data
         self._batch_size = batch_size
-        self._stream: Iterator[tuple] | None = None
-        self._peeked: tuple | None = None
+        self._stream: Iterator[batches.Batch] | None = None
+        self._peeked: batches.Batch | None = None
         self.used = 0
 
     def copy(self) -> "CheckBatches":
@@ -30,13 +30,13 @@ class CheckBatches:
         new.used = self.used
         return new
 
-    def draw(self) -> tuple:
+    def draw(self) -> batches.Batch:
         """The next batch; those that were drawn before are passed over."""
         batch, self._peeked = self.peek(), None
         self.used += 1
         return batch
 
-    def peek(self) -> tuple:
+    def peek(self) -> batches.Batch:
         """The batch that is drawn next. A shuffled dataset has another order for every iterator.
 
         Where several processes train one model, it is that of the first in all of them.
@@ -55,47 +55,49 @@ class CheckBatches:
         return self._peeked
 
 
-def endless_batches(data: Data, batch_size: int) -> Iterator[tuple]:
-    """Yields `(inputs, labels)` batches for ever; arrays are shuffled anew in every round."""
-    if isinstance(data, tuple) and len(data) == 2:
-        x, y = data
-        data = _ArrayBatches(x, y, batch_size)
+def endless_batches(data: Data, batch_size: int) -> Iterator[batches.Batch]:
+    """Yields `(inputs, labels, weights)` batches for ever, all of the size of the first.
+
+    Arrays are shuffled anew in every round. Batches of a dataset that are smaller, as its last one
+    may be, are joined: no check rests on a few samples.
+    """
+    if isinstance(data, tuple):
+        arrays = batches.arrays(data)
+        if not len(arrays[1]):
+            raise _empty(data)
+        yield from _shuffled(arrays, batch_size)
+    rest: list[batches.Batch] = []
+    size = 0
     while True:
-        empty = True
-        for batch in data:
-            empty = False
-            if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-                raise ValueError(
-                    "Step adaption measures accuracies and needs batches `(inputs, labels)`. "
-                    f"Received: data with a batch of type {type(batch).__name__}. Pass the "
-                    "dataset that the model is trained on."
-                )
-            yield batch[0], batch[1]
-        if empty:
-            raise ValueError(
-                "Step adaption needs at least one batch of data. "
-                f"Received: data={data!r}, which is empty. Is it a generator that was used up, "
-                "or smaller than one batch with drop_remainder=True?"
-            )
+        is_empty = True
+        for batch in batches.batches(data):
+            is_empty, size = False, size or len(batch[1])
+            if len(batch[1]) == size and not rest:
+                yield batch
+                continue
+            rest = [batches.joined([*rest, batch])]
+            while len(rest[0][1]) >= size:
+                yield batches.rows(rest[0], slice(size))
+                rest = [batches.rows(rest[0], slice(size, None))]
+            rest = rest if len(rest[0][1]) else []
+        if is_empty:
+            raise _empty(data)
 
 
-class _ArrayBatches:
-    """Batches of two arrays in a new, seeded order for every round."""
-
-    def __init__(self, x: Any, y: Any, batch_size: int) -> None:
-        self._x, self._y, self._batch_size = np.asarray(x), np.asarray(y), batch_size
-        self._rng = np.random.default_rng(0)
-        if len(self._x) != len(self._y):
-            raise ValueError(
-                "Inputs and labels must have the same length. "
-                f"Received: len(x)={len(self._x)}, len(y)={len(self._y)}. Pass `(x, y)` with a "
-                "label for every input."
-            )
-
-    def __iter__(self) -> Iterator[tuple]:
-        order = self._rng.permutation(len(self._x))
+def _shuffled(arrays: batches.Batch, batch_size: int) -> Iterator[batches.Batch]:
+    """Batches of arrays in a new, seeded order for every round."""
+    rng = np.random.default_rng(0)
+    while True:
+        order = rng.permutation(len(arrays[1]))
         # Full batches only, so that accuracies compare, unless there is no full one.
-        end = len(order) - len(order) % self._batch_size or len(order)
-        for start in range(0, end, self._batch_size):
-            rows = order[start : start + self._batch_size]
-            yield self._x[rows], self._y[rows]
+        end = len(order) - len(order) % batch_size or len(order)
+        for start in range(0, end, batch_size):
+            yield batches.rows(arrays, order[start : start + batch_size])
+
+
+def _empty(data: Data) -> ValueError:
+    return ValueError(
+        "Step adaption needs at least one batch of data. "
+        f"Received: data={data!r}, which is empty. Is it a generator that was used up, "
+        "or smaller than one batch with drop_remainder=True?"
+    )

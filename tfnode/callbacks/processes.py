@@ -34,8 +34,14 @@ def of_first(batch: Any) -> Any:
     if jax.process_count() == 1:
         return batch
     tell = multihost_utils.broadcast_one_to_all
-    # The last batch of a round may be smaller, and not in all processes at once.
-    arrays = [ops.convert_to_numpy(array) for array in keras.tree.flatten(batch)]
-    rows = [int(tell(len(array))) for array in arrays]
-    arrays = [np.resize(array, (n, *array.shape[1:])) for array, n in zip(arrays, rows)]
-    return keras.tree.pack_sequence_as(batch, [np.asarray(tell(array)) for array in arrays])
+
+    def of_all(array: Any) -> np.ndarray | None:
+        if array is None:
+            return None
+        array = ops.convert_to_numpy(array)
+        # Batches of one process may have fewer rows than those of another.
+        array = np.resize(array, (int(tell(len(array))), *array.shape[1:]))
+        return np.asarray(tell(array))
+
+    leaves = [of_all(array) for array in keras.tree.flatten(batch)]
+    return keras.tree.pack_sequence_as(batch, leaves)

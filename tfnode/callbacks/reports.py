@@ -10,11 +10,11 @@ import pathlib
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfnode import export, validity
 from tfnode.adaption import Rule
+from tfnode.batches import joined
 from tfnode.callbacks.batches import endless_batches
 from tfnode.callbacks.processes import is_first, of_first
 from tfnode.models import held_blocks
@@ -98,11 +98,11 @@ class FinalReport(keras.callbacks.Callback):
 
     def _samples(self) -> tuple:
         stream = endless_batches(self._data, self._batch_size)
-        batches: list[tuple] = []
-        while sum(len(y) for _, y in batches) < _NUM_SAMPLES:
-            batches.append(next(stream))
-        # Inputs may be nested.
-        return of_first(keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches))
+        drawn: list[tuple] = []
+        while sum(len(batch[1]) for batch in drawn) < _NUM_SAMPLES:
+            drawn.append(next(stream))
+        x, y, weights = joined(drawn)
+        return of_first((x, y) if weights is None else (x, y, weights))
 
 
 class ValidityFigure(FinalReport):

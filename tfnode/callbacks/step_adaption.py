@@ -52,9 +52,11 @@ class StepAdaption(SolverAdaption):
     [4, 8, 12, 16]
 
     Args:
-        data: The batches that checks draw from, in turn: a `tf.data.Dataset` or other iterable of
-            `(inputs, labels)` batches, or a tuple of arrays `(x, y)`. Labels are classes, one-hot
-            rows, or 0/1 for a single output.
+        data: The batches that checks draw from, in turn, in any form that `fit` takes: arrays
+            `(x, y)`, or a `tf.data.Dataset` or other iterable of batches `(inputs, labels)`;
+            sample weights may follow. Where the loss is one of classes accuracies are compared, in
+            regression, and under a loss of your own on a single output, the outputs: `gap` is then
+            their relative change. What cannot be judged is refused before the first iteration.
         every: Integer, the iterations (optimizer steps) between checks. With
             `steps_per_execution` above 1, a check waits for the end of the execution.
         policy: `"paper"`, `"damped"`, or a `tfnode.adaption.Rule` for fixed steps: for example a
@@ -79,9 +81,10 @@ class StepAdaption(SolverAdaption):
 
     Attributes:
         history: List of dictionaries, one a check: `iteration`, the checked `method` and
-            `step_size` with `num_steps` and `nfe`, `train_accuracy`, `reference_accuracy`, the
-            `change` of the class probabilities between the two, and the `action` that followed
-            (`"shrink"`, `"grow"`, `"keep"`; damped also `"climb"`, to a better method).
+            `step_size` with `num_steps` and `nfe`, `train_accuracy` and `reference_accuracy`, None
+            in regression, the `gap` between them, the `change` of the outputs (of the class
+            probabilities, where the loss tells them), and the `action` that followed (`"shrink"`,
+            `"grow"`, `"keep"`; damped also `"climb"`, to a better method).
         nfe_per_iteration: Float, the evaluations of the vector fields in the forward passes of
             training, per iteration.
         nfe_per_iteration_with_checks: Float, the same with the evaluations of the checks.
@@ -174,7 +177,7 @@ class StepAdaption(SolverAdaption):
         for block, own in zip(self._blocks, present):
             block.solver = own.with_step_size(solver.step_size) if differ else solver
 
-    def _measurement(self, solver: FixedStepSolver, x: Any, y: Any) -> tuple[Measurement, int]:
+    def _measurement(self, solver: FixedStepSolver, batch: tuple) -> tuple[Measurement, int]:
         """What the rule is told: the present solver, and any other, against the better one."""
         present = [block.solver for block in self._blocks]
         least = min(self._bounds()[0], *(s.step_size for s in present))
@@ -182,12 +185,12 @@ class StepAdaption(SolverAdaption):
         finest, method = [s.with_step_size(least) for s in present], solver.tableau.name
         own = self._measuring_twin(f"itself of {method}", finest)
         better = self._measuring_twin(f"reference of {method}", self._references(finest))
-        reference = self._measure(better, self._references(present), x, y)
+        reference, _ = self._measure(better, self._references(present), batch[0])
 
         def measure(solver: FixedStepSolver) -> Measurement:
             each = [own_solver.with_step_size(solver.step_size) for own_solver in present]
-            measured = self._measure(own, each, x, y)
-            return self._measurement_of(measured, reference, measure)
+            outputs, _ = self._measure(own, each, batch[0])
+            return self._measurement_of(outputs, reference, batch, measure)
 
         return measure(solver), self._nfe
 

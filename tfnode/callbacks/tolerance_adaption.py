@@ -48,9 +48,11 @@ class ToleranceAdaption(SolverAdaption):
     [4, 8, 12, 16]
 
     Args:
-        data: The batches that checks draw from, in turn: a `tf.data.Dataset` or other iterable of
-            `(inputs, labels)` batches, or a tuple of arrays `(x, y)`. Labels are classes, one-hot
-            rows, or 0/1 for a single output.
+        data: The batches that checks draw from, in turn, in any form that `fit` takes: arrays
+            `(x, y)`, or a `tf.data.Dataset` or other iterable of batches `(inputs, labels)`;
+            sample weights may follow. Where the loss is one of classes accuracies are compared, in
+            regression, and under a loss of your own on a single output, the outputs: `gap` is then
+            their relative change. What cannot be judged is refused before the first iteration.
         every: Integer, the iterations (optimizer steps) between checks. With
             `steps_per_execution` above 1, a check waits for the end of the execution.
         policy: `"tolerance"` for the paper's rule, or any `tfnode.adaption.Rule` for tolerances.
@@ -68,9 +70,8 @@ class ToleranceAdaption(SolverAdaption):
 
     Attributes:
         history: List of dictionaries, one a check: `iteration`, the checked `tolerance`, its `nfe`
-            on the batch of the check, `train_accuracy`, `reference_accuracy`, the `change` of the
-            class probabilities between the two, and the `action` that followed (`"shrink"`,
-            `"grow"`, `"keep"`).
+            on the batch of the check, `train_accuracy`, `reference_accuracy`, `gap`, `change`, as
+            in `StepAdaption`, and the `action` that followed (`"shrink"`, `"grow"`, `"keep"`).
         nfe_per_iteration: Float, the evaluations of the vector fields in the forward passes of
             training, rejected steps included, per iteration.
         nfe_per_iteration_with_checks: Float, the same with the evaluations of the checks.
@@ -123,35 +124,35 @@ class ToleranceAdaption(SolverAdaption):
         self._seen_evaluations = self._evaluations()
 
     # === Checks ===
-    def _measurement(self, solver: AdaptiveSolver, x: Any, y: Any) -> tuple[Measurement, int]:
+    def _measurement(self, solver: AdaptiveSolver, batch: tuple) -> tuple[Measurement, int]:
         own = self._measuring_twin("itself", [block.solver for block in self._blocks])
         # Another method, which has a loop for the batch on TensorFlow only.
         each = [available(self._rule.reference(b.solver, b.length)) for b in self._blocks]
         better = self._measuring_twin("reference", each)
-        measured = self._measure_at(own, solver.rtol, x, y)
-        reference = self._measure_reference(better, each[0], measured[2], x, y)
+        outputs, nfe = self._measure_at(own, solver.rtol, batch[0])
+        reference = self._measure_reference(better, each[0], nfe, batch[0])
 
         def measure(solver: AdaptiveSolver) -> Measurement:
-            measured = self._measure_at(own, solver.rtol, x, y)
-            return self._measurement_of(measured, reference, measure)
+            outputs, _ = self._measure_at(own, solver.rtol, batch[0])
+            return self._measurement_of(outputs, reference, batch, measure)
 
-        return self._measurement_of(measured, reference, measure), measured[2]
+        return self._measurement_of(outputs, reference, batch, measure), nfe
 
     def _measure_reference(
-        self, twin: Twin, better: AdaptiveSolver, train_nfe: int, x: Any, y: Any
-    ) -> tuple:
+        self, twin: Twin, better: AdaptiveSolver, train_nfe: int, x: Any
+    ) -> np.ndarray:
         """Measures with the tighter solver, which must see more of the field than training."""
         same_method, floor = type(better) is type(self._solver), self._bounds()[0]
         tolerance = better.rtol
         while True:
-            measured = self._measure_at(twin, tolerance, x, y)
-            if measured[2] > train_nfe or not same_method or tolerance == floor:
-                return measured
+            outputs, nfe = self._measure_at(twin, tolerance, x)
+            if nfe > train_nfe or not same_method or tolerance == floor:
+                return outputs
             tolerance = max(tolerance / 10, floor)
 
-    def _measure_at(self, twin: Twin, tolerance: float, x: Any, y: Any) -> tuple:
+    def _measure_at(self, twin: Twin, tolerance: float, x: Any) -> tuple[np.ndarray, int]:
         each = [block.solver.with_tolerance(tolerance) for block in twin.blocks]
-        return self._measure(twin, each, x, y)
+        return self._measure(twin, each, x)
 
     # === Reports ===
     def _record(self, solver: AdaptiveSolver) -> dict[str, Any]:

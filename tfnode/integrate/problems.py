@@ -81,14 +81,14 @@ class Problem:
     @property
     def ends(self) -> Any:
         """How far the times lie from `t0`, a tensor: a step is never told from rounded times."""
-        return ops.abs(ops.stop_gradient(distances(self.t0, self.times, self._dtype)))
+        return ops.abs(ops.stop_gradient(distances(self.t0, self.times, self._of_times)))
 
     @property
     def sign(self) -> Any:
         """The direction, with end times for each sample that of each."""
         if are_known(self.t0, self.times) and isinstance(self.times, tuple):
             return 1.0 if self.times[-1] > self.t0 else -1.0
-        return ops.sign(ops.stop_gradient(distances(self.t0, self.times, self._dtype)[-1]))
+        return ops.sign(ops.stop_gradient(distances(self.t0, self.times, self._of_times)[-1]))
 
     @property
     def length(self) -> Any:
@@ -101,8 +101,8 @@ class Problem:
     def smallest_step(self) -> Any:
         """The step below which rounding eats what a step adds to the way, or to a time."""
         if self.time_dependent:
-            return smallest_step(self.t0, self.times[-1], self._dtype)
-        return 10 * epsilon(self._dtype) * self.length
+            return smallest_step(self.t0, self.times[-1], self._of_times)
+        return 10 * epsilon(self._of_times) * self.length
 
     @property
     def has_tolerances(self) -> Any:
@@ -118,12 +118,12 @@ class Problem:
         return dataclasses.replace(self, rtol=rtol, atol=atol)
 
     @property
-    def _dtype(self) -> str:
+    def _of_times(self) -> str:
         return str(keras.backend.standardize_dtype(self.rtol.dtype))
 
     def derivative(self, offset: Any, z: Any) -> Any:
         """The field so far from `t0`, with a sign."""
-        t0 = ops.convert_to_tensor(self.t0, dtype=self._dtype)
+        t0 = ops.convert_to_tensor(self.t0, dtype=self._of_times)
         return self.field(time_of(t0 + offset, z), z)
 
     def is_finite(self, norm: Any, z: Any) -> Any:

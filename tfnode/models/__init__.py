@@ -1,7 +1,14 @@
 """Models as a whole: their blocks, wherever they sit, and the same model under other solvers."""
 
 from tfnode.models.digest import digest
-from tfnode.models.scope import Reached, calls_of, held_blocks, reached_blocks, solver_scope
+from tfnode.models.scope import (
+    Reached,
+    calls_of,
+    held_blocks,
+    looked_at,
+    reached_blocks,
+    solver_scope,
+)
 from tfnode.models.twins import Twin
 from tfnode.models.with_solver import with_solver
 
@@ -11,6 +18,7 @@ __all__ = [
     "calls_of",
     "digest",
     "held_blocks",
+    "looked_at",
     "reached_blocks",
     "solver_scope",
     "with_solver",

@@ -23,24 +23,6 @@ def decision_threshold(model: keras.Model) -> float:
     return 0.0 if gives_logits(model) else 0.5
 
 
-def accuracy(y: Any, outputs: Any, threshold: float) -> Any:
-    """The fraction of rows whose class is right.
-
-    Args:
-        y: Labels: classes, one-hot rows, or 0/1 for a single output.
-        outputs: Tensor of shape `(batch_size, ..., classes)`, logits or probabilities.
-        threshold: Float, above which a single output means class 1.
-    """
-    if outputs.shape[-1] == 1:
-        predicted = ops.cast(outputs > threshold, "int32")
-        labels = ops.reshape(ops.cast(y, "int32"), ops.shape(predicted))
-    else:
-        predicted = ops.argmax(outputs, axis=-1)
-        one_hot = len(y.shape) == len(outputs.shape) and y.shape[-1] == outputs.shape[-1]
-        labels = ops.argmax(y, axis=-1) if one_hot else ops.reshape(y, ops.shape(predicted))
-    return ops.mean(ops.cast(ops.equal(predicted, ops.cast(labels, predicted.dtype)), "float32"))
-
-
 def class_probabilities(outputs: Any, from_logits: bool) -> Any:
     """The probabilities of the classes, of which a single output gives two.
 
@@ -54,6 +36,21 @@ def class_probabilities(outputs: Any, from_logits: bool) -> Any:
     return ops.softmax(outputs) if from_logits else outputs
 
 
-def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """The mean total variation distance of two arrays of class probabilities, in [0, 1]."""
-    return float(np.abs(p.astype("float64") - q).sum(axis=-1).mean() / 2)
+def single_output(outputs: Any) -> np.ndarray:
+    """The one output of a model as an array `(num_samples, ..., classes)`, in single precision at
+    least.
+
+    Raises:
+        ValueError: If it has several.
+    """
+    if keras.tree.is_nested(outputs):
+        raise ValueError(
+            "A model must have one output to be judged by. "
+            f"Received: {len(keras.tree.flatten(outputs))} outputs. Build a "
+            "`keras.Model(model.inputs, output)` for each of them; it shares the weights."
+        )
+    outputs = ops.convert_to_numpy(outputs)
+    if outputs.dtype not in (np.float32, np.float64):
+        # NumPy knows little of half precision.
+        outputs = outputs.astype(np.float32)
+    return outputs[:, None] if outputs.ndim == 1 else outputs

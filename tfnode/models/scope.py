@@ -102,6 +102,11 @@ def reached_blocks(model: keras.Model | ODEBlock, x: Any) -> list[Reached]:
     Raises:
         ValueError: If it calls none, or not all that it holds.
     """
+    return looked_at(model, x)[0]
+
+
+def looked_at(model: keras.Model | ODEBlock, x: Any) -> tuple[list[Reached], Any]:
+    """As `reached_blocks`, with the outputs for the batch beside the blocks."""
     seen: dict[int, list[tuple]] = {}
 
     def note(block: ODEBlock, state: Any, conditions: Any) -> ODEBlock:
@@ -110,7 +115,7 @@ def reached_blocks(model: keras.Model | ODEBlock, x: Any) -> list[Reached]:
         return block
 
     with stand_ins(note), _eager():
-        model(x, training=False)
+        outputs = model(x, training=False)
     missed = [block for block in held_blocks(model) if id(block) not in seen]
     if missed or not seen:
         raise ValueError(
@@ -120,7 +125,7 @@ def reached_blocks(model: keras.Model | ODEBlock, x: Any) -> list[Reached]:
             f"not call {[block.name for block in missed]}. Build it with `tfnode.ODEBlock`, and "
             "leave out what it does not use."
         )
-    return _with_positions(list(seen.values()))
+    return _with_positions(list(seen.values())), outputs
 
 
 def _with_positions(seen: list[list[tuple]]) -> list[Reached]:

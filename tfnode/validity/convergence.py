@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from tfnode.models.judge import Judge, relative_distance
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.results import Result
-from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
     Trial,
     check_factors,
@@ -159,9 +159,9 @@ def convergence_test(
     reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
     evaluation = evaluate(subject, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
-    scorer = Scorer(model, evaluation.y, outputs, task)
-    rows = tuple(_row(trial, evaluation, outputs, scorer) for trial in trials)
-    scores = scorer.scores(outputs)
+    judge = Judge(model, evaluation.y, outputs, task, weights=evaluation.weights)
+    rows = tuple(_row(trial, evaluation, outputs, judge) for trial in trials)
+    scores = judge.scores(outputs)
     own = trials.index(training)
     others = [row.error for i, row in enumerate(rows) if i != own]
     return ConvergenceResult(
@@ -177,11 +177,11 @@ def convergence_test(
 
 
 def _row(
-    trial: Trial, evaluation: Evaluation, reference: np.ndarray, scorer: Scorer
+    trial: Trial, evaluation: Evaluation, reference: np.ndarray, judge: Judge
 ) -> ConvergenceRow:
     assert trial.factor is not None
     outputs = evaluation.outputs[trial]
-    scores = scorer.scores(outputs)
+    scores = judge.scores(outputs)
     num_steps = evaluation.costs[trial]["num_steps"]
     assert num_steps is not None
     return ConvergenceRow(

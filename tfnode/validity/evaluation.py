@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import operator
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,9 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode import batches
 from tfnode.layers import ODEBlock
 from tfnode.layers.checks import epsilon
 from tfnode.models import Reached, Twin, reached_blocks
+from tfnode.models.outputs import single_output
 from tfnode.typing import Data, Nested
 from tfnode.validity.trials import Trial
 
@@ -28,37 +29,41 @@ class Evaluation:
 
     Args:
         y: NumPy array, the labels.
+        weights: NumPy array, the samples' weights, or None if they all count alike.
         outputs: Dictionary from trials to NumPy arrays `(num_samples, ..., classes)`.
         costs: Dictionary from trials to dictionaries of `num_steps` and `nfe`, summed over the
             blocks, or None for adaptive solvers.
     """
 
     y: np.ndarray
+    weights: np.ndarray | None
     outputs: dict[Trial, np.ndarray]
     costs: dict[Trial, dict[str, int | None]]
 
     def joined(self, other: "Evaluation", trials: Iterable[Trial]) -> "Evaluation":
         """This and another evaluation on the same samples, in the order of the trials."""
         outputs, costs = {**self.outputs, **other.outputs}, {**self.costs, **other.costs}
-        return Evaluation(self.y, {t: outputs[t] for t in trials}, {t: costs[t] for t in trials})
+        return dataclasses.replace(
+            self, outputs={t: outputs[t] for t in trials}, costs={t: costs[t] for t in trials}
+        )
 
 
 class Samples:
     """Data that is read once, of which the first batch may be looked at before.
 
     Args:
-        data: `tf.data.Dataset` or other finite iterable of `(inputs, labels)` batches, or a tuple
-            of arrays `(x, y)`.
+        data: `tf.data.Dataset` or other finite iterable of batches `(inputs, labels)` or `(inputs,
+            labels, weights)`, or a tuple of such arrays.
     """
 
     def __init__(self, data: Data) -> None:
         self.num_batches = _num_batches(data)
-        batches = _batches(data)
-        first = next(batches, None)
+        stream = _batches(data)
+        first = next(stream, None)
         if first is None:
             raise _empty(data)
         self._first = first
-        self._batches: Iterable[tuple] = batches
+        self._batches: Iterable[tuple] = stream
         self.data = data
 
     @property
@@ -117,19 +122,20 @@ def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "au
     trials = list(dict.fromkeys(trials))
     twins = _twins(subject, trials)
     labels: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
     outputs: dict[Trial, list[np.ndarray]] = {trial: [] for trial in trials}
     progress = _Progress(subject.samples.num_batches, len(trials), verbose)
-    for x, y in subject.samples:
+    for x, y, w in subject.samples:
         labels.append(ops.convert_to_numpy(y))
+        weights += [] if w is None else [ops.convert_to_numpy(w)]
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         for trial, twin in twins:
             twin.assign(trial.solvers)
-            outputs[trial].append(_single(twin(x)))
+            outputs[trial].append(single_output(twin(x)))
             progress.add()
-    if not sum(map(len, labels)):
-        raise _empty(subject.samples.data)
     return Evaluation(
         np.concatenate(labels),
+        np.concatenate(weights) if weights else None,
         {trial: np.concatenate(parts) for trial, parts in outputs.items()},
         {trial: _cost(trial, twin) for trial, twin in twins},
     )
@@ -154,20 +160,6 @@ def _step_sizes(trial: Trial) -> tuple[float, ...]:
     return tuple(solver.step_size for solver in trial.solvers)
 
 
-def _single(outputs: Nested) -> np.ndarray:
-    if keras.tree.is_nested(outputs):
-        raise ValueError(
-            "A model must have one output to be judged by. "
-            f"Received: {len(keras.tree.flatten(outputs))} outputs. Build a "
-            "`keras.Model(model.inputs, output)` for each of them; it shares the weights."
-        )
-    outputs = ops.convert_to_numpy(outputs)
-    if outputs.dtype not in (np.float32, np.float64):
-        # NumPy knows little of half precision.
-        outputs = outputs.astype(np.float32)
-    return outputs[:, None] if outputs.ndim == 1 else outputs
-
-
 def _cost(trial: Trial, twin: Twin) -> dict[str, int | None]:
     if trial.is_adaptive:
         return {"num_steps": None, "nfe": None}
@@ -175,40 +167,14 @@ def _cost(trial: Trial, twin: Twin) -> dict[str, int | None]:
     return {"num_steps": twin.num_steps, "nfe": twin.nfe}
 
 
-def _batches(data: Data) -> Iterator[tuple]:
-    """Yields the `(inputs, labels)` of arrays in slices, or of a dataset's batches."""
-    if isinstance(data, tuple):
-        x, y = _arrays(data)
-        for start in range(0, len(y), _BATCH_SIZE):
-            rows = slice(start, start + _BATCH_SIZE)
-            yield keras.tree.map_structure(operator.itemgetter(rows), x), y[rows]
+def _batches(data: Data) -> Iterator[batches.Batch]:
+    """Yields slices of arrays, or the batches of a dataset."""
+    if not isinstance(data, tuple):
+        yield from batches.batches(data)
         return
-    for batch in data:
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise ValueError(
-                "Validity is measured on batches `(inputs, labels)`. "
-                f"Received: data with a batch of type {type(batch).__name__}. Pass a dataset of "
-                "such batches, or a tuple of arrays `(x, y)`."
-            )
-        yield batch[0], batch[1]
-
-
-def _arrays(data: tuple) -> tuple:
-    """Inputs, which may be nested, and labels as NumPy arrays of one length."""
-    if len(data) != 2:
-        raise ValueError(
-            "Arrays are given as a tuple `(x, y)`. "
-            f"Received: data, a tuple of length {len(data)}. Leave sample weights out."
-        )
-    x, y = keras.tree.map_structure(np.asarray, data[0]), np.asarray(data[1])
-    lengths = {len(array) for array in keras.tree.flatten((x, y))}
-    if len(lengths) != 1:
-        raise ValueError(
-            "Inputs and labels must have the same length. "
-            f"Received: data with arrays of the lengths {sorted(lengths)}. Pass `(x, y)` with a "
-            "label for every input."
-        )
-    return x, y
+    arrays = batches.arrays(data)
+    for start in range(0, len(arrays[1]), _BATCH_SIZE):
+        yield batches.rows(arrays, slice(start, start + _BATCH_SIZE))
 
 
 def _empty(data: Data) -> ValueError:

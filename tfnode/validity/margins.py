@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from tfnode.models.judge import Judge, relative_distance
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Subject, evaluate
 from tfnode.validity.results import Result
-from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.trials import (
     fine_trial,
     is_better,
@@ -97,11 +97,17 @@ def certify(
     swept = sweep_trials(subject.blocks, training, None, None)
     evaluation = evaluate(subject, [*steps, *swept], verbose)
     outputs = evaluation.outputs
-    scorer = Scorer(model, evaluation.y, outputs[training], "classification")
-    classes = scorer.classes(outputs[training])
+    judge = Judge(model, evaluation.y, outputs[training], "classification")
+    if judge.has_labels:
+        raise ValueError(
+            "A certificate is for samples of one class each. "
+            f"Received: outputs of shape {outputs[training].shape} with a binary loss, which are "
+            "labels of their own. Build a `keras.Model(model.inputs, output)` for one of them."
+        )
+    classes = judge.classes(outputs[training])
     # Differences of values that are not finite are NaN, which certifies nothing.
     with np.errstate(invalid="ignore"):
-        leads = [_leads(outputs[trial], classes, scorer.threshold) for trial in steps]
+        leads = [_leads(outputs[trial], classes, judge.threshold) for trial in steps]
         margins, errors = leads[0], _errors(leads, training.solvers[0].order)
         nearest = np.nan_to_num(margins - 2 * errors, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     # The class that an error would reach first.
@@ -111,9 +117,9 @@ def certify(
     for trial in swept:
         error = relative_distance(outputs[trial], outputs[fine])
         if is_better(trial, training, error, training_error):
-            certified &= scorer.classes(outputs[trial]) == classes
+            certified &= judge.classes(outputs[trial]) == classes
     margins, errors = (np.take_along_axis(a, first, -1).ravel() for a in (margins, errors))
-    right = scorer.is_right(outputs[training])
+    right = judge.is_right(outputs[training])
     return Certificate(
         fraction=float(certified.mean()),
         accuracy=float((certified & right).mean()),

@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
+from tfnode.models.judge import Judge
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
-from tfnode.validity.scores import Scorer
 from tfnode.validity.trials import Trial, sweep_trials, training_trial
 
 
@@ -79,7 +79,6 @@ def sweep(
         data: `tf.data.Dataset` or other finite iterable of `(inputs, labels)` batches, or a tuple
             of arrays `(x, y)`. Labels are classes, one-hot rows, 0/1 for a single output (above
             0 for a loss with `from_logits=True`, else above 1/2, it means class 1), or targets.
-            Sample weights are not used.
         solvers: Optional iterable in place of the paper's solvers. A name (`"rk4"`) stands for
             the method at multiples of the training step, a solver for itself with its own step.
         factors: Optional iterable of floats, the multiples of the step size or the tolerances.
@@ -102,23 +101,25 @@ def sweep(
     training = training_trial(model, subject.blocks)
     trials = sweep_trials(subject.blocks, training, solvers, factors)
     evaluation = evaluate(subject, [training, *trials], verbose)
-    scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
-    if scorer.is_empty:
+    judge = Judge(
+        model, evaluation.y, evaluation.outputs[training], task, metric, evaluation.weights
+    )
+    if judge.is_empty:
         raise ValueError(
             "A sweep needs something to measure. "
             f"Received: model={model.name!r}, a regression without a loss, and metric=None. "
             "Compile the model with a loss, or pass a metric."
         )
-    return [SweepRow(**row_values(t, training, evaluation, scorer)) for t in trials]
+    return [SweepRow(**row_values(t, training, evaluation, judge)) for t in trials]
 
 
 def row_values(
-    trial: Trial, training: Trial, evaluation: Evaluation, scorer: Scorer
+    trial: Trial, training: Trial, evaluation: Evaluation, judge: Judge
 ) -> dict[str, Any]:
     """The fields of a `SweepRow`, as a dictionary."""
     return {
         **trial.describe(),
         **evaluation.costs[trial],
         "is_training": trial.solvers == training.solvers,
-        **scorer.scores(evaluation.outputs[trial]),
+        **judge.scores(evaluation.outputs[trial]),
     }

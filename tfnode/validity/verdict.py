@@ -9,11 +9,11 @@ import numpy as np
 
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
+from tfnode.models.judge import Judge, relative_distance
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.report import CheckRow, ValidityReport
-from tfnode.validity.scores import Scorer, relative_distance
 from tfnode.validity.sweeps import row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
@@ -111,8 +111,10 @@ def check(
     trials = [t for t in dict.fromkeys([training, *swept, half]) if t != fine] + [fine]
 
     def compare(evaluation: Evaluation, fine: Trial | None) -> _Comparison:
-        scorer = Scorer(model, evaluation.y, evaluation.outputs[training], task, metric)
-        return _Comparison(subject, scorer, evaluation, training, fine)
+        judge = Judge(
+            model, evaluation.y, evaluation.outputs[training], task, metric, evaluation.weights
+        )
+        return _Comparison(subject, judge, evaluation, training, fine)
 
     if not stop_early:
         return compare(evaluate(subject, trials, verbose), fine).report(threshold, half)
@@ -133,20 +135,20 @@ class _Comparison:
     def __init__(
         self,
         subject: Subject,
-        scorer: Scorer,
+        judge: Judge,
         evaluation: Evaluation,
         training: Trial,
         fine: Trial | None,
     ) -> None:
-        self._subject, self._scorer = subject, scorer
+        self._subject, self._judge = subject, judge
         self._evaluation, self._training = evaluation, training
         self._base = evaluation.outputs[training]
         self._fine = None if fine is None else evaluation.outputs[fine]
         self._training_error = self._error(self._base)
-        self._scores = scorer.scores(self._base)
-        self.measure = "accuracy" if scorer.task == "classification" else "outputs"
-        if scorer.metric_name is not None:
-            self.measure = scorer.metric_name
+        self._scores = judge.scores(self._base)
+        self.measure = "accuracy" if judge.task == "classification" else "outputs"
+        if judge.metric_name is not None:
+            self.measure = judge.metric_name
 
     def report(self, threshold: float, half: Trial | None) -> ValidityReport:
         """The verdict; `half` is the trial with twice the step of the finest RK4."""
@@ -161,7 +163,7 @@ class _Comparison:
             gap=gap,
             threshold=float(threshold),
             measure=self.measure,
-            task=self._scorer.task,
+            task=self._judge.task,
             num_samples=len(self._evaluation.y),
             changed=max(changes, default=None),
             class_gaps=self.class_gaps(better),
@@ -173,7 +175,7 @@ class _Comparison:
 
     def row(self, trial: Trial) -> CheckRow:
         outputs = self._evaluation.outputs[trial]
-        values = row_values(trial, self._training, self._evaluation, self._scorer)
+        values = row_values(trial, self._training, self._evaluation, self._judge)
         error = self._error(outputs)
         return CheckRow(
             **values,
@@ -188,10 +190,10 @@ class _Comparison:
 
     def class_gaps(self, trials: Iterable[Trial]) -> dict[int, float] | None:
         """The largest gap of each class's accuracy; None in regression."""
-        if self._scorer.task == "regression":
+        if self._judge.task == "regression":
             return None
-        labels = self._scorer.labels
-        gaps = {int(label): 0.0 for label in np.unique(labels)}
+        labels, counts = self._judge.labels, self._judge.counts
+        gaps = {int(label): 0.0 for label in np.unique(labels[counts > 0])}
         for trial in trials:
             for label in gaps:
                 gap = self._accuracy_gap(self._evaluation.outputs[trial], labels == label)
@@ -201,34 +203,26 @@ class _Comparison:
     def _gap(self, outputs: np.ndarray, metric: float | None) -> float:
         base = self._scores["metric"]
         if metric is not None and base is not None:
-            is_measured = self._is_finite(outputs).all() and math.isfinite(metric - base)
+            finite = np.isfinite(outputs).all() and np.isfinite(self._base).all()
+            is_measured = finite and math.isfinite(metric - base)
             return abs(metric - base) if is_measured else math.inf
-        if self._scorer.task == "regression":
+        if self._judge.task == "regression":
             return relative_distance(outputs, self._base)
         return self._accuracy_gap(outputs, slice(None))
 
     def _accuracy_gap(self, outputs: np.ndarray, rows: np.ndarray | slice) -> float:
-        # From counts, so that a gap at the threshold does not exceed it by rounding.
-        right, base, shown = (
-            values[rows]
-            for values in (
-                self._scorer.is_right(outputs),
-                self._scorer.is_right(self._base),
-                self._is_finite(outputs),
-            )
-        )
-        difference = abs(int(right[shown].sum()) - int(base[shown].sum()))
-        return float((difference + int((~shown).sum())) / right.size)
-
-    def _is_finite(self, outputs: np.ndarray) -> np.ndarray:
-        """Whether the outputs under a trial and the training solver are finite, by sample."""
-        return np.isfinite(outputs).all(axis=-1) & np.isfinite(self._base).all(axis=-1)
+        # From sums of counts, so that a gap at the threshold does not exceed it by rounding.
+        judge, counts = self._judge, self._judge.counts[rows]
+        shown = (judge.is_finite(outputs) & judge.is_finite(self._base))[rows]
+        right, base = (judge.is_right(o)[rows].astype(float) for o in (outputs, self._base))
+        difference = abs(((right - base) * counts)[shown].sum())
+        return float((difference + counts[~shown].sum()) / counts.sum())
 
     def _changed(self, outputs: np.ndarray) -> float | None:
-        if self._scorer.task == "regression":
+        if self._judge.task == "regression":
             return None
-        changes = self._scorer.classes(outputs) != self._scorer.classes(self._base)
-        return float(changes.mean())
+        changes = self._judge.classes(outputs) != self._judge.classes(self._base)
+        return self._judge.mean(changes)
 
 
 def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:

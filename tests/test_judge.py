@@ -1,0 +1,307 @@
+"""One judge for the verdict, the callbacks and export: what labels mean, the loss tells."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfnode
+from tfnode import validity
+from tfnode.callbacks.batches import endless_batches
+from tfnode.models.judge import Judge
+from tfnode.solvers import RK4, Euler
+
+losses = keras.losses
+RNG = np.random.default_rng(0)
+N = 60
+OUTPUTS = RNG.normal(size=(N, 3)).astype("float32")
+REFERENCE = OUTPUTS + RNG.normal(scale=0.3, size=OUTPUTS.shape).astype("float32")
+SIGNS = np.where(RNG.uniform(size=(N, 3)) > 0.4, OUTPUTS > 0, OUTPUTS < 0).astype("float32")
+CLASSES = np.where(RNG.uniform(size=N) > 0.3, OUTPUTS.argmax(axis=1), 0)
+
+
+def judge(loss, y, outputs=OUTPUTS, **options):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(outputs.shape[-1])])
+    model.compile("sgd", loss)
+    return Judge(model, y, outputs, **options)
+
+
+def named(loss):
+    return loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z.astype("float64")))
+
+
+def own(y, p):
+    """A loss of one's own, on logits."""
+    return losses.binary_crossentropy(y, p, from_logits=True)
+
+
+class Own(losses.Loss):
+    """Another, of which nothing is known."""
+
+    def call(self, y, p):
+        return keras.ops.square(y - p)
+
+
+# === What is right, and how far outputs lie apart ===
+def test_classes_from_logits():
+    found = judge(losses.SparseCategoricalCrossentropy(from_logits=True), CLASSES)
+    assert found.accuracy(OUTPUTS) == (OUTPUTS.argmax(axis=1) == CLASSES).mean()
+    p, q = (np.exp(o) / np.exp(o).sum(axis=1, keepdims=True) for o in (OUTPUTS, REFERENCE))
+    expected = np.abs(p - q).sum(axis=1).mean() / 2
+    assert found.change(OUTPUTS, REFERENCE) == pytest.approx(expected, rel=1e-6)
+
+
+def test_labels_of_several_questions():
+    found = judge(losses.BinaryCrossentropy(from_logits=True), SIGNS)
+    assert found.accuracy(OUTPUTS) == pytest.approx(((OUTPUTS > 0) == (SIGNS > 0)).mean())
+    expected = np.abs(sigmoid(OUTPUTS) - sigmoid(REFERENCE)).mean()
+    assert found.change(OUTPUTS, REFERENCE) == pytest.approx(expected, rel=1e-6)
+    # Probabilities lie on the other side of 1/2.
+    found = judge("binary_crossentropy", SIGNS, sigmoid(OUTPUTS))
+    assert found.accuracy(sigmoid(OUTPUTS)) == pytest.approx(((OUTPUTS > 0) == SIGNS).mean())
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge", losses.Hinge()], ids=named)
+@pytest.mark.parametrize("negative", [-1.0, 0.0])
+def test_hinge_losses_take_signs(loss, negative):
+    single, y = OUTPUTS[:, :1], np.where(SIGNS[:, :1] > 0, 1.0, negative)
+    found = judge(loss, y, single)
+    assert found.accuracy(single) == pytest.approx(((single > 0) == (y > 0)).mean())
+    flips = ((single > 0) != (REFERENCE[:, :1] > 0)).mean()
+    assert found.change(single, REFERENCE[:, :1]) == pytest.approx(flips)
+
+
+def test_a_class_that_the_loss_ignores_does_not_count():
+    y = np.where(np.arange(N) % 2, 255, CLASSES)
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    found = judge(loss, y)
+    assert found.accuracy(OUTPUTS) == (OUTPUTS.argmax(axis=1) == y)[y != 255].mean()
+    with pytest.raises(ValueError, match=r"an answer that counts.*not all labels ignored"):
+        judge(loss, np.full(N, 255))
+
+
+def test_samples_count_by_their_weights():
+    weights = RNG.uniform(size=N)
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+    found = judge(loss, CLASSES, weights=weights)
+    right = OUTPUTS.argmax(axis=1) == CLASSES
+    assert found.accuracy(OUTPUTS) == pytest.approx(np.average(right, weights=weights))
+    for bad in (np.zeros(N), np.full(N, np.nan), -weights):
+        with pytest.raises(ValueError, match=r"an answer that counts: sample weights are finite"):
+            judge(loss, CLASSES, weights=bad)
+
+
+@pytest.mark.parametrize("loss", ["mse", losses.Huber(), own, Own()], ids=named)
+def test_all_else_is_compared_by_its_outputs(loss):
+    """A loss of one's own may take logits or probabilities; nobody can tell which."""
+    single = OUTPUTS[:, :1]
+    found = judge(loss, SIGNS[:, :1], single)
+    assert (found.task, found.accuracy(single)) == ("regression", None)
+    change = np.sqrt(((single - REFERENCE[:, :1]) ** 2).mean()) / REFERENCE[:, :1].std()
+    assert found.change(single, REFERENCE[:, :1]) == pytest.approx(change, rel=1e-6)
+
+
+def test_classes_under_a_loss_of_ones_own():
+    found = judge(Own(), CLASSES)
+    assert found.accuracy(OUTPUTS) == (OUTPUTS.argmax(axis=1) == CLASSES).mean()
+    flips = (OUTPUTS.argmax(axis=1) != REFERENCE.argmax(axis=1)).mean()
+    assert found.change(OUTPUTS, REFERENCE) == pytest.approx(flips)
+
+
+def test_outputs_that_are_not_finite_are_no_agreement():
+    bad = np.full_like(OUTPUTS, np.nan)
+    for loss, y in (("mse", OUTPUTS), ("sparse_categorical_crossentropy", CLASSES)):
+        assert np.isnan(judge(loss, y).change(bad, bad))
+    assert judge("sparse_categorical_crossentropy", CLASSES).accuracy(bad) == 0
+
+
+# === The callbacks ===
+X = RNG.normal(size=(64, 2)).astype("float32")
+Y = (X[:, 0] * X[:, 1] > 0).astype("int32")
+
+
+def model(loss, outputs=2, **options):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((2,), name="x")
+    z = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), Euler(1 / 4))(inputs)
+    built = keras.Model(inputs, keras.layers.Dense(outputs)(z))
+    built.compile(keras.optimizers.SGD(0.0), loss, **options)
+    return built
+
+
+SPARSE = losses.SparseCategoricalCrossentropy(from_logits=True)
+MANY = np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 0] > 1], 1).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "loss, y",
+    [
+        (SPARSE, Y),
+        (losses.BinaryCrossentropy(from_logits=True), MANY),
+        ("hinge", 2.0 * Y[:, None] - 1),
+        ("mse", X),
+        (own, Y[:, None].astype("float32")),
+    ],
+    ids=["classes", "labels", "hinge", "regression", "own"],
+)
+def test_a_check_and_a_verdict_judge_alike(loss, y):
+    built = model(loss, 2 if loss == SPARSE else np.shape(y)[-1])
+    step_adaption = tfnode.StepAdaption((X, y), every=1, batch_size=64, initial_step_size=1 / 4)
+    built.fit(X, y, batch_size=64, verbose=0, callbacks=[step_adaption])
+    (record,) = step_adaption.history
+    reference = tfnode.adaption.reference_solver(Euler(1 / 4))
+    same = tfnode.with_solver(built, Euler(1 / 4))
+    same.compile("sgd", loss)
+    report = validity.check(same, (X, y), solvers=[reference], reference_steps=8, verbose=0)
+    (row,) = [row for row in report.rows if row.step_size == reference.step_size]
+    assert record["train_accuracy"] == pytest.approx(report.rows[0].accuracy)
+    assert record["reference_accuracy"] == pytest.approx(row.accuracy)
+    if report.task == "classification":
+        assert record["gap"] == pytest.approx(row.gap)
+    else:
+        # One is over the spread under the better solver, the other over that of the training's.
+        assert record["train_accuracy"] is None
+        assert record["gap"] == record["change"] == pytest.approx(row.gap, rel=0.2)
+
+
+def test_regression_that_is_bound_to_its_solver_shrinks_the_step():
+    """One step of Euler's method takes x to -x, which no flow of a real eigenvalue does."""
+    keras.utils.set_random_seed(0)
+    block = tfnode.ODEBlock(keras.layers.Dense(2, use_bias=False), Euler(1.0), name="ode")
+    built = keras.Sequential([keras.Input((2,)), block])
+    block.field.set_weights([-2 * np.eye(2, dtype="float32")])
+    built.compile(keras.optimizers.SGD(0.0), "mse")
+    step_adaption = tfnode.StepAdaption((X, -X), every=1, batch_size=64, initial_step_size=1.0)
+    built.fit(X, -X, batch_size=64, verbose=0, callbacks=[step_adaption])
+    (record,) = step_adaption.history
+    assert (record["action"], record["train_accuracy"]) == ("shrink", None)
+    assert not validity.check(built, (X, -X), reference_steps=8, verbose=0).is_ode
+
+
+class Begun(keras.callbacks.Callback):
+    """Notes that a batch was begun."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        raise AssertionError("an iteration was begun")
+
+
+def two_outputs():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((2,))
+    z = tfnode.ODEBlock(keras.layers.Dense(2))(inputs)
+    layers = {name: keras.layers.Dense(2, name=name)(z) for name in "uv"}
+    built = keras.Model(inputs, layers)
+    built.compile("sgd", {"u": SPARSE, "v": SPARSE})
+    return built
+
+
+BOTH = {"u": Y, "v": Y}
+
+
+@pytest.mark.parametrize(
+    "built, data, message",
+    [
+        (two_outputs, (X, BOTH), "with one array of labels"),
+        (two_outputs, [(X, BOTH)], "must have one output to be judged by"),
+        (two_outputs, (X, Y), "must have one output to be judged by"),
+        (lambda: model(SPARSE), ((X, Y), (X, Y)), "Pass batches as a list"),
+        (lambda: model(SPARSE), (X, Y + 1), "Labels must be classes from 0 to 1"),
+        (lambda: model(SPARSE), (X[:0], Y[:0]), "needs at least one batch"),
+        (lambda: model(SPARSE), (X, Y, np.zeros(64)), "an answer that counts"),
+        (lambda: model("mse"), (X, Y), "targets of a regression must have the shape"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_the_first_iteration(built, data, message):
+    built = built()
+    y = BOTH if len(built.outputs) > 1 else X if built.loss == "mse" else Y
+    with pytest.raises(ValueError, match=message):
+        built.fit(X, y, verbose=0, callbacks=[tfnode.StepAdaption(data), Begun()])
+    if "batch" not in message:
+        with pytest.raises(ValueError, match=message):
+            validity.check(built, data, reference_steps=8, verbose=0)
+
+
+# === Data in every form that fit takes ===
+WEIGHTS = np.arange(64.0)
+TWO = {"a": X, "b": X[:, :1]}
+
+
+def two_inputs():
+    keras.utils.set_random_seed(1)
+    a, b = keras.Input((2,), name="a"), keras.Input((1,), name="b")
+    z = tfnode.ODEBlock(keras.layers.Dense(3))(keras.layers.Concatenate()([a, b]))
+    built = keras.Model({"a": a, "b": b}, keras.layers.Dense(2)(z))
+    built.compile("sgd", SPARSE)
+    return built
+
+
+def dataset(*parts):
+    return tf.data.Dataset.from_tensor_slices(parts)
+
+
+@pytest.mark.parametrize(
+    "build, data",
+    [
+        (lambda: model(SPARSE), (X, Y, WEIGHTS)),
+        (lambda: model(SPARSE), [(X[:32], Y[:32]), (X[32:], Y[32:])]),
+        (lambda: model(SPARSE), dataset(X, Y, WEIGHTS).batch(32)),
+        (lambda: model(SPARSE), (X, Y.tolist())),
+        (two_inputs, (TWO, Y)),
+        (two_inputs, dataset(TWO, Y).batch(32)),
+    ],
+    ids=["weights", "list", "weighted batches", "numbers", "dictionary", "batches of dictionaries"],
+)
+def test_data_in_every_form(build, data):
+    built = build()
+    x = TWO if isinstance(built.input, dict) else X
+    step_adaption = tfnode.StepAdaption(data, every=1, batch_size=32)
+    built.fit(x, Y, batch_size=32, verbose=0, callbacks=[step_adaption])
+    assert len(step_adaption.history) == 2
+    report = validity.check(built, data, reference_steps=8, verbose=0)
+    assert report.num_samples == 64
+    right = built.predict(x, verbose=0).argmax(axis=1) == Y
+    weighted = len(getattr(data, "element_spec", data)) == 3
+    expected = np.average(right, weights=WEIGHTS if weighted else None)
+    assert report.rows[0].accuracy == pytest.approx(expected)
+
+
+def test_no_check_rests_on_an_empty_batch_or_a_small_one():
+    def stream():
+        while True:
+            yield X[:32], Y[:32]
+            yield X[:0], Y[:0]
+            yield X[32:40], Y[32:40]
+
+    found = endless_batches(stream(), 128)
+    sizes = [len(y) for (_, y, _), _ in zip(found, range(20))]
+    assert sizes == [32] * 20
+    # The joined rows come in their order, and none is lost.
+    found = endless_batches([(X[:32], Y[:32]), (X[32:40], Y[32:40])], 128)
+    drawn = np.concatenate([x for (x, _, _), _ in zip(found, range(5))])
+    np.testing.assert_array_equal(drawn, np.concatenate([X[:40]] * 4))
+
+
+@pytest.mark.parametrize("where", ["weights", "inputs", "labels"])
+def test_a_model_that_says_nothing_is_no_ode(where, tmp_path):
+    x, y = X.copy(), Y
+    built = model("mse" if where == "labels" else SPARSE)
+    if where == "weights":
+        for weight in built.trainable_weights:
+            weight.assign(np.full(weight.shape, np.nan))
+    elif where == "inputs":
+        x[:] = np.nan
+    else:
+        y = np.full((64, 2), np.nan)
+    if where == "labels":
+        with pytest.raises(ValueError, match="Labels must be finite"):
+            validity.check(built, (x, y), reference_steps=8, verbose=0)
+        return
+    report = validity.check(built, (x, y), reference_steps=8, verbose=0)
+    assert (report.is_ode, report.gap) == (False, 1.0)
+    options = {"require_valid": True, "reference_steps": 8, "verbose": 0}
+    with pytest.raises(ValueError, match=r"must be an ODE|finite"):
+        tfnode.export.export_saved_models(built, tmp_path, [RK4(1 / 4)], (x, y), **options)

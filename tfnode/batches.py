@@ -1,0 +1,83 @@
+"""Data as `fit` takes it, as batches `(inputs, labels, weights)` for all who measure on it.
+
+A tuple is one of arrays; all else is an iterable of batches.
+"""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+# Inputs, which may be nested, labels, and the samples' weights or None.
+Batch = tuple[Any, Any, Any]
+
+
+def arrays(data: tuple) -> Batch:
+    """The arrays of a tuple `(x, y)` or `(x, y, sample_weight)`, checked to be of one length."""
+    if len(data) not in (2, 3) or any(map(_holds_arrays, data[1:])):
+        raise ValueError(
+            "Arrays are given as a tuple `(x, y)` or `(x, y, sample_weight)`, with one array of "
+            f"labels. Received: data, a tuple of the types {[type(p).__name__ for p in data]}. "
+            "Pass batches as a list or a dataset, and a model with one output."
+        )
+    x = keras.tree.map_structure(np.asarray, data[0])
+    y, weights = (None if part is None else np.asarray(part) for part in (*data[1:], None)[:2])
+    given = [*keras.tree.flatten(x), y, *([] if weights is None else [weights])]
+    lengths = {np.shape(array)[:1] for array in given}
+    if len(lengths) != 1 or lengths == {()}:
+        raise ValueError(
+            "Inputs and labels must have the same length. Received: data with arrays of the "
+            f"lengths {sorted(n for shape in lengths for n in shape)}. Pass `(x, y)` with a label "
+            "for every input."
+        )
+    return x, y, weights
+
+
+def _holds_arrays(part: Any) -> bool:
+    """Whether what should be one array is several: of several outputs, or of another batch."""
+    parts = part if isinstance(part, (tuple, list)) else ()
+    return isinstance(part, dict) or any(getattr(inner, "shape", ()) for inner in parts)
+
+
+def rows(batch: Batch, index: Any) -> Batch:
+    """Some samples of a batch of arrays."""
+    x, y, weights = batch
+    take = operator.itemgetter(index)
+    return keras.tree.map_structure(take, x), y[index], None if weights is None else weights[index]
+
+
+def batches(data: Any) -> Iterator[Batch]:
+    """Yields the batches of an iterable that have samples."""
+    for batch in data:
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            raise ValueError(
+                "A model is measured on batches `(inputs, labels)` or `(inputs, labels, weights)`. "
+                f"Received: data with a batch of type {type(batch).__name__}. Pass a dataset of "
+                "such batches, or a tuple of arrays `(x, y)`."
+            )
+        x, y, weights = (*batch, None)[:3]
+        if keras.tree.is_nested(y):
+            raise ValueError(
+                "A model must have one output to be judged by, and its labels are one array. "
+                f"Received: data with labels of type {type(y).__name__}. Build a "
+                "`keras.Model(model.inputs, output)` for each output; it shares the weights."
+            )
+        if len(y):
+            yield x, y, weights
+
+
+def joined(parts: list[Batch]) -> Batch:
+    """Batches as one, of NumPy arrays."""
+    concatenate = lambda *arrays: np.concatenate([to_numpy(array) for array in arrays])
+    return (
+        keras.tree.map_structure(concatenate, *(part[0] for part in parts)),
+        concatenate(*(part[1] for part in parts)),
+        None if parts[0][2] is None else concatenate(*(part[2] for part in parts)),
+    )
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """An array of any library as NumPy's."""
+    return keras.ops.convert_to_numpy(array)

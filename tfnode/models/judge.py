@@ -1,0 +1,288 @@
+"""What the outputs of a model mean, by its loss and its labels: one judge for all who measure."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfnode.models.outputs import decision_threshold, gives_logits, loss_of
+from tfnode.typing import Metric, Tensor
+
+TASKS = ("classification", "regression")
+
+# Parts of the names of Keras's losses.
+_CLASSIFYING = ("crossentropy", "hinge")
+_MEASURING = ("mean", "huber", "cosh", "poisson", "similarity", "divergence")
+
+
+class Judge:
+    """Scores the outputs of a model against labels, which it checks once.
+
+    In *classification* an output is a class, or with a binary loss and several outputs each is a
+    label, yes or no. All else is *regression*, whose outputs are compared as they are.
+
+    Args:
+        model: Keras model, compiled or not, whose loss is used.
+        y: NumPy array, the labels.
+        outputs: NumPy array `(num_samples, ..., classes)`, to check the labels with.
+        task: One of `TASKS`, or None to infer it: Keras's cross-entropies and hinge losses mean
+            classification, its mean errors and the like regression. With a loss of one's own, of
+            which nobody knows what it makes of a single output, or with none, integer labels and
+            one-hot rows mean classification, and all others regression.
+        metric: Anything that `keras.metrics.get` understands, or None.
+        weights: NumPy array, by how much each sample counts, or None.
+
+    Raises:
+        ValueError: If the labels do not fit the outputs.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        y: np.ndarray,
+        outputs: np.ndarray,
+        task: str | None = None,
+        metric: Metric | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        if outputs.shape[-1] == 1 and y.ndim == outputs.ndim - 1:
+            y = y[..., None]
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            raise ValueError(
+                "Labels must be finite to be compared with. "
+                f"Received: {int((~np.isfinite(y)).sum())} of {y.size} numbers that are not. "
+                "Leave these samples out."
+            )
+        # Logits and probabilities look alike, so that a guess could be wrong.
+        loss = loss_of(model)
+        self._loss: Any = None if loss is None else keras.losses.get(loss)
+        self._metric: Any = None if metric is None else keras.metrics.get(metric)
+        self.metric_name = None if metric is None else _name(self._metric)
+        self._y, self._weights = y, weights
+        self._are_logits = gives_logits(model)
+        name = "" if loss is None else _name(self._loss).lower().replace("_", "")
+        self._is_known = loss is None or _is_keras(self._loss)
+        self._is_hinge = self._is_known and "hinge" in name
+        self.threshold = 0.0 if self._is_hinge else decision_threshold(model)
+        self.task = self._task(name, outputs) if task is None else _checked_task(task)
+        is_binary = self._is_known and ("binary" in name or name in ("hinge", "squaredhinge"))
+        self.has_labels = is_binary and _has_rows(y, outputs)
+        if self.task == "regression":
+            _check_targets(y, outputs)
+        else:
+            self.labels = self._class_labels(outputs)
+            self.counts = self._counts()
+
+    def _task(self, name: str, outputs: np.ndarray) -> str:
+        if self._is_known and any(part in name for part in _CLASSIFYING):
+            return "classification"
+        if self._is_known and any(part in name for part in _MEASURING):
+            return "regression"
+        if self._loss is not None and outputs.shape[-1] == 1:
+            return "regression"
+        one_hot = _has_rows(self._y, outputs) and _is_one_hot(self._y)
+        is_classes = self._y.dtype.kind in "iub" or one_hot
+        return "classification" if is_classes else "regression"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no accuracy, loss or metric."""
+        return self.task == "regression" and self._loss is None and self._metric is None
+
+    def scores(self, outputs: np.ndarray) -> dict[str, float | None]:
+        """Accuracy, loss and metric as plain values, None where there is none."""
+        return {
+            "accuracy": self.accuracy(outputs),
+            "loss": None if self._loss is None else self._mean_loss(outputs),
+            "metric": None if self._metric is None else self._measure(outputs),
+        }
+
+    def accuracy(self, outputs: np.ndarray) -> float | None:
+        """The part of the answers that are right, as they count; None in regression."""
+        if self.task == "regression":
+            return None
+        return self.mean(self.is_right(outputs))
+
+    def mean(self, values: np.ndarray) -> float:
+        """The mean of numbers, one for each answer, as the answers count."""
+        return float((values * self.counts).sum() / self.counts.sum())
+
+    def is_right(self, outputs: np.ndarray) -> np.ndarray:
+        """Booleans, whether the predicted classes are the labels."""
+        return self.classes(outputs) == self.labels
+
+    def is_finite(self, outputs: np.ndarray) -> np.ndarray:
+        """Booleans, whether the outputs that an answer is made of are finite."""
+        finite = np.isfinite(outputs)
+        return finite if self.has_labels else finite.all(axis=-1)
+
+    def classes(self, outputs: np.ndarray) -> np.ndarray:
+        """The predicted classes; -1, which is never right, where an output is not finite."""
+        if self.has_labels:
+            classes = outputs > self.threshold
+        elif outputs.shape[-1] == 1:
+            classes = outputs[..., 0] > self.threshold
+        else:
+            classes = outputs.argmax(axis=-1)
+        return np.where(self.is_finite(outputs), classes.astype("int64"), -1)
+
+    def change(self, outputs: np.ndarray, reference: np.ndarray) -> float:
+        """How far outputs lie from those under a better solver; NaN if one is not finite.
+
+        For classes whose probabilities the loss tells it is their mean total variation distance,
+        else the fraction of them that changes: both lie in [0, 1], and are about the fraction of
+        the samples whose class may change. In regression it is their `relative_distance`.
+        """
+        if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
+            return float("nan")
+        if self.task == "regression":
+            return relative_distance(outputs, reference)
+        if self._is_hinge or self._loss is None or not self._is_known:
+            return self.mean(self.classes(outputs) != self.classes(reference))
+        p, q = (self._probabilities(a.astype("float64")) for a in (outputs, reference))
+        distances = np.abs(p - q)
+        if not self.has_labels:
+            # The other class of a single output changes by as much.
+            distances = distances.sum(axis=-1) / (1 if p.shape[-1] == 1 else 2)
+        return self.mean(distances)
+
+    def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        if not self._are_logits:
+            return outputs
+        if self.has_labels or outputs.shape[-1] == 1:
+            return 1 / (1 + np.exp(-np.clip(outputs, -700, 700)))
+        exponents = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        return exponents / exponents.sum(axis=-1, keepdims=True)
+
+    def _class_labels(self, outputs: np.ndarray) -> np.ndarray:
+        """The classes that labels stand for, checked against the outputs."""
+        y = self._y
+        if self._is_hinge:
+            # -1 and 1 stand for 0 and 1, as Keras takes them.
+            y = np.where(y == -1, 0, y)
+        if self.has_labels:
+            labels, good = y > 0.5, bool(((y >= 0) & (y <= 1)).all())
+        elif _has_rows(y, outputs):
+            # Smoothed labels are probabilities too; several classes at once are not.
+            good = bool((y >= 0).all() and np.allclose(y.sum(axis=-1), 1, atol=1e-3))
+            labels = y.argmax(axis=-1)
+        else:
+            labels = y[..., 0] if y.ndim == outputs.ndim and y.shape[-1] == 1 else y
+            classes = np.arange(max(2, outputs.shape[-1]))
+            good = labels.shape == outputs.shape[:-1] and bool(
+                np.isin(labels, [*classes, *self._ignored]).all()
+            )
+        if not good:
+            found = f"y of shape {y.shape} and dtype {y.dtype} in [{y.min()}, {y.max()}]"
+            raise ValueError(
+                f"Labels must be classes from 0 to {max(2, outputs.shape[-1]) - 1}, or one-hot "
+                f"rows, for outputs of shape {outputs.shape}. Received: {found}. Do data and "
+                'model belong together? If the labels are not classes, pass task="regression".'
+            )
+        return labels.astype("int64")
+
+    @property
+    def _ignored(self) -> list[int]:
+        """The class that the loss ignores, if it does."""
+        ignored = getattr(self._loss, "ignore_class", None)
+        return [] if ignored is None else [ignored]
+
+    def _counts(self) -> np.ndarray:
+        """By how much each answer counts."""
+        counts = 1.0 - np.isin(self.labels, self._ignored)
+        if self._weights is not None:
+            weights = np.asarray(self._weights, "float64")
+            missing = (1,) * (counts.ndim - weights.ndim)
+            counts = counts * weights.reshape(weights.shape + missing)
+        if not (np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() > 0):
+            raise ValueError(
+                "There must be an answer that counts: sample weights are finite and not negative, "
+                f"not all of them 0, and not all labels ignored. Received: {counts.size} answers "
+                f"that count as {counts.sum()} in all. Pass others, or none."
+            )
+        return counts
+
+    def _mean_loss(self, outputs: np.ndarray) -> float:
+        losses = self._loss(self._y, outputs)
+        if self._weights is None:
+            return _mean(losses)
+        if isinstance(self._loss, keras.losses.Loss):
+            return _mean(self._loss(self._y, outputs, sample_weight=self._weights))
+        return _mean(losses * ops.convert_to_tensor(self._weights, losses.dtype))
+
+    def _measure(self, outputs: np.ndarray) -> float:
+        if not isinstance(self._metric, keras.metrics.Metric):
+            return _mean(self._metric(self._y, outputs))
+        self._metric.reset_state()
+        self._metric.update_state(self._y, outputs, sample_weight=self._weights)
+        return _mean(self._metric.result())
+
+
+def relative_distance(outputs: np.ndarray, reference: np.ndarray) -> float:
+    """The root mean square of the difference, over that of the reference about its mean.
+
+    The mean over the samples is subtracted, so that a large constant in the outputs does not hide
+    a difference; outputs that are the same for every sample are measured by their size.
+
+    Args:
+        outputs: NumPy array `(num_samples, ...)`.
+        reference: NumPy array of the same shape.
+
+    Returns:
+        Float, infinite if an output is not finite.
+    """
+    outputs, reference = outputs.astype("float64"), reference.astype("float64")
+    if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
+        return float("inf")
+    change = _root_mean_square(outputs - reference)
+    spread = _root_mean_square(reference - reference.mean(axis=0))
+    scale = spread or _root_mean_square(reference)
+    if change == 0:
+        return 0.0
+    return change / scale if scale else float("inf")
+
+
+def _root_mean_square(a: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(a**2)))
+
+
+def _mean(values: Tensor) -> float:
+    return float(ops.convert_to_numpy(ops.mean(values)))
+
+
+def _checked_task(task: str) -> str:
+    if task not in TASKS:
+        raise ValueError(
+            f"`task` must be one of {TASKS} or None. Received: task={task!r}. "
+            "None infers it from the loss and the labels."
+        )
+    return task
+
+
+def _name(metric: Any) -> str:
+    fallback = getattr(metric, "__name__", type(metric).__name__)
+    return str(getattr(metric, "name", None) or fallback)
+
+
+def _is_keras(loss: Any) -> bool:
+    """Whether a loss is one of Keras's own, whose name says what it takes."""
+    module = getattr(loss, "__module__", type(loss).__module__)
+    return module.partition(".")[0] == "keras"
+
+
+def _has_rows(y: np.ndarray, outputs: np.ndarray) -> bool:
+    return y.shape == outputs.shape and outputs.shape[-1] > 1
+
+
+def _is_one_hot(y: np.ndarray) -> bool:
+    return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=-1) == 1).all())
+
+
+def _check_targets(y: np.ndarray, outputs: np.ndarray) -> None:
+    if y.shape != outputs.shape:
+        raise ValueError(
+            "The targets of a regression must have the shape of the outputs, "
+            f"{outputs.shape}. Received: y of shape {y.shape} and dtype {y.dtype}. Do data and "
+            'model belong together? If the labels are classes, pass task="classification".'
+        )
