@@ -62,7 +62,7 @@ CASES = [
 
 # What a process of the C API begins with: it is given a folder, and writes its results there.
 PRELUDE = """
-import pathlib, sys
+import json, pathlib, sys
 import numpy as np
 import capi
 
@@ -80,6 +80,23 @@ for inputs in sorted(folder.rglob("inputs.npz")):
         for key, array in model({name: x}).items():
             outputs[f"{key}/{size}"] = array
     np.savez(inputs.with_name("outputs.npz"), **outputs)
+
+    one = np.load(inputs)["1"]
+    wrong = {
+        "a row without a batch": one[0],
+        "a scalar": one.reshape(-1)[0],
+        "a vector": one.reshape(-1),
+        "a rank more": one[..., None],
+        "another size": np.repeat(one, 2, axis=1),
+    }
+    said = {}
+    for kind, x in wrong.items():
+        try:
+            said[kind] = f"answered {model({name: x})}"
+        except RuntimeError as error:
+            said[kind] = str(error)
+    said["no rows"] = model({name: one[:0]})["logits"].shape
+    inputs.with_name("wrong.json").write_text(json.dumps(said))
 """
 
 
@@ -148,6 +165,18 @@ def test_the_c_api_answers_as_keras(name, solver, answers):
     assert received[name, solver].keys() == {
         f"{key}/{size}" for key in ("logits", "probabilities") for size in BATCH_SIZES
     }
+
+
+@pytest.mark.parametrize("name, solver", CASES)
+def test_a_request_of_a_wrong_shape_is_an_error_and_ends_nothing(name, solver, answers):
+    """One of a wrong rank would end the process inside a convolution."""
+    paths, expected, _ = answers
+    said = json.loads((paths[name, solver].parent / "wrong.json").read_text())
+    classes = expected[name, solver]["1"].shape[1]
+    assert said.pop("no rows") == [0, classes]
+    assert len(said) == 5
+    for kind, message in said.items():
+        assert "is not compatible with expected shape" in message, kind
 
 
 # === Many requests ===

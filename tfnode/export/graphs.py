@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfnode.keras_internals import sublayers
+from tfnode.layers.passes import with_some_row
 from tfnode.models import held_blocks
 from tfnode.models.outputs import class_probabilities, gives_logits, loss_of
 from tfnode.typing import Nested, PathLike, Tensor
@@ -60,20 +61,37 @@ def _forward_pass(
     isolates = all(getattr(b.solver, "isolates_failures", False) for b in held_blocks(model))
 
     def forward_pass(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        tensors = [inputs[name] for name in names]
+        tensors = _shaped([inputs[name] for name in names])
         if not isolates:
             tensors = [_finite(f"input {name!r}", t) for name, t in zip(names, tensors)]
+        num_rows = ops.shape(tensors[0])[0]
+        # A layer such as `Flatten` cannot tell the shape of what has no rows.
+        tensors = [with_some_row(tensor) for tensor in tensors]
         x = keras.tree.pack_sequence_as(model.input, tensors)
         # No layer writes a weight here (statistics of adaptive steps): requests run in parallel.
         with keras.StatelessScope():
             outputs = model(x, training=False)
         outputs = _finite_rows(outputs, tensors) if isolates else _finite("output", outputs)
+        outputs = outputs[:num_rows]
         return {
             "logits": outputs if are_logits else _logits(outputs),
             "probabilities": class_probabilities(outputs, are_logits),
         }
 
     return forward_pass
+
+
+def _shaped(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The inputs, or an error when the graph runs: another rank would end the server's process."""
+    import tensorflow as tf
+
+    # A server feeds what a request has, whatever the signature says.
+    tensors = [tf.ensure_shape(tensor, tensor.shape) for tensor in inputs]
+    num_rows = ops.shape(tensors[0])[0]
+    message = "The inputs of a request have the same number of rows"
+    checks = [tf.debugging.assert_equal(ops.shape(t)[0], num_rows, message) for t in tensors[1:]]
+    with tf.control_dependencies(checks):
+        return [tf.identity(tensor) for tensor in tensors]
 
 
 def _finite(name: str, tensor: Tensor) -> Tensor:

@@ -75,10 +75,10 @@ class ForwardPass:
         steps.check_state(z0)
         rows = ops.shape(tree.flatten(z0)[0])[0]
         if not isinstance(rows, int) or rows == 0:
-            z0 = tree.map_structure(_with_some_row, z0)
+            z0 = tree.map_structure(with_some_row, z0)
             padded = self
             if self.conditions is not None:
-                conditions = tree.map_structure(_with_some_row, self.conditions)
+                conditions = tree.map_structure(with_some_row, self.conditions)
                 padded = dataclasses.replace(self, conditions=conditions)
             states, statistics = padded.search(steps, problem, z0, watch)
             return tree.map_structure(lambda z: z[:, :rows], states), statistics
@@ -160,7 +160,7 @@ def _nan_where(failed: Any, z: Any) -> Any:
     return ops.where(failed, float("nan"), z)
 
 
-def _with_some_row(z: Any) -> Any:
+def with_some_row(z: Any) -> Any:
     """The batch, with a row of zeros if it has none: the mean of no errors is not a number."""
     missing = ops.cast(ops.equal(ops.shape(z)[0], 0), "int32")
     row = ops.zeros((missing, *ops.shape(z)[1:]), dtype=z.dtype)
