@@ -102,7 +102,6 @@ def export_saved_models(
     _check_repository(base, repository)
     models = _models(model, solvers)
     targets = _targets(base, [ALL_SOLVERS] if as_signatures else models, version)
-    chosen = [solver for solver, _ in models.values()]
     if report is None:
         report = validity.check(
             model,
@@ -110,17 +109,11 @@ def export_saved_models(
             threshold,
             reference_steps=reference_steps,
             verbose=verbose,
-            solvers=chosen,
+            solvers=[solver for solver, _ in models.values()],
             stop_early=require_valid,
         )
-    _check_report(model, report)
-    if require_valid:
-        cards.require_ode(model, report)
+    configurations = _judged(model, models, report, data, require_valid, verbose)
     inputs = _first_inputs(model, data)
-    rows = _rows(model, report, chosen, data, verbose)
-    configurations = cards.configurations(models, report, rows)
-    if require_valid:
-        cards.require_accurate(model, report, configurations)
     groups = [configurations] if as_signatures else [[c] for c in configurations]
     # Each is renamed at the end, when all of them are complete.
     with contextlib.ExitStack() as stack:
@@ -225,6 +218,26 @@ def _first_inputs(model: keras.Model, data: Data) -> dict[str, np.ndarray]:
     x = keras.tree.map_structure(lambda array: keras.ops.convert_to_numpy(array[:size]), x)
     graphs.check_outputs(model, x)
     return graphs.named_inputs(model, x)
+
+
+def _judged(
+    model: keras.Model,
+    models: Mapping[str, tuple[Solver, keras.Model]],
+    report: ValidityReport,
+    data: Data,
+    require_valid: bool,
+    verbose: int | str,
+) -> list[cards.Configuration]:
+    """The configurations with what a report says of them; those that must be valid are."""
+    _check_report(model, report)
+    if require_valid:
+        cards.require_ode(model, report)
+    chosen = [solver for solver, _ in models.values()]
+    rows = _rows(model, report, chosen, data, verbose)
+    configurations = cards.configurations(models, report, rows)
+    if require_valid:
+        cards.require_accurate(model, report, configurations)
+    return configurations
 
 
 def _rows(
