@@ -172,10 +172,11 @@ class StepAdaption(SolverAdaption):
     # === Checks ===
     def _assign(self, solver: FixedStepSolver) -> None:
         # Blocks may have different methods, if the rule does not change them.
-        present = [block.solver for block in self._blocks]
+        blocks = self._blocks
+        present = [block.solver for block in blocks] if len(blocks) > 1 else []
         differ = len({solver.tableau for solver in present}) > 1
-        for block, own in zip(self._blocks, present):
-            block.solver = own.with_step_size(solver.step_size) if differ else solver
+        for i, block in enumerate(blocks):
+            block.solver = present[i].with_step_size(solver.step_size) if differ else solver
 
     def _measurement(self, solver: FixedStepSolver, batch: tuple) -> tuple[Measurement, int]:
         """What the rule is told: the present solver, and any other, against the better one."""

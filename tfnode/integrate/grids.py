@@ -58,16 +58,8 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     dtype = keras.backend.standardize_dtype(step_size.dtype)
     has_gradient, are_of_a_call = not are_known(t0, times), not isinstance(times, tuple)
     t0, times, lengths = _stretches(t0, times, dtype, xp)
-    # A step longer than the way is one step. Not an infinite one: 0 times that is not a number.
-    largest = float(np.finfo(dtype).max)
-    step_size = xp.where(step_size > largest, largest, step_size)
-    distances, signs = xp.abs(lengths), xp.sign(lengths)
-    finest = xp.max(xp.sum(distances, axis=0)) / max_num_steps
-    h = xp.where(step_size > finest, step_size, finest)
-    rounding = 8 * float(np.finfo(dtype).eps)
-    # A stretch of length 0 takes no step, every other one at least one.
-    counts = ceil(distances / h * (1 - rounding))
-    counts = xp.where(distances == 0, 0, xp.maximum(counts, 1))
+    signs = xp.sign(lengths)
+    h, counts, is_fine = _paces(lengths, step_size, max_num_steps, xp)
     ends = cast(xp.cumsum(counts, axis=0), "int32")
     k = np.arange(max_num_steps + lengths.shape[0] - 1, dtype="int32")
     k = k.reshape(-1, *(1 for _ in lengths.shape[1:]))
@@ -81,10 +73,34 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     steps = xp.where(is_used, step, xp.zeros_like(step))
     if are_of_a_call:
         # A graph cannot refuse them.
-        good = ops.logical_and(ops.isfinite(finest), step_size >= finest * (1 - rounding))
-        steps = ops.where(good, steps, float("nan"))
+        steps = ops.where(is_fine, steps, float("nan"))
     num_steps = xp.max(ends[-1])
     return Grid(starts, steps, int(num_steps) if xp is np else num_steps, ends, has_gradient)
+
+
+def num_fixed_steps(
+    t0: float, times: tuple[float, ...], step_size: np.generic, max_num_steps: int
+) -> int:
+    """The number of steps of a `fixed_grid` of NumPy arrays, without the arrays."""
+    lengths = _stretches(t0, times, step_size.dtype.name, np)[2]
+    return int(_paces(lengths, step_size, max_num_steps, np)[1].sum())
+
+
+def _paces(lengths: Any, step_size: Any, max_num_steps: int, xp: Any) -> tuple:
+    """The step size that is taken, the steps of every stretch, and whether there may be as many."""
+    info = np.finfo(keras.backend.standardize_dtype(step_size.dtype))
+    # A step longer than the way is one step. Not an infinite one: 0 times that is not a number.
+    largest = float(info.max)
+    step_size = xp.where(step_size > largest, largest, step_size)
+    distances = xp.abs(lengths)
+    finest = xp.max(xp.sum(distances, axis=0)) / max_num_steps
+    h = xp.where(step_size > finest, step_size, finest)
+    rounding = 8 * float(info.eps)
+    # A stretch of length 0 takes no step, every other one at least one.
+    counts = ceil(distances / h * (1 - rounding))
+    counts = xp.where(distances == 0, 0, xp.maximum(counts, 1))
+    is_fine = xp.logical_and(xp.isfinite(finest), step_size >= finest * (1 - rounding))
+    return h, counts, is_fine
 
 
 def are_known(*times: Any) -> bool:

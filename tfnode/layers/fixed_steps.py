@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfnode import solvers
-from tfnode.integrate.grids import Grid, fixed_grid
+from tfnode.integrate.grids import Grid, fixed_grid, num_fixed_steps
 from tfnode.integrate.problems import smallest_step
 from tfnode.layers.checks import check_moves_times
 
@@ -60,6 +60,11 @@ class FixedSteps:
     def static_grid(self, step_size: float) -> Grid:
         """The same as NumPy arrays, by the arithmetic of the weight."""
         return self.grid(np.dtype(self.dtype).type(step_size))
+
+    def num_steps(self, step_size: float) -> int:
+        """The steps of that grid."""
+        rounded = np.dtype(self.dtype).type(step_size)
+        return num_fixed_steps(self.t0, self.times, rounded, self.max_num_steps)
 
     def checked(self, step_size: Any) -> float:
         """Returns a step size as a float, or raises if the loop cannot take it."""

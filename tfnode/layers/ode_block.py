@@ -142,6 +142,13 @@ class ODEBlock(keras.layers.Layer):
         for name, variable in self._weights.variables.items():
             setattr(self, f"_{name}", variable)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(vars(ODEBlock).get(name), property):
+            # Keras would read the property first, and then look for what to track in its value.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _number(self, name: str, shape: tuple, value: float, dtype: str) -> Any:
         """Makes a weight that training or a user changes, and no gradient."""
         return self.add_weight(

@@ -117,7 +117,7 @@ class FixedStepWeights:
     def counts(self) -> tuple[int, int]:
         """The steps of a pass and its evaluations."""
         solver = self.solver
-        num_steps = self.steps.static_grid(solver.step_size).num_steps
+        num_steps = self.steps.num_steps(solver.step_size)
         return num_steps, num_steps * solver.tableau.num_stages
 
     def describe(self) -> str:
