@@ -9,7 +9,7 @@ import pytest
 import tfnode
 from tfnode.solvers import RK4, Euler, Midpoint
 from tfnode.validity import crossings
-from tfnode.validity.paths import segment_crossings
+from tfnode.validity.paths import step_crossings
 
 
 def single_steps(*segments):
@@ -57,7 +57,7 @@ def brute_force(starts, ends):
 @pytest.mark.parametrize("swap", [False, True])
 def test_two_segments(first, second, point, swap):
     segments = (second, first) if swap else (first, second)
-    pairs, points = segment_crossings(single_steps(*segments))
+    pairs, points = step_crossings(single_steps(*segments))
     if point is None:
         assert len(pairs) == 0
     else:
@@ -67,7 +67,7 @@ def test_two_segments(first, second, point, swap):
 
 def test_a_path_that_folds_back_crosses_itself():
     # 0 -> 2 -> 1: in opposite directions between 1 and 2.
-    pairs, points = segment_crossings(np.array([[[0.0, 0.0]], [[2.0, 0.0]], [[1.0, 0.0]]]))
+    pairs, points = step_crossings(np.array([[[0.0, 0.0]], [[2.0, 0.0]], [[1.0, 0.0]]]))
     assert pairs.tolist() == [[0, 1]]
     assert points.tolist() == [[1.5, 0.0]]
 
@@ -76,7 +76,7 @@ def test_the_points_up_to_rounding():
     # In single precision the slanted lines through the origin are not quite one line.
     direction = np.array([0.3, 0.7], "float32")
     states = np.stack([s * direction for s in np.float32([1, -0.5, 0.25, -0.125])])[:, None]
-    pairs, points = segment_crossings(states)
+    pairs, points = step_crossings(states)
     assert pairs.tolist() == [[0, 1], [0, 2], [1, 2]] or len(pairs) == 2
     assert np.abs(points @ [0.7, -0.3]).max() < 1e-6
 
@@ -86,7 +86,7 @@ def test_random_segments_against_all_pairs(length, at_least):
     rng = np.random.default_rng(0)
     starts = rng.normal(size=(600, 2))
     ends = starts + length * rng.normal(size=(600, 2))
-    pairs, points = segment_crossings(np.stack([starts, ends]))
+    pairs, points = step_crossings(np.stack([starts, ends]))
     expected = brute_force(starts, ends)
     assert sorted(map(tuple, pairs.tolist())) == expected
     assert len(expected) > at_least
@@ -100,7 +100,7 @@ def test_random_segments_against_all_pairs(length, at_least):
 def test_ten_thousand_segments_against_all_pairs():
     rng = np.random.default_rng(1)
     states = np.cumsum(rng.normal(size=(101, 100, 2)), axis=0)
-    pairs, _ = segment_crossings(states)
+    pairs, _ = step_crossings(states)
     found = np.unique(pairs, axis=0)
     assert len(found) == len(pairs)
     starts, ends = states[:-1].reshape(-1, 2), states[1:].reshape(-1, 2)
@@ -156,6 +156,68 @@ def test_the_states_are_those_of_the_block_behind_its_upstream_layers():
     assert found.states.shape == (5, 5, 2)
     np.testing.assert_allclose(found.states[0], upstream(x), rtol=1e-6)
     np.testing.assert_allclose(found.states[-1], model(x), rtol=1e-6)
+
+
+def test_chords_of_orbits_cross_and_the_curves_of_a_good_solver_do_not():
+    # The chord of a step of 1 on the unit circle comes as near to the centre as 0.88.
+    x = np.array([[1.0, 0.0], [0.95 * np.cos(0.3), 0.95 * np.sin(0.3)]])
+    found = crossings(rotation(RK4(1.0), t1=6.0), x)
+    assert (found.count, found.num_segments) == (0, 12)
+    assert (found.states.shape, found.curves.shape) == ((7, 2, 2), (271, 2, 2))
+    np.testing.assert_array_equal(found.curves[::45], found.states)
+    assert len(step_crossings(found.states)[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("solver", "interval"),
+    [(Midpoint(1.0), (0.0, 1.0)), (RK4(1 / 2), (1.0, 0.0)), (RK4(0.4), (100.0, 101.0))],
+)
+def test_crossings_are_those_of_the_definition(solver, interval):
+    t0, t1 = interval
+    rng = np.random.default_rng(0)
+    w, v = 2 * rng.normal(size=(2, 8)), 2 * rng.normal(size=(8, 2)) * np.sign(t1 - t0)
+    dense = keras.layers.Dense(8, "tanh", dtype="float64"), keras.layers.Dense(2, dtype="float64")
+    field = keras.Sequential([keras.Input((2,), dtype="float64"), *dense], name="field")
+    field.set_weights([w, np.zeros(8), v, np.zeros(2)])
+    block = tfnode.ODEBlock(field, solver, t0, t1, dtype="float64")
+    x = rng.normal(size=(12, 2))
+    found = crossings(block, x)
+    # Psi by its definition, densely.
+    taus, states, curves = np.arange(201) / 201, x, []
+    num_steps = len(found.states) - 1
+    for k in range(num_steps):
+        h = min(solver.step_size, 1 - k * solver.step_size) * np.sign(t1 - t0)
+        psi = [one_step(lambda z: np.tanh(z @ w) @ v, states, tau * h, solver) for tau in taus]
+        states = one_step(lambda z: np.tanh(z @ w) @ v, states, h, solver)
+        curves += psi
+    np.testing.assert_allclose(states, found.states[-1], rtol=1e-5)
+    pairs, _ = step_crossings(np.stack([*curves, states]), 201)
+    assert (found.steps * 12 + found.samples).tolist() == pairs.tolist()
+    assert len(pairs) > 3
+
+
+def one_step(field, z, h, solver):
+    stages = []
+    for row in solver.tableau.a:
+        stages.append(field(z + h * sum((a * k for a, k in zip(row, stages)), np.zeros(2))))
+    return z + h * sum(b * k for b, k in zip(solver.tableau.b, stages))
+
+
+def test_conditions_belong_to_the_samples_at_every_step():
+    field = keras.layers.Rescaling(1.0)
+
+    class Turn(keras.layers.Layer):
+        def call(self, z, conditions):
+            return field(conditions) * keras.ops.stack([-z[:, 1], z[:, 0]], axis=1)
+
+    block = tfnode.ODEBlock(Turn(), RK4(1 / 4))
+    z, speed = keras.Input((2,)), keras.Input((1,))
+    model = keras.Model([z, speed], block(z, conditions=speed))
+    speeds = np.array([[1.0], [2.0]])
+    found = crossings(model, [np.array([[1.0, 0.0], [2.0, 0.0]]), speeds])
+    angles = np.arctan2(found.curves[..., 1], found.curves[..., 0])
+    expected = np.linspace(0, 1, 181)[:, None] * speeds[:, 0]
+    np.testing.assert_allclose(angles, expected, atol=1e-3)
 
 
 class TimeField(keras.layers.Layer):

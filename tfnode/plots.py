@@ -187,7 +187,7 @@ def crossings(
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
     colours = [0] * found.states.shape[1] if classes is None else classes
-    trajectories(axes, found.states, colours, found.points)
+    trajectories(axes, found.curves, colours, found.points)
     axes.set(xlabel="z1", ylabel="z2", title=title or f"{found.count} crossings")
     axes.legend(fontsize="small")
     return figure
@@ -200,7 +200,7 @@ def trajectories(
 
     Args:
         axes: Matplotlib axes.
-        states: Array `(num_steps + 1, num_samples, 2)`.
+        states: Array `(num_states, num_samples, 2)`.
         classes: Integers, one for each path.
         points: Array `(count, 2)` of crossings to mark.
     """

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode import solvers
+from tfnode.layers import ODEBlock
 from tfnode.models import Reached, reached_blocks
 from tfnode.typing import Nested
 from tfnode.validity.results import Result
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 # Pairs of segments that are compared at once: some tens of megabytes.
 _PAIRS = 1_000_000
+
+# The chords that stand for the curve of a step, where it is no chord itself. Odd, so that curves
+# that mirror each other do not meet where two of them join.
+_PIECES = 45
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +36,9 @@ class Crossings(Result):
         points: NumPy array `(count, 2)`, the places where they cross.
         steps: NumPy array `(count, 2)`, the k and k' of the definition.
         samples: NumPy array `(count, 2)`, the n and n'.
-        states: NumPy array `(num_steps + 1, num_samples, 2)`, the paths.
+        states: NumPy array `(num_steps + 1, num_samples, 2)`, where the steps start and end.
+        curves: NumPy array `(pieces * num_steps + 1, num_samples, 2)`, the paths: the states, with
+            those at the fractions of each step that were looked at.
     """
 
     count: int
@@ -40,6 +48,7 @@ class Crossings(Result):
     steps: np.ndarray
     samples: np.ndarray
     states: np.ndarray
+    curves: np.ndarray
 
     def plot(self, classes: Sequence[int] | None = None, title: str | None = None) -> "Figure":
         """The paths with their crossings marked, as in figure 1 (a, b) of the paper.
@@ -67,25 +76,25 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
         Psi_{tau h}(z_{n,k}) = Psi_{tau' h}(z_{n',k'}),
         z_{n,k} != z_{n',k'},  z_{n,k+1} != z_{n',k'+1}.
 
-    The path of step k of sample n is taken to be the straight segment from `z_{n,k}` to
-    `z_{n,k+1}`: for Euler's method it is the path itself, for other methods its chord. As the
-    field is autonomous, any two different segments may cross, at different times and also within
-    one trajectory. Exactly what counts:
+    `Psi_{tau h}(z)` is one step of the solver over the fraction tau of its length h: for Euler's
+    method a straight line, for every other method a curve, which is followed by 45 chords. As the
+    field is autonomous, any two different steps may cross, at different times and also within one
+    trajectory. Exactly what counts:
 
-    - Two segments cross if they have a point in common that is an end of neither, and neither
-      their starts nor their ends are equal. Touching an end is not a crossing.
-    - Parallel segments on one line share a whole stretch or nothing. In *opposite* directions it
-      counts, once, with its middle as the point: no field points both ways. In the *same*
-      direction it does not, although it does by the letter of the definition: two samples on one
-      orbit run along it at different times, in a proper ODE too.
-    - Points are equal, segments parallel and tau at an end of (0, 1) if they are so up to rounding:
+    - Two steps cross if their curves have a point in common that is an end of neither, and neither
+      their starts nor their ends are equal. Touching an end is not a crossing. Two steps that meet
+      in several points cross once.
+    - Parallel chords on one line share a whole stretch or nothing. In *opposite* directions it
+      counts, with its middle as the point: no field points both ways. In the *same* direction it
+      does not, although it does by the letter of the definition: two samples on one orbit run along
+      it at different times, in a proper ODE too.
+    - Points are equal, chords parallel and tau at an end of (0, 1) if they are so up to rounding:
       within four spacings of the states' dtype at the largest coordinate. Steps shorter than that
-      do not count.
+      do not count, nor does a point where two chords of one curve join.
 
-    Chords cut corners: where orbits lie closer than the sagitta of a chord, about
-    `h^2 |z''| / 8`, even an ODE's paths may cross. With 256 Euler steps, 4 of 1000 trajectories
-    of the energy landscape did, and none of the first 100. With many samples, look at the
-    fraction.
+    Even an ODE's paths may cross as a solver finds them, where its orbits lie closer than its
+    error, or than the sagitta of a chord. With 256 steps of Euler's method, 4 of 1000 trajectories
+    of the energy landscape did, and none of the first 100. With many samples, look at the fraction.
 
     Examples:
 
@@ -109,10 +118,10 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
         ValueError: If the model does not have exactly one `ODEBlock`, if its field depends on
             time, or if its state is not two-dimensional or not finite.
     """
-    states = _states(model, x)
-    found, points = segment_crossings(states)
+    states, curves = _paths(model, x)
     num_steps, num_samples = states.shape[0] - 1, states.shape[1]
-    # Segments are numbered step by step.
+    found, points = step_crossings(curves, (len(curves) - 1) // num_steps)
+    # Steps are numbered along time first.
     steps, samples = np.divmod(found, num_samples)
     return Crossings(
         count=len(points),
@@ -122,10 +131,12 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
         steps=steps,
         samples=samples,
         states=states,
+        curves=curves,
     )
 
 
-def _states(model: keras.Model, x: Nested) -> np.ndarray:
+def _paths(model: keras.Model, x: Nested) -> tuple[np.ndarray, np.ndarray]:
+    """The states at the ends of the steps, and those with the fractions of the steps between."""
     x = keras.tree.map_structure(ops.convert_to_tensor, x)
     reached = reached_blocks(model, x)
     if len(reached) != 1 or reached[0].calls != 1 or reached[0].block.time_dependent:
@@ -135,21 +146,47 @@ def _states(model: keras.Model, x: Nested) -> np.ndarray:
             f"{[_described(found) for found in reached]}. Pass a single block and its input states."
         )
     block, (inputs,) = reached[0].block, reached[0].inputs
-    states = ops.convert_to_numpy(block.trajectory(*inputs)[1])
+    times, states = map(ops.convert_to_numpy, block.trajectory(*inputs))
     if states.ndim != 3 or states.shape[-1] != 2:
         raise ValueError(
             "Only in the plane are paths unable to pass around each other. "
             f"Received: states of shape {states.shape[1:]} in block {block.name!r}. Crossings "
             "need states of shape (num_samples, 2)."
         )
-    if not np.isfinite(states).all():
+    curves = _followed(block, times, states, inputs[1])
+    if not np.isfinite(curves).all():
         raise ValueError(
             "Paths must be finite to cross or not to cross. "
-            f"Received: {int((~np.isfinite(states)).any(axis=(0, 2)).sum())} samples whose states "
+            f"Received: {int((~np.isfinite(curves)).any(axis=(0, 2)).sum())} samples whose states "
             f"are not finite in block {block.name!r}. Look for NaN in the inputs and weights, or "
             "take a smaller step."
         )
-    return states
+    return states, curves
+
+
+def _followed(
+    block: ODEBlock, times: np.ndarray, states: np.ndarray, conditions: Nested
+) -> np.ndarray:
+    """The states at fractions of every step: one step each, over the fraction of its length."""
+    tableau = block.solver.tableau
+    if tableau.num_stages == 1:
+        return states
+    steps = np.diff(times.astype("float64"))
+    num_steps, num_samples = states.shape[0] - 1, states.shape[1]
+    # All steps are one batch, as the field knows no time.
+    starts = states[:-1].reshape(-1, 2)
+    lengths = np.repeat(steps, num_samples)
+    if conditions is not None:
+        repeated = lambda c: np.concatenate([ops.convert_to_numpy(c)] * num_steps)
+        conditions = keras.tree.map_structure(repeated, conditions)
+    single = block.with_solver(solvers.RungeKutta(float(np.abs(steps).max()), tableau))
+    within = [
+        ops.convert_to_numpy(single(starts, conditions, t1=block.t0 + lengths * i / _PIECES))
+        for i in range(1, _PIECES)
+    ]
+    rows = np.stack([starts, *within]).reshape(_PIECES, num_steps, num_samples, 2)
+    rows = rows.transpose(1, 0, 2, 3).reshape(-1, num_samples, 2)
+    return np.concatenate([rows, states[-1:]])
 
 
 def _described(found: Reached) -> tuple[str, ...]:
@@ -157,30 +194,38 @@ def _described(found: Reached) -> tuple[str, ...]:
     return block.name, f"calls={found.calls}", f"time_dependent={block.time_dependent}"
 
 
-def segment_crossings(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of segments of some paths that cross, in the sense of `crossings`.
+def step_crossings(curves: np.ndarray, pieces: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of steps of some paths that cross, in the sense of `crossings`.
 
     Args:
-        states: NumPy array `(num_steps + 1, num_samples, 2)`.
+        curves: NumPy array `(pieces * num_steps + 1, num_samples, 2)`, the points that the chords
+            of the paths join.
+        pieces: Integer, the chords of a step.
 
     Returns:
-        Tuple of the pairs, `(count, 2)`, where segment `k * num_samples + n` is step k of sample
-        n, and of the points, `(count, 2)`, in float64.
+        Tuple of the pairs, `(count, 2)`, where step k of sample n is number `k * num_samples + n`,
+        and of the points, `(count, 2)`, in float64.
     """
-    rounding = 4 * np.finfo(states.dtype).eps * np.abs(states).max(initial=0.0)
-    states = states.astype("float64")
-    starts, ends = states[:-1].reshape(-1, 2), states[1:].reshape(-1, 2)
+    rounding = 4 * np.finfo(curves.dtype).eps * np.abs(curves).max(initial=0.0)
+    curves = curves.astype("float64")
+    starts, ends = curves[:-1].reshape(-1, 2), curves[1:].reshape(-1, 2)
+    chord, sample = np.divmod(np.arange(len(starts)), curves.shape[1])
+    step = chord // pieces * curves.shape[1] + sample
+    first, last = curves[:-1:pieces].reshape(-1, 2), curves[pieces::pieces].reshape(-1, 2)
     # NaN compares false: a path that is no longer finite crosses nothing.
-    moves = np.abs(ends - starts).max(axis=1) > rounding
-    used = np.flatnonzero(moves)
-    starts, ends = starts[used], ends[used]
+    used = np.flatnonzero(np.abs(ends - starts).max(axis=1) > rounding)
+    starts, ends, step = starts[used], ends[used], step[used]
     low, high = np.minimum(starts, ends) - rounding, np.maximum(starts, ends) + rounding
     pairs, points = [np.empty((0, 2), int)], [np.empty((0, 2))]
     for i, j in _overlapping_boxes(low, high):
+        # Also apart from itself.
+        apart = [np.abs(p[step[i]] - p[step[j]]).max(axis=1) > rounding for p in (first, last)]
+        i, j = i[np.logical_and(*apart)], j[np.logical_and(*apart)]
         crossing, point = _intersect(starts[i], ends[i], starts[j], ends[j], rounding)
-        pairs.append(np.sort(used[np.stack([i[crossing], j[crossing]], axis=1)], axis=1))
+        pairs.append(np.sort(step[np.stack([i[crossing], j[crossing]], axis=1)], axis=1))
         points.append(point)
-    return np.concatenate(pairs), np.concatenate(points)
+    found, one = np.unique(np.concatenate(pairs), axis=0, return_index=True)
+    return found, np.concatenate(points)[one]
 
 
 def _overlapping_boxes(
@@ -218,7 +263,6 @@ def _intersect(
     u, v, w = b - a, d - c, c - a
     lengths = np.stack([np.linalg.norm(u, axis=1), np.linalg.norm(v, axis=1)])
     cross = _cross(u, v)
-    distinct = (np.abs(w).max(axis=1) > rounding) & (np.abs(d - b).max(axis=1) > rounding)
     # The shorter segment does not leave the direction of the longer one by more than rounding.
     parallel = np.abs(cross) <= rounding * lengths.max(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -226,7 +270,7 @@ def _intersect(
     margins = rounding / lengths
     inside = ((taus > margins) & (taus < 1 - margins)).all(axis=0)
     opposite, middles = _opposite(a, u, w, v, lengths[0], rounding)
-    crossing = distinct & np.where(parallel, opposite, inside)
+    crossing = np.where(parallel, opposite, inside)
     points = np.where(parallel[:, None], middles, a + taus[0][:, None] * u)
     return crossing, points[crossing]
 
