@@ -32,13 +32,13 @@ ROOMS = {
     "batches": set(),
     "validity": {"batches", "models", "plots"},
     "export": {"files", "tables", "validity", "versions"},
-    "callbacks": {"adaption", "export"},
-    "datasets": {"integrate", "typing"},
+    "callbacks": {"adaption", "export", "files"},
+    "datasets": {"files", "integrate", "typing"},
 }
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.
 PACKAGES = {
     "typing": {"keras"},
-    "files": set(),
+    "files": {"filelock"},
     "tables": set(),
     "versions": set(),
     "keras_internals": {"keras"},
