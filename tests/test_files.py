@@ -1,5 +1,6 @@
 """Files and directories are complete or not there, and nothing else is left behind."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -88,11 +89,14 @@ def test_others_may_read_what_was_written(tmp_path):
 def test_several_may_write_one_file(tmp_path):
     path = tmp_path / "new" / "result.txt"
     texts = [str(i) * 10_000 for i in range(8)]
-    threads = [threading.Thread(target=files.write_text, args=(path, text)) for text in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+
+    def write(text):
+        for _ in range(10):
+            files.write_text(path, text)
+            files.check_writable(path.parent, "out")
+
+    with concurrent.futures.ThreadPoolExecutor(8) as executor:
+        assert list(executor.map(write, texts)) == [None] * 8
     assert path.read_text() in texts
     assert below(tmp_path) == ["new", "new/result.txt"]
 

@@ -140,9 +140,11 @@ def _nearest(folder: pathlib.Path) -> pathlib.Path:
 def _folder_in(place: pathlib.Path) -> Iterator[pathlib.Path]:
     """A private directory for as long as something is written to it."""
     _sweep(place)
-    folder = pathlib.Path(tempfile.mkdtemp(dir=place, prefix=_PREFIX))
+    folder = pathlib.Path(tempfile.mkdtemp(dir=place, prefix=".new-"))
     try:
         with filelock.FileLock(folder / _LOCK):
+            # Only now, as whoever sweeps takes one without an owner for what was left.
+            folder = folder.rename(place / folder.name.replace(".new-", _PREFIX))
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
