@@ -75,7 +75,7 @@ def check_writable(path: str | os.PathLike[str], name: str) -> None:
     path = pathlib.Path(path)
     try:
         place = _nearest(path)
-        # A trial: permissions do not tell of read-only file systems, nor of names that are too long.
+        # A trial: permissions do not tell of file systems that are read only, nor of long names.
         with _folder_in(place) as folder:
             (folder / "trial" / path.relative_to(place)).mkdir(parents=True)
     except (OSError, ValueError) as error:

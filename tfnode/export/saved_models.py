@@ -93,8 +93,9 @@ def export_saved_models(
 
     Raises:
         ValueError: If the backend is not TensorFlow, if an argument is not valid or a directory
-            cannot be written to, if two solvers have the same name, if a version exists already, if the model is not a classifier or
-            not in single precision, or, with `require_valid`, if it is not valid.
+            cannot be written to, if two solvers have the same name, if a version exists already,
+            if the model is not a classifier or not in single precision, or, with `require_valid`,
+            if it is not valid.
     """
     base = pathlib.Path(base)
     repository = base if repository is None else pathlib.Path(repository)
