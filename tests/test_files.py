@@ -199,14 +199,18 @@ def test_a_place_that_cannot_be_written_to_is_refused_with_the_reason(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-# === JSON ===
-@pytest.mark.parametrize("text", ["", '{"accuracy": 0.', "[1, 2]", "null", "[" * 100_000, "\xff"])
-def test_json_that_is_not_whole_is_named(tmp_path, text):
-    path = tmp_path / "result.json"
-    path.write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match="must be whole") as error:
-        files.read_json(path)
-    assert f"Received: {str(path)!r} (" in str(error.value)
+def test_a_directory_is_removed_as_a_whole(tmp_path, monkeypatch):
+    folder = tmp_path / "iteration_1"
+    folder.mkdir()
+    (folder / "a").write_text("")
+    # Killed in the middle: nothing is removed any more.
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+    files.remove(folder)
+    assert not folder.exists()
+    monkeypatch.undo()
+    files.write_text(tmp_path / "next", "")
+    assert below(tmp_path) == ["next"]
+    files.remove(folder)
 
 
 # === Locks ===

@@ -88,7 +88,7 @@ ZOO = {
 }
 ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
 # A package of the scripts: those that it may import beside what all share; a command, all of them.
-SHARED = ("command_line", "machine")
+SHARED = ("command_line", "machine", "models")
 SCRIPTS = {
     **{f"{name}.py": set() for name in SHARED},
     "paper": set(),

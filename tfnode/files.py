@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import filelock
 
@@ -35,12 +34,36 @@ def beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
     '42'
     """
     # Not in the system's place for temporary files: a rename does not cross file systems.
-    with _folder_in(_nearest(target.parent)) as folder:
+    with temporary_in(_nearest(target.parent)) as folder:
         written = folder / target.name
         yield written
         _sync(written)
         target.parent.mkdir(parents=True, exist_ok=True)
         written.replace(target)
+
+
+@contextlib.contextmanager
+def temporary_in(place: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a private directory in another, which is removed at the end.
+
+    If the process is killed before, the next that asks for one there removes it.
+    """
+    _sweep(place)
+    folder = pathlib.Path(tempfile.mkdtemp(dir=place, prefix=".new-"))
+    try:
+        with filelock.FileLock(folder / _LOCK):
+            # Only now, as whoever sweeps takes one without an owner for what was left.
+            folder = folder.rename(place / folder.name.replace(".new-", _PREFIX))
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove(folder: pathlib.Path) -> None:
+    """Removes a directory, if it is there, which others see as a whole or not at all."""
+    if folder.exists():
+        with temporary_in(folder.parent) as place:
+            folder.rename(place / folder.name)
 
 
 @contextlib.contextmanager
@@ -76,7 +99,7 @@ def check_writable(path: str | os.PathLike[str], name: str) -> None:
     try:
         place = _nearest(path)
         # A trial: permissions do not tell of file systems that are read only, nor of long names.
-        with _folder_in(place) as folder:
+        with temporary_in(place) as folder:
             (folder / "trial" / path.relative_to(place)).mkdir(parents=True)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -101,29 +124,6 @@ def write_json(path: pathlib.Path, value: object, indent: int | None = None) -> 
     write_text(path, json.dumps(value, allow_nan=False, indent=indent) + "\n")
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the dictionary of a JSON file.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it holds anything else, for example because it was cut short.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _not_whole(path, str(error)) from error
-    if not isinstance(value, dict):
-        raise _not_whole(path, f"a {type(value).__name__}")
-    return value
-
-
-def _not_whole(path: pathlib.Path, found: str) -> ValueError:
-    return ValueError(
-        "A file of results must be whole, and hold a dictionary in JSON. Received: "
-        f"{str(path)!r} ({found}). Remove it, and make it again."
-    )
-
-
 def note(path: pathlib.Path, text: str) -> None:
     """Writes a few words that change often and may be lost, but never through a symbolic link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
@@ -134,20 +134,6 @@ def note(path: pathlib.Path, text: str) -> None:
 def _nearest(folder: pathlib.Path) -> pathlib.Path:
     """The folder, or the first above it that is there."""
     return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-
-
-@contextlib.contextmanager
-def _folder_in(place: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A private directory for as long as something is written to it."""
-    _sweep(place)
-    folder = pathlib.Path(tempfile.mkdtemp(dir=place, prefix=".new-"))
-    try:
-        with filelock.FileLock(folder / _LOCK):
-            # Only now, as whoever sweeps takes one without an owner for what was left.
-            folder = folder.rename(place / folder.name.replace(".new-", _PREFIX))
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep(place: pathlib.Path) -> None:

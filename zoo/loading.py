@@ -10,6 +10,7 @@ import h5py
 import keras
 import numpy as np
 
+from tfnode import files
 from tfnode.typing import PathLike, Shape
 
 SUFFIX = ".weights.h5"
@@ -54,9 +55,9 @@ def load_content(model: keras.Model, content: bytes, source: str) -> None:
     Raises:
         ValueError: As for `load`.
     """
-    with tempfile.TemporaryDirectory(prefix="tfnode-") as folder:
+    with files.temporary_in(pathlib.Path(tempfile.gettempdir())) as folder:
         # Nobody else can exchange it between the look and the loading.
-        path = pathlib.Path(folder) / f"model{SUFFIX}"
+        path = folder / f"model{SUFFIX}"
         path.write_bytes(content)
         _check_shapes(model, source, _shapes(model, path, source))
         try:
