@@ -32,7 +32,7 @@ def pytest_configure(config):
     """
     is_main = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
     if is_main and keras.backend.backend() == "tensorflow":
-        from scripts.paper.reproducing import SYNTHETIC
+        from scripts.models import SYNTHETIC
 
         for model in SYNTHETIC:
             tfnode.datasets.load(zoo.get_recipe(model).dataset, "test", as_numpy=True)

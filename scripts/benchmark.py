@@ -18,14 +18,15 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from scripts import command_line
-from scripts.benchmarks import processes, provenance, tables
 from scripts.benchmarks.cases import CASES
 from scripts.benchmarks.peers import PEERS
-from tfnode import files
 
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
+    from scripts.benchmarks import processes, provenance, tables
+    from tfnode import files
+
     report = provenance.description(command_line.call("benchmark", arguments))
     report["results"] = []
     groups = [group for case in args.cases for group in CASES[case](args)]
@@ -44,22 +45,42 @@ def main(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--before", metavar="CHECKOUT", help="of an earlier commit, to compare")
+    parser.add_argument("--rounds", type=command_line.positive, default=3)
+    parser.add_argument(
+        "--before", type=checkout, metavar="CHECKOUT", help="of an earlier commit, to compare"
+    )
     parser.add_argument("--without", nargs="+", choices=PEERS, default=[])
-    parser.add_argument("--steps", type=int, default=1000, help="small models, at K = 64")
-    parser.add_argument("--mnist-steps", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=5000, help="of the case checks")
-    parser.add_argument("--requests", type=int, default=300, help="of the case latency")
-    parser.add_argument("--timeout", type=int, default=1800, help="seconds for one measurement")
+    parser.add_argument(
+        "--steps", type=command_line.positive, default=1000, help="small models, at K = 64"
+    )
+    parser.add_argument("--mnist-steps", type=command_line.positive, default=3)
+    parser.add_argument(
+        "--iterations", type=command_line.positive, default=5000, help="of the case checks"
+    )
+    parser.add_argument(
+        "--requests", type=command_line.positive, default=300, help="of the case latency"
+    )
+    parser.add_argument(
+        "--timeout", type=command_line.positive, default=1800, help="seconds for one measurement"
+    )
     parser.add_argument("--out", type=pathlib.Path, default="docs/results/benchmark.json")
     parser.add_argument("--quick", action="store_true", help="tiny numbers, to see it run")
     args = parser.parse_args(arguments)
+    if args.out.suffix != ".json":
+        parser.error(f"--out must end in .json. Received: {args.out}. A page lies beside it.")
+    command_line.check_writable(parser, out=args.out.parent)
     if args.quick:
         args.rounds, args.steps, args.mnist_steps, args.iterations = 1, 5, 1, 300
         args.requests = 5
     return args
 
 
+def checkout(text: str) -> str:
+    """The directory of another checkout, as the type of an argument."""
+    if not (command_line.directory(text) / "tfnode").is_dir():
+        raise argparse.ArgumentTypeError(f"must hold the package tfnode. Received: {text!r}")
+    return text
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

@@ -1,8 +1,37 @@
-"""What the commands' parsers of arguments share."""
+"""What the commands share: their parsers, kinds of arguments, and how they end.
+
+A command imports what takes seconds, TensorFlow and all that needs it, in `main`, when its
+arguments are known to be good: misuse is answered at once, and Ctrl-C at any time.
+"""
 
 import argparse
+import json
+import math
+import pathlib
 import shlex
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+
+class Stop(Exception):
+    """What ends a command, in a line for the person who has typed it."""
+
+
+def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Runs a command, and ends the process with its exit status."""
+    try:
+        status = main(sys.argv[1:])
+    except Stop as stop:
+        print(stop, file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        status = 130
+    # What is left to do is short, and a second Ctrl-C would show where it is.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -14,12 +43,45 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
 
 
+# === Kinds of arguments ===
 def positive(text: str) -> int:
     """An integer from 1 up, as the type of an argument."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
+    return _integer(text, "a positive integer", lambda value: value >= 1)
+
+
+def natural(text: str) -> int:
+    """An integer from 0 up."""
+    return _integer(text, "an integer of at least 0", lambda value: value >= 0)
+
+
+def port(text: str) -> int:
+    """The number of a port."""
+    return _integer(text, "a port from 1 to 65535", lambda value: 1 <= value <= 65535)
+
+
+def _integer(text: str, rule: str, is_valid: Callable[[int], bool]) -> int:
+    if not (text.isascii() and text.removeprefix("-").isdecimal() and is_valid(int(text))):
+        raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text}")
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """A positive, finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number. Received: {text}")
     return value
+
+
+def directory(text: str) -> pathlib.Path:
+    """A directory that is there."""
+    path = pathlib.Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a directory that is there. Received: {text!r}")
+    return path
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +90,43 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "mixed_bfloat16"),
         help="of the training; mixed_bfloat16 for images on a processor with AMX, else float32",
+    )
+
+
+def check_writable(parser: argparse.ArgumentParser, **places: pathlib.Path) -> None:
+    """Refuses options that name directories which cannot be written to.
+
+    The last of the checks, as it imports the package.
+    """
+    from tfnode import files
+
+    for name, place in places.items():
+        try:
+            files.check_writable(place, f"--{name}")
+        except ValueError as error:
+            parser.error(str(error))
+
+
+# === What a command reads and says ===
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads the dictionary of a JSON file.
+
+    Raises:
+        Stop: If it holds anything else, for example because it was cut short.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _not_whole(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _not_whole(path, f"a {type(value).__name__}")
+    return value
+
+
+def _not_whole(path: pathlib.Path, found: str) -> Stop:
+    return Stop(
+        "A file of results must be whole, and hold a dictionary in JSON. Received: "
+        f"{str(path)!r} ({found}). Remove it, and make it again."
     )
 
 

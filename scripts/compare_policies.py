@@ -7,6 +7,7 @@ The paper's rule starts from Euler's method; the damped one from Euler's and fro
 are kept below --runs as those of `reproduce_table1.py`, which has made the paper's already.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from scripts import command_line
-from scripts.paper import policies, reproducing, runner
+from scripts.paper import options
 
 
 def main(arguments: Sequence[str]) -> int:
-    args = reproducing.parser(__doc__, out="results/policies").parse_args(arguments)
+    args = parse(arguments)
+    from scripts.paper import policies, reproducing, runner
+
     runs = policies.runs(args)
     stopped = reproducing.train_all([run for of_rule in runs.values() for run in of_rule], args)
     if stopped:
@@ -31,5 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    return options.parse(options.parser(__doc__, out="results/policies"), arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

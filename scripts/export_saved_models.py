@@ -18,13 +18,14 @@ from collections.abc import Sequence
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-import zoo
 from scripts import command_line
-from scripts.serving import exporting
+from scripts.models import NAMES
 
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
+    from scripts.serving import exporting
+
     left_out = []
     for name in args.models:
         start = time.monotonic()
@@ -53,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
-    names = zoo.list_models()
-    parser.add_argument("--models", nargs="+", choices=names, default=names, metavar="MODEL")
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=list(NAMES), metavar="MODEL")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("saved_models"))
     parser.add_argument(
         "--weights", default="DEFAULT", help="as for zoo.get_model; none for fresh weights"
@@ -75,9 +75,30 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="export others, too, as canaries",
     )
     args = parser.parse_args(arguments)
+    command_line.check_writable(parser, out=args.out)
+    check_weights(parser, args)
     args.weights = None if args.weights == "none" else args.weights
     return args
 
 
+def check_weights(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses weights that are not there, or are not those of all the models."""
+    from zoo import loading, manifest
+
+    if args.weights in ("DEFAULT", "none"):
+        return
+    if loading.is_path(args.weights):
+        if not pathlib.Path(args.weights).is_file():
+            parser.error(f"--weights must be a file that is there. Received: {args.weights!r}")
+        return
+    entry = manifest.read().weights.get(args.weights)
+    if entry is None or args.models != [entry.model]:
+        parser.error(
+            "--weights must be DEFAULT, none, the path of a .weights.h5 file, or the name of "
+            f"published weights of the only model in --models. Received: {args.weights!r} for "
+            f"{args.models}"
+        )
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

@@ -13,16 +13,18 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from scripts import command_line
-from scripts.publishing import two_models
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = command_line.parser(__doc__)
     parser.add_argument("--out", type=pathlib.Path, default="results/is_it_an_ode")
     out = parser.parse_args(arguments).out
+    command_line.check_writable(parser, out=out)
+    from scripts.publishing import two_models
+
     two_models.report(out, command_line.call("is_it_an_ode", arguments))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

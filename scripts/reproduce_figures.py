@@ -17,12 +17,16 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from scripts import command_line
-from scripts.paper import gallery, reproducing
-from scripts.paper.figures_by_number import FIGURES
+from scripts.paper import options
+
+NUMBERS = range(1, 23)
 
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
+    from scripts.paper import gallery, reproducing
+    from scripts.paper.figures_by_number import FIGURES
+
     runs = {number: FIGURES[number].runs(args) for number in args.figures}
     distinct = dict.fromkeys(r for panels in runs.values() for of in panels.values() for r in of)
     stopped = reproducing.train_all(list(distinct), args)
@@ -36,18 +40,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = reproducing.parser(__doc__, out="results/figures")
+    parser = options.parser(__doc__, out="results/figures")
     parser.add_argument("figures", nargs="*", type=figure_number, help="1 to 22; all if left out")
-    args = parser.parse_args(arguments)
-    args.figures = args.figures or list(FIGURES)
+    args = options.parse(parser, arguments)
+    args.figures = args.figures or list(NUMBERS)
     return args
 
 
 def figure_number(text: str) -> int:
-    if text not in map(str, FIGURES):
+    if text not in map(str, NUMBERS):
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 22. Received: {text}")
     return int(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

@@ -12,20 +12,21 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-import tfnode
-import zoo
 from scripts import command_line
-from scripts.serving import measuring
-from scripts.serving.transports import GrpcClient, RestClient, ServingError, Target
+from scripts.models import NAMES
 
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
+    import numpy as np
+
+    import tfnode
+    from scripts.serving import measuring
+    from scripts.serving.transports import GrpcClient, RestClient, ServingError, Target
+
     kind, port = (GrpcClient, args.grpc_port) if args.grpc else (RestClient, args.rest_port)
     target = Target(
         args.model, args.host, port, args.label, args.version, args.signature, args.timeout
@@ -53,8 +54,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dataset", help="of tfnode.datasets; that of the zoo's model")
     parser.add_argument("--grpc", action="store_true", help="in place of REST")
     parser.add_argument("--host", default="localhost")
-    parser.add_argument("--rest-port", type=command_line.positive, default=8501)
-    parser.add_argument("--grpc-port", type=command_line.positive, default=8500)
+    parser.add_argument("--rest-port", type=command_line.port, default=8501)
+    parser.add_argument("--grpc-port", type=command_line.port, default=8500)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--label", help="stable or canary")
     which.add_argument("--version", type=command_line.positive, help="default: the latest version")
@@ -70,22 +71,29 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--timeout", type=command_line.positive, default=30, help="seconds of a request"
     )
     args = parser.parse_args(arguments)
+    import tfnode
+
+    known = tfnode.datasets.list_datasets()
     args.dataset = args.dataset or dataset_of(args.model)
     if args.dataset is None:
         parser.error(
-            f"a served model's name must begin with one of {zoo.list_models()}. "
+            f"a served model's name must begin with one of {list(NAMES)}. "
             f"Received: {args.model!r}. Name a --dataset for another."
         )
+    if args.dataset not in known:
+        parser.error(f"--dataset must be one of {known}. Received: {args.dataset!r}")
     return args
 
 
 def dataset_of(served: str) -> str | None:
     """The data set of the zoo's model that a served model's name begins with, or None."""
-    for name in zoo.list_models():
+    import zoo
+
+    for name in NAMES:
         if served == name or served.startswith(f"{name}_"):
             return zoo.get_recipe(name).dataset
     return None
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

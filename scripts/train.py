@@ -16,24 +16,26 @@ from collections.abc import Sequence
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-import zoo
 from scripts import command_line
-from scripts.publishing import recipes, training
+from scripts.models import NAMES
+from scripts.publishing.recipes import RECIPES
 
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
-    name, note = f"{args.model}_{args.recipe}_v{args.version}", recipes.RECIPES[args.recipe][1]
+    from scripts.publishing import training
+
+    name, note = f"{args.model}_{args.recipe}_v{args.version}", RECIPES[args.recipe][1]
     dtype = args.dtype or training.dtype_of(name, args.model)
-    run = recipes.run_of(args.model, args.recipe, args.seed, args.iterations, dtype)
+    run = training.run_of(args.model, args.recipe, args.seed, args.iterations, dtype)
     return training.train(name, run, note, args.checkpoints, args.default)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--model", choices=zoo.list_models(), required=True)
-    parser.add_argument("--recipe", choices=recipes.RECIPES, required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", choices=NAMES, required=True)
+    parser.add_argument("--recipe", choices=RECIPES, required=True)
+    parser.add_argument("--seed", type=command_line.natural, default=0)
     parser.add_argument("--version", type=command_line.positive, default=1, help="the N of _vN")
     parser.add_argument("--iterations", type=command_line.positive, help="in place of the paper's")
     parser.add_argument(
@@ -41,8 +43,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     command_line.add_dtype(parser)
     parser.add_argument("--default", action="store_true", help="make it the model's DEFAULT")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    command_line.check_writable(parser, checkpoints=args.checkpoints)
+    return args
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

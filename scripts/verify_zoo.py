@@ -15,17 +15,20 @@ from collections.abc import Sequence
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-from scripts.paper.reproducing import IMAGES
-from scripts.publishing import measuring, names
-from tfnode import tables
-from zoo import manifest
+from scripts import command_line
+from scripts.models import IMAGES
+from scripts.publishing import names
 
 HEADER = ("weights", "quantity", "expected", "found", "")
 
 
 def main(arguments: Sequence[str]) -> int:
-    entries = manifest.read().weights
     args = parse(arguments)
+    from scripts.publishing import measuring
+    from tfnode import tables
+    from zoo import manifest
+
+    entries = manifest.read().weights
     chosen = args.names or entries
     if args.quick:
         chosen = [name for name in chosen if entries[name].model not in IMAGES]
@@ -47,4 +50,4 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

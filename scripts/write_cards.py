@@ -14,17 +14,22 @@ from collections.abc import Sequence
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-from scripts.publishing import cards, names
-from zoo import manifest
+from scripts import command_line
+from scripts.publishing import names
 
 
 def main(arguments: Sequence[str]) -> int:
+    chosen = names.parser(__doc__).parse_args(arguments).names
+    from scripts.publishing import cards, places
+    from zoo import manifest, reports
+
+    places.check_writable(places.CARDS, reports.DIRECTORY)
     content = manifest.read()
-    for name in names.parser(__doc__).parse_args(arguments).names or content.weights:
+    for name in chosen or content.weights:
         print(f"Written: {cards.write(content.weights[name])}")
     cards.write_index(content)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

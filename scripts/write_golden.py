@@ -13,16 +13,21 @@ from collections.abc import Sequence
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-from scripts.publishing import goldens, names
-from zoo import manifest
+from scripts import command_line
+from scripts.publishing import names
 
 
 def main(arguments: Sequence[str]) -> int:
+    chosen = names.parser(__doc__).parse_args(arguments).names
+    from scripts.publishing import goldens, places
+    from zoo import manifest
+
+    places.check_writable(places.GOLDEN)
     entries = manifest.read().weights
-    for name in names.parser(__doc__).parse_args(arguments).names or entries:
+    for name in chosen or entries:
         print(f"Written: {goldens.write(entries[name])}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

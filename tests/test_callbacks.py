@@ -414,13 +414,23 @@ def test_export(tmp_path):
         assert card["verdict"]["is_ode"] == tfnode.validity.check(model, (X, ZEROS)).is_ode
 
 
-def test_export_is_checked_before_training(tmp_path):
+@pytest.mark.parametrize(
+    "callback, name",
+    [
+        (tfnode.StepAdaption, "export_dir"),
+        (tfnode.StepAdaption, "log_dir"),
+        (tfnode.ToleranceAdaption, "log_dir"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_refused_at_once(callback, name, tmp_path):
     (tmp_path / "file").touch()
-    model = frozen()
-    callback = tfnode.StepAdaption((X, ONES), export_dir=tmp_path / "file")
-    with pytest.raises(ValueError, match="Received: base="):
-        fit(model, callback)
-    assert int(model.optimizer.iterations) == 0
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a directory that can be written"):
+            callback((X, ONES), **{name: place})
+
+
+def test_other_file_systems_of_tensorboard_are_not_tried():
+    tfnode.StepAdaption((X, ONES), log_dir="gs://bucket/logs")
 
 
 @pytest.mark.parametrize(

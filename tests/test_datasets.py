@@ -1,5 +1,6 @@
 """The generated data sets against their definitions, and `load`."""
 
+import concurrent.futures
 import itertools
 import os
 import pathlib
@@ -107,6 +108,34 @@ def test_a_set_lands_in_its_data_dir_only(data_dir, arrays):
         "concentric_spheres",
         "energy_landscape",
     ]
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="`data_dir` must be a directory that can be written to"):
+        load("concentric_spheres/2d", "test", as_numpy=True, data_dir=tmp_path / "file")
+
+
+def test_several_that_need_a_set_first_prepare_it_once(tmp_path, monkeypatch):
+    """In threads, whose locks are as those of processes."""
+    prepared = []
+    prepare = ConcentricSpheres.download_and_prepare
+
+    def noted(self, **options):
+        prepared.append(self)
+        prepare(self, **options)
+
+    monkeypatch.setattr(ConcentricSpheres, "download_and_prepare", noted)
+    # What a killed process has left.
+    left = tmp_path / "concentric_spheres" / "2d" / ".writing-left"
+    left.mkdir(parents=True)
+    with concurrent.futures.ThreadPoolExecutor(6) as executor:
+        read = lambda _: load("concentric_spheres/2d", "test", as_numpy=True, data_dir=tmp_path)
+        (x, _), *others = executor.map(read, range(6))
+    assert len(prepared) == 1
+    assert all((x == other).all() for other, _ in others)
+    names = {path.name for path in left.parent.iterdir()}
+    assert names == {"1.0.0", ".1.0.0.lock"}
 
 
 @pytest.mark.parametrize("dim", [2, 3, 10, 900])

@@ -648,11 +648,13 @@ def test_outputs_that_may_be_either(outputs, activation, loss, message, tmp_path
         export_saved_models(model, tmp_path, [RK4(1.0)], (X, np.zeros(40, int)), **CHECK)
 
 
-def test_a_file_is_no_base(tmp_path):
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_base_that_cannot_be_written_to_is_refused_before_the_verdict(place, tmp_path):
     (tmp_path / "file").touch()
     model = classifier(RK4(1.0))
-    with pytest.raises(ValueError, match="which is a file"):
-        export_saved_models(model, tmp_path / "file", [Euler(1.0)], (X, labels(model)), **CHECK)
+    # No labels: a verdict would fail.
+    with pytest.raises(ValueError, match="`base` must be a directory that can be written to"):
+        export_saved_models(model, tmp_path / place, [Euler(1.0)], (X, None), **CHECK)
 
 
 def test_other_backends_have_no_saved_models(tmp_path, monkeypatch):

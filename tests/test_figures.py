@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgba
 
 import tfnode
-from scripts.paper import figures, reproducing, runs
+from scripts.paper import figures, options, runs
 from scripts.paper.figures_by_number import FIGURES
 
 
@@ -116,7 +116,7 @@ def test_every_figure_of_the_paper_is_there():
 
 
 def runs_of(number, *arguments):
-    args = reproducing.parser("", out="out").parse_args(arguments)
+    args = options.parser("", out="out").parse_args(arguments)
     return FIGURES[number].runs(args)
 
 

@@ -1,7 +1,11 @@
 """Files and directories are complete or not there, and nothing else is left behind."""
 
+import concurrent.futures
+import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -17,7 +21,7 @@ def below(folder):
 def test_a_text_replaces_the_one_before_and_makes_its_directory(tmp_path, name):
     for text in ("one\n", "zwölf\n"):
         files.write_text(tmp_path / name, text)
-        assert (tmp_path / name).read_text() == text
+        assert (tmp_path / name).read_text(encoding="utf-8") == text
     assert [path for path in below(tmp_path) if path.endswith(".txt")] == [name]
     assert not [path for path in below(tmp_path) if "writing" in path]
 
@@ -85,10 +89,144 @@ def test_others_may_read_what_was_written(tmp_path):
 def test_several_may_write_one_file(tmp_path):
     path = tmp_path / "new" / "result.txt"
     texts = [str(i) * 10_000 for i in range(8)]
-    threads = [threading.Thread(target=files.write_text, args=(path, text)) for text in texts]
+
+    def write(text):
+        for _ in range(10):
+            files.write_text(path, text)
+            files.check_writable(path.parent, "out")
+
+    with concurrent.futures.ThreadPoolExecutor(8) as executor:
+        assert list(executor.map(write, texts)) == [None] * 8
+    assert path.read_text() in texts
+    assert below(tmp_path) == ["new", "new/result.txt"]
+
+
+# === Killed writers ===
+# The module alone: the package would bring Keras.
+WRITER = """
+import importlib.util, pathlib, sys
+spec = importlib.util.spec_from_file_location("files", sys.argv[1])
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+with files.beside(pathlib.Path(sys.argv[2])) as path:
+    path.write_bytes(b"half")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def writer(target):
+    """A process in the middle of writing a file; what ends it is a kill."""
+    command = [sys.executable, "-c", WRITER, files.__file__, str(target)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    with writer(tmp_path / "killed"):
+        (left,) = tmp_path.glob(".writing-*")
+    assert (left / "killed").read_bytes() == b"half"
+    with writer(tmp_path / "living"):
+        files.write_text(tmp_path / "result.txt", "")
+        (kept,) = tmp_path.glob(".writing-*")
+        assert kept != left
+        assert (kept / "living").exists()
+
+
+def test_within_a_process_writers_leave_each_other_alone(tmp_path):
+    with files.beside(tmp_path / "a") as a, files.beside(tmp_path / "b") as b:
+        a.write_text("a")
+        b.write_text("b")
+    assert below(tmp_path) == ["a", "b"]
+
+
+def test_a_directory_that_others_must_not_remove_is_left_alone(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / ".writing-link").symlink_to(elsewhere)
+    files.write_text(tmp_path / "place" / "result.txt", "")
+    assert below(elsewhere) == []
+    assert below(tmp_path / "place") == [".writing-link", "result.txt"]
+
+
+# === Links ===
+def test_a_planted_link_is_replaced_and_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name, write in (("whole", files.write_text), ("note", files.note)):
+        link = tmp_path / name
+        link.symlink_to(victim)
+        with contextlib.suppress(OSError):
+            write(link, "theirs")
+        assert victim.read_text() == "mine"
+    assert (tmp_path / "whole").read_text() == "theirs"
+    assert not (tmp_path / "whole").is_symlink()
+
+
+def test_a_note_is_written_over_the_one_before(tmp_path):
+    for text in ("0.5", "1"):
+        files.note(tmp_path / "progress", text)
+        assert (tmp_path / "progress").read_text() == text
+
+
+# === Places ===
+@pytest.mark.parametrize("name", [".", "new", "new/and/deep"])
+def test_a_place_that_can_be_written_to_is_left_as_it_was(tmp_path, name):
+    files.check_writable(tmp_path / name, "out")
+    assert below(tmp_path) == []
+
+
+def unwritable(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    places = ["file", "file/below", "dangling", "dangling/below", "x" * 300, "null\0"]
+    # Root may write where permissions say no, but nobody in the kernel's own file system.
+    return [*(tmp_path / name for name in places), "/proc/out", *[closed] * (os.geteuid() != 0)]
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_with_the_reason(tmp_path):
+    for place in unwritable(tmp_path):
+        with pytest.raises(ValueError, match="`out` must be a directory that can be written") as e:
+            files.check_writable(place, "out")
+        assert f"Received: out={str(place)!r} (" in str(e.value)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_directory_is_removed_as_a_whole(tmp_path, monkeypatch):
+    folder = tmp_path / "iteration_1"
+    folder.mkdir()
+    (folder / "a").write_text("")
+    # Killed in the middle: nothing is removed any more.
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+    files.remove(folder)
+    assert not folder.exists()
+    monkeypatch.undo()
+    files.write_text(tmp_path / "next", "")
+    assert below(tmp_path) == ["next"]
+    files.remove(folder)
+
+
+# === Locks ===
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    inside, most = [], []
+
+    def work():
+        with files.locked(tmp_path / "new" / "version"):
+            inside.append(1)
+            most.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert path.read_text() in texts
-    assert below(tmp_path) == ["new", "new/result.txt"]
+    assert most == [1] * 8
+    assert below(tmp_path) == ["new", "new/.version.lock"]

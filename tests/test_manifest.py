@@ -177,3 +177,10 @@ def test_a_default_is_one_of_the_models_weights(stand_in, default):
     stand_in.write()
     with pytest.raises(ValueError, match="The default of a model must be one of its weights"):
         manifest.read()
+
+
+@pytest.mark.parametrize("model", ["../zoo", "/zoo", "zoo/..", "..", "zoo\\", "Zoo", ""])
+def test_a_model_whose_files_would_lie_elsewhere_is_refused(stand_in, model):
+    stand_in.declare(f"{model}_euler_fresh_v1", b"weights", model=model)
+    with pytest.raises(ValueError, match="`model` of a weight must be a name of small letters"):
+        manifest.read()

@@ -1,8 +1,10 @@
 """Models with weights by name and by path: loaded, exchanged, listed, refused."""
 
 import hashlib
+import os
 import pickle
 import re
+import time
 
 import h5py
 import numpy as np
@@ -12,7 +14,7 @@ from stand_ins import StandInZoo
 import tfnode
 import zoo
 from tfnode.models import digest
-from zoo import manifest, reports, weights
+from zoo import loading, manifest, reports, weights
 
 Euler, RK4 = tfnode.solvers.Euler, tfnode.solvers.RK4
 
@@ -201,7 +203,8 @@ def test_what_holds_no_weights_is_refused(stand_in, tmp_path, kind, by_name):
     stand_in.change(name, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(ValueError, match="Weights are read from a whole HDF5 file") as error:
         zoo.get_model("energy_landscape", weights=name if by_name else path)
-    assert f"weights={str(path)!r}, {path.stat().st_size} bytes" in str(error.value)
+    source = path.name if by_name else str(path)
+    assert f"weights={source!r}, {path.stat().st_size} bytes" in str(error.value)
     assert repr(path.read_bytes()[:8]) in str(error.value)
     assert not (tmp_path / "surprise").exists()
 
@@ -246,6 +249,90 @@ def test_another_kind_of_solver_is_refused(tmp_path, saved, solver):
     zoo.get_model("energy_landscape", solver=saved).save_weights(path)
     with pytest.raises(ValueError, match="the step size of a block with fixed steps, or the two"):
         zoo.get_model("energy_landscape", weights=path, solver=solver)
+
+
+def deep(layers, _):
+    for _ in range(3000):
+        layers = layers.create_group("g")
+
+
+def circular(layers, _):
+    layers["itself"] = layers
+
+
+def wide(layers, _):
+    for i in range(3000):
+        layers.create_group(str(i))
+
+
+def bomb(layers, _):
+    # Zeros that are not stored at all.
+    layers.create_dataset("ode_block/adaption_memory", (10**6, 10**6), chunks=True)
+
+
+def link_out(layers, other):
+    layers["x"] = h5py.ExternalLink(str(other), "/layers")
+
+
+def link_within(layers, _):
+    layers["x"] = h5py.SoftLink("/layers/dense")
+
+
+def stored_elsewhere(layers, other):
+    layers.create_dataset("x", (8,), "u1", external=str(other))
+
+
+def put_together(layers, other):
+    layout = h5py.VirtualLayout((8,), "u1")
+    layout[:] = h5py.VirtualSource(str(other), "x", (8,))
+    layers.create_virtual_dataset("x", layout)
+
+
+@pytest.mark.parametrize(
+    "plant, message",
+    [
+        *(
+            (plant, "beyond the depth and the number of weights")
+            for plant in (deep, circular, wide)
+        ),
+        (bomb, "beyond the size of weights"),
+        *((plant, "is a link, which a weight file never has") for plant in (link_out, link_within)),
+        *((plant, "has its data in another file") for plant in (stored_elsewhere, put_together)),
+    ],
+)
+def test_a_file_that_is_not_only_weights_is_refused_at_once(tmp_path, plant, message):
+    path, other = tmp_path / "model.weights.h5", tmp_path / "other.weights.h5"
+    model = zoo.get_model("energy_landscape")
+    model.save_weights(path)
+    model.save_weights(other)
+    with h5py.File(path, "a") as file:
+        plant(file["layers"], other)
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=message):
+        loading.load(model, path)
+    assert time.perf_counter() - start < 1
+
+
+def test_a_file_that_is_far_too_large_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    path.touch()
+    os.truncate(path, 2**40)
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=r"has at most \d+ bytes, with an optimizer too"):
+        zoo.get_model("energy_landscape", weights=path)
+    assert time.perf_counter() - start < 1
+
+
+def test_what_is_loaded_is_what_was_looked_at(tmp_path, monkeypatch):
+    """Another file takes the place of the first between the look and the loading."""
+    path, other = tmp_path / "model.weights.h5", tmp_path / "other.weights.h5"
+    good, bad = (zoo.get_model("energy_landscape", seed=seed) for seed in (0, 1))
+    good.save_weights(path)
+    bad.save_weights(other)
+    look = loading._check_shapes
+    exchange = lambda *arguments: (look(*arguments), other.replace(path))
+    monkeypatch.setattr(loading, "_check_shapes", exchange)
+    assert_same_weights(zoo.get_model("energy_landscape", weights=path), good)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -32,13 +32,13 @@ ROOMS = {
     "batches": set(),
     "validity": {"batches", "models", "plots"},
     "export": {"files", "tables", "validity", "versions"},
-    "callbacks": {"adaption", "export"},
-    "datasets": {"integrate", "typing"},
+    "callbacks": {"adaption", "export", "files"},
+    "datasets": {"files", "integrate", "typing"},
 }
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.
 PACKAGES = {
     "typing": {"keras"},
-    "files": set(),
+    "files": {"filelock"},
     "tables": set(),
     "versions": set(),
     "keras_internals": {"keras"},
@@ -88,7 +88,7 @@ ZOO = {
 }
 ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
 # A package of the scripts: those that it may import beside what all share; a command, all of them.
-SHARED = ("command_line", "machine")
+SHARED = ("command_line", "machine", "models")
 SCRIPTS = {
     **{f"{name}.py": set() for name in SHARED},
     "paper": set(),

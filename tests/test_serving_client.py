@@ -82,6 +82,7 @@ def server():
 def client(server, monkeypatch, capsys):
     """The command line against the server; returns the exit status, the output and the errors."""
     monkeypatch.setattr(tfnode.datasets, "load", lambda name, split, as_numpy: (X, Y))
+    monkeypatch.setattr(tfnode.datasets, "list_datasets", lambda: ["ours"])
 
     def run(*arguments):
         port = ("--rest-port", str(server.server_port))
@@ -295,6 +296,7 @@ def test_misuse_of_grpc(grpc_server):
 @needs_serving
 def test_the_command_line_over_grpc(grpc_server, monkeypatch, capsys):
     monkeypatch.setattr(tfnode.datasets, "load", lambda name, split, as_numpy: (X, Y))
+    monkeypatch.setattr(tfnode.datasets, "list_datasets", lambda: ["ours"])
     port = str(grpc_server.server_port)
     arguments = ["small", "--dataset", "ours", "--grpc", "--grpc-port", port, "--batch-size", "16"]
     assert serving_client.main(arguments) == 0

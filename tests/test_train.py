@@ -10,7 +10,7 @@ import tfnode
 import zoo
 from scripts import train
 from scripts.paper import checkpoints, measurements
-from scripts.publishing import entries, goldens, measuring, places, recipes, training
+from scripts.publishing import entries, goldens, measuring, places, training
 from zoo import manifest, reports, weights
 
 FEW_STEPS = {"rk4_steps": 8, "test_samples": None}
@@ -34,15 +34,15 @@ def empty_zoo(tmp_path, monkeypatch):
 
 
 def test_a_recipe_goes_on_from_weights_of_its_model():
-    run = recipes.run_of("mnist", "rk4_damped_tuned", seed=0, iterations=10)
+    run = training.run_of("mnist", "rk4_damped_tuned", seed=0, iterations=10)
     assert (run.weights, run.iterations, run.rk4_steps) == ("mnist_rk4_damped_small_v1", 10, 8)
-    run = recipes.run_of("mnist", "rk4_damped_small", seed=2, iterations=None)
+    run = training.run_of("mnist", "rk4_damped_small", seed=2, iterations=None)
     assert (run.weights, run.iterations, run.seed) == (None, 7020, 2)
 
 
 def test_a_recipe_for_a_few_cores_has_the_papers_optimizer_and_checks():
     name = "concentric_spheres_900d"
-    run = recipes.run_of(name, "rk4_damped_batch16", seed=0, iterations=None)
+    run = training.run_of(name, "rk4_damped_batch16", seed=0, iterations=None)
     papers = zoo.get_recipe(name)
     assert run.recipe() == dataclasses.replace(papers, batch_size=16)
     assert run.check_samples == papers.batch_size

@@ -7,7 +7,7 @@ from stand_ins import StandInZoo
 import tfnode
 import zoo
 from scripts import verify_zoo
-from scripts.paper.reproducing import IMAGES
+from scripts.models import IMAGES
 from scripts.publishing import measuring
 
 

@@ -1,43 +1,118 @@
-"""Files and directories that are complete or not there."""
+"""Files and directories that are complete or not there, whoever else writes beside them."""
 
 import contextlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
+
+import filelock
+
+# What is being written lies in directories of this name, each with the lock of its writer.
+_PREFIX = ".writing-"
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path to write a file or a directory to, which then takes the place of the target.
 
-    If the block raises, the target stays as it was, and no directory is left behind.
+    If the block raises, the target stays as it was, and no directory is left behind. What a killed
+    process has left, the next that writes at the same place removes. A symbolic link at the
+    target is replaced, not followed.
 
     Examples:
 
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "new" / "answer.txt"
     >>> with beside(target) as path:
-    ...     _ = path.write_text("42")
+    ...     _ = path.write_text("42", encoding="utf-8")
     ...     print(target.parent.exists())
     False
-    >>> target.read_text()
+    >>> target.read_text(encoding="utf-8")
     '42'
     """
     # Not in the system's place for temporary files: a rename does not cross file systems.
-    existing = next(folder for folder in target.parents if folder.exists())
-    with tempfile.TemporaryDirectory(dir=existing, prefix=".writing-") as folder:
-        written = pathlib.Path(folder) / target.name
+    with temporary_in(_nearest(target.parent)) as folder:
+        written = folder / target.name
         yield written
         _sync(written)
         target.parent.mkdir(parents=True, exist_ok=True)
         written.replace(target)
 
 
+@contextlib.contextmanager
+def temporary_in(place: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a private directory in another, which is removed at the end.
+
+    If the process is killed before, the next that asks for one there removes it.
+    """
+    _sweep(place)
+    folder = pathlib.Path(tempfile.mkdtemp(dir=place, prefix=".new-"))
+    try:
+        with filelock.FileLock(folder / _LOCK):
+            # Only now, as whoever sweeps takes one without an owner for what was left.
+            folder = folder.rename(place / folder.name.replace(".new-", _PREFIX))
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove(folder: pathlib.Path) -> None:
+    """Removes a directory, if it is there, which others see as a whole or not at all."""
+    if folder.exists():
+        with temporary_in(folder.parent) as place:
+            folder.rename(place / folder.name)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process or thread holds the lock of a path, and holds it.
+
+    The system releases the lock of a process that dies.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_name(f".{path.name}.lock")):
+        yield
+
+
+def check_writable(path: str | os.PathLike[str], name: str) -> None:
+    """Raises, before the work, if its results could not be written to a directory.
+
+    Examples:
+
+    >>> check_writable("results", "out")
+    >>> check_writable(__file__, "out")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: `out` must be a directory that can be written to, or that can be made. Received: ...
+
+    Args:
+        path: Path of the directory, which need not exist, and is not made.
+        name: String, what the caller calls it.
+
+    Raises:
+        ValueError: If nothing can be written there.
+    """
+    path = pathlib.Path(path)
+    try:
+        place = _nearest(path)
+        # A trial: permissions do not tell of file systems that are read only, nor of long names.
+        with temporary_in(place) as folder:
+            (folder / "trial" / path.relative_to(place)).mkdir(parents=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be a directory that can be written to, or that can be made. Received: "
+            f"{name}={str(path)!r} ({getattr(error, 'strerror', None) or error}). Choose another "
+            "one, or correct its permissions."
+        ) from error
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file, which is complete or not there."""
+    """Writes a text file, which is complete or not there, in UTF-8."""
     with beside(path) as written:
-        written.write_text(text)
+        written.write_text(text, encoding="utf-8")
 
 
 def write_json(path: pathlib.Path, value: object, indent: int | None = None) -> None:
@@ -47,6 +122,29 @@ def write_json(path: pathlib.Path, value: object, indent: int | None = None) -> 
         ValueError: If a number is not finite.
     """
     write_text(path, json.dumps(value, allow_nan=False, indent=indent) + "\n")
+
+
+def note(path: pathlib.Path, text: str) -> None:
+    """Writes a few words that change often and may be lost, but never through a symbolic link."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    with open(path, "w", encoding="utf-8", opener=lambda p, _: os.open(p, flags, 0o666)) as file:
+        file.write(text)
+
+
+def _nearest(folder: pathlib.Path) -> pathlib.Path:
+    """The folder, or the first above it that is there."""
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+
+
+def _sweep(place: pathlib.Path) -> None:
+    """Removes the directories that killed writers have left: nobody holds their locks."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
+                # One that is alive, or another user's, stays.
+                lock = filelock.FileLock(os.path.join(entry.path, _LOCK), timeout=0)
+                with contextlib.suppress(OSError), lock:
+                    shutil.rmtree(entry.path)
 
 
 def _sync(written: pathlib.Path) -> None:

@@ -1,20 +1,26 @@
 """Loads a weight file into a model of the zoo, after a look at what the file holds."""
 
+import math
 import os
 import pathlib
+import tempfile
 import warnings
-from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
+from tfnode import files
 from tfnode.typing import PathLike, Shape
 
 SUFFIX = ".weights.h5"
 
 # What a file holds of a block beside weights: the name of its method, and what a rule remembers.
 _NO_WEIGHTS = ("method", "adaption_memory")
+
+# Of the groups in a file, and of everything in it: many times what a model of the zoo needs.
+_MOST_DEPTH = 16
+_MOST_ITEMS = 1000
 
 
 def is_path(weights: PathLike) -> bool:
@@ -35,27 +41,45 @@ def load(model: keras.Model, path: PathLike) -> None:
             saved with another kind of solver, or if a weight is not finite.
     """
     path = pathlib.Path(path)
-    _check_shapes(model, path, _shapes(path))
-    try:
-        with warnings.catch_warnings():
-            # About what Keras then raises an error for.
-            warnings.simplefilter("ignore", UserWarning)
-            model.load_weights(path)
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"A weight file must fit the model {model.name!r} and its solver. Received: "
-            f"weights={str(path)!r}. Build the model that it was saved from. Keras says: {error}"
-        ) from error
+    load_content(model, _content(model, path), str(path))
+
+
+def load_content(model: keras.Model, content: bytes, source: str) -> None:
+    """Loads what a weight file holds, which is looked at and loaded as the same bytes.
+
+    Args:
+        model: Model of the zoo.
+        content: Bytes of the file.
+        source: String, what errors call it.
+
+    Raises:
+        ValueError: As for `load`.
+    """
+    with files.temporary_in(pathlib.Path(tempfile.gettempdir())) as folder:
+        # Nobody else can exchange it between the look and the loading.
+        path = folder / f"model{SUFFIX}"
+        path.write_bytes(content)
+        _check_shapes(model, source, _shapes(model, path, source))
+        try:
+            with warnings.catch_warnings():
+                # About what Keras then raises an error for.
+                warnings.simplefilter("ignore", UserWarning)
+                model.load_weights(path)
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"A weight file must fit the model {model.name!r} and its solver. Received: "
+                f"weights={source!r}. Build the model that it was saved from. Keras says: {error}"
+            ) from error
     if not all(np.isfinite(keras.ops.convert_to_numpy(w)).all() for w in model.weights):
         raise ValueError(
             "Weights must be finite numbers. "
-            f"Received: weights={str(path)!r}, which holds others. Use the file of a training "
-            "that did not diverge."
+            f"Received: weights={source!r}, which holds others. Use the file of a training that "
+            "did not diverge."
         )
 
 
-def _shapes(path: pathlib.Path) -> list[Shape]:
-    """The shapes of the layers' weights in a file, without the solver's, which are scalars."""
+def _content(model: keras.Model, path: pathlib.Path) -> bytes:
+    """What a file holds, if it may be a weight file of the model."""
     if not path.name.endswith(SUFFIX) or path.is_dir():
         raise ValueError(
             "Weights are loaded from a file whose name ends in `.weights.h5`. "
@@ -67,33 +91,75 @@ def _shapes(path: pathlib.Path) -> list[Shape]:
             f"Received: weights={str(path)!r}. Is the path right, and relative to "
             f"{os.getcwd()!r}? `zoo.list_models(pretrained=True)` lists the weights by name."
         )
-    shapes: list[Shape] = []
+    limit = _most_bytes(model)
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(
+            f"A weight file of {model.name!r} has at most {limit} bytes, with an optimizer too. "
+            f"Received: weights={str(path)!r}, which is larger. It belongs to another "
+            "architecture: build the model that it was saved from."
+        )
+    return content
 
-    def note(path: str, item: Any) -> None:
-        is_weight = isinstance(item, h5py.Dataset) and path.split("/")[-1] not in _NO_WEIGHTS
-        if is_weight and item.shape:
-            shapes.append(item.shape)
 
+def _most_bytes(model: keras.Model) -> int:
+    """Far more than a weight file of a model has, in double precision and with an optimizer."""
+    return 64 * sum(math.prod(weight.shape) for weight in model.weights) + 2**24
+
+
+def _shapes(model: keras.Model, path: pathlib.Path, source: str) -> list[Shape]:
+    """The shapes of the layers' weights in a file, without the solver's, which are scalars."""
     try:
         with h5py.File(path, "r") as file:
-            file["layers"].visititems(note)
+            found = _weights(file["layers"], _most_bytes(model))
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        with path.open("rb") as file:
-            start = file.read(8)
+        content = path.read_bytes()
         raise ValueError(
             "Weights are read from a whole HDF5 file, and from nothing else: no pickle is ever "
-            f"opened. Received: weights={str(path)!r}, {path.stat().st_size} bytes that start "
-            f"with {start!r}. Save them with `model.save_weights`, or copy the file again. "
+            f"opened. Received: weights={source!r}, {len(content)} bytes that start "
+            f"with {content[:8]!r}. Save them with `model.save_weights`, or copy the file again. "
             f"HDF5 says: {error}"
         ) from error
-    return sorted(shapes)
+    return sorted(
+        shape for name, shape in found.items() if shape and name.split("/")[-1] not in _NO_WEIGHTS
+    )
 
 
-def _check_shapes(model: keras.Model, path: pathlib.Path, found: list[Shape]) -> None:
+def _weights(group: h5py.Group, most_bytes: int) -> dict[str, Shape]:
+    """The shapes of all data below a group, by name, within limits that no weight file reaches.
+
+    Whatever leads out of the file is refused: Keras would follow it.
+    """
+    found: dict[str, Shape] = {}
+    groups, items = [("", group)], 0
+    while groups:
+        place, group = groups.pop()
+        items += len(group)
+        if items > _MOST_ITEMS or place.count("/") > _MOST_DEPTH:
+            raise ValueError(f"{place!r} is beyond the depth and the number of weights")
+        for name in group:
+            inside = f"{place}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{inside!r} is a link, which a weight file never has")
+            item = group[name]
+            if not isinstance(item, h5py.Dataset):
+                groups.append((inside, item))
+                continue
+            if item.external or item.is_virtual:
+                raise ValueError(f"{inside!r} has its data in another file")
+            most_bytes -= item.nbytes
+            if most_bytes < 0:
+                raise ValueError(f"{inside!r} is beyond the size of weights")
+            found[inside] = item.shape
+    return found
+
+
+def _check_shapes(model: keras.Model, source: str, found: list[Shape]) -> None:
     expected = sorted(tuple(weight.shape) for weight in model.trainable_weights)
     if found != expected:
         raise ValueError(
             f"A weight file of {model.name!r} must hold weights of the shapes {expected}. "
-            f"Received: weights={str(path)!r} with the shapes {found}. It belongs to another "
+            f"Received: weights={source!r} with the shapes {found}. It belongs to another "
             "architecture: build the model that it was saved from."
         )

@@ -168,6 +168,10 @@ def _is_name(name: str, entry: WeightsEntry) -> bool:
     return bool(re.fullmatch(rf"{re.escape(entry.model)}_{solver}_[a-z0-9_]+_v[1-9][0-9]*", name))
 
 
+def _is_model(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[a-z0-9_]+", value) is not None
+
+
 def _is_hash(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
@@ -196,7 +200,8 @@ _TEXT: _Rule = ("a string", lambda value, _: isinstance(value, str))
 _COUNT: _Rule = ("a positive integer", lambda value, _: _is_integer(value, 1))
 # field: the rule in words, and as a function of the value and the entry
 _RULES: dict[str, _Rule] = {
-    "model": _TEXT,
+    # Of which the names of files are made.
+    "model": ("a name of small letters, digits and underscores", lambda value, _: _is_model(value)),
     "name": ("`<model>_<solver>_<how>_v<N>` in lower case", _is_name),
     "file": ("`<name>.weights.h5`", lambda value, entry: value == f"{entry.name}.weights.h5"),
     "sha256": ("64 hexadecimal digits in lower case", lambda value, _: _is_hash(value)),

@@ -107,7 +107,8 @@ def get_model(
     entry = manifest.read().find(name, weights)
     wanted = tfnode.solvers.get(entry.solver if solver is None else solver, step_size)
     model = build(entry.solver)
-    loading.load(model, find(entry.file, entry.sha256, entry.bytes))
+    content = find(entry.file, entry.sha256, entry.bytes)
+    loading.load_content(model, content, entry.file)
     if wanted == entry.solver:
         return model
     # Exchanged only now: the file holds the step size of the training solver.

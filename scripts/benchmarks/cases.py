@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from scripts.benchmarks import worker
 from scripts.benchmarks.peers import GPU, ON_GPU, PEERS, Job
+from scripts.models import IMAGES
 
 Groups = list[list[Job]]
 
 # `fit` on the other backends.
 BACKENDS = ("fit_jax", "fit_torch")
 STEPPERS = ("fit", "bare", *PEERS)
-IMAGES = ("mnist", "cifar10")
 
 
 def energy(args: argparse.Namespace) -> Groups:

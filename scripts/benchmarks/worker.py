@@ -108,7 +108,7 @@ def _peak_bytes() -> int:
 
 def _resident_bytes() -> int:
     try:
-        with open("/proc/self/statm") as file:
+        with open("/proc/self/statm", encoding="utf-8") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return _peak_bytes()

@@ -1,6 +1,5 @@
 """A bundle: what the other machine lacks, as files of arrays and wheels."""
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
+from scripts import command_line
 from scripts.paper import data, experiments
 from tfnode import files
 from zoo import get_recipe
@@ -66,4 +66,4 @@ def environment(directory: pathlib.Path) -> dict[str, str]:
 
 
 def _content(directory: pathlib.Path) -> dict:
-    return json.loads((directory / "bundle.json").read_text())
+    return command_line.read_json(directory / "bundle.json")

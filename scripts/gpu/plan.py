@@ -6,7 +6,7 @@ from typing import Any
 
 import tfnode
 import zoo
-from scripts.paper.reproducing import IMAGES
+from scripts.models import IMAGES
 from scripts.paper.runs import Run
 
 # RK4 that stands for the exact flow of images; a GPU can afford it.

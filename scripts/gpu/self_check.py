@@ -1,7 +1,6 @@
 """A look at the machine before the runs: gradients, goldens, and the time of a training step."""
 
 import contextlib
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,11 @@ import keras
 import numpy as np
 
 import tfnode
+from scripts import command_line
 from scripts.gpu.plan import Estimate
 from scripts.paper import compiled_training, data, experiments
 from scripts.paper.runs import Run
-from scripts.publishing import goldens, places
+from scripts.publishing import goldens
 from zoo import manifest
 
 # Of the largest gradient or logit: single precision, summed in another order.
@@ -58,10 +58,10 @@ def outputs(model: str) -> dict[str, float]:
 
     found = {}
     for entry in manifest.read().weights.values():
-        path = places.GOLDEN / f"{entry.name}.json"
+        path = goldens.path_of(entry)
         if entry.model != model or not path.exists() or found:
             continue
-        golden = json.loads(path.read_text())
+        golden = command_line.read_json(path)
         x, differences = goldens.inputs(golden["inputs"]), []
         for output in golden["outputs"]:
             solver = tfnode.solvers.deserialize(output["solver"])

@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from joblib.externals.loky import ProcessPoolExecutor
-
 from scripts.gpu import parcels, plan, self_check, worker
+from scripts.paper import engines
 from scripts.paper.runs import Run
 from tfnode import files
 
@@ -111,8 +110,8 @@ class Session:
     def _call(self, name: str, function: Any, *arguments: Any) -> Any:
         """What a function returns in the other process, or None if it failed or took too long."""
         if self._executor is None:
-            self._executor = ProcessPoolExecutor(1, timeout=3600)
-        future = self._executor.submit(function, *arguments)
+            self._executor = engines.process()
+        future = engines.submitted(self._executor, function, *arguments)
         while True:
             left = self._end - _SECONDS_TO_PACK - time.time()
             try:
@@ -130,7 +129,7 @@ class Session:
 
     def _progress(self, name: str) -> str:
         progress = (self._work / name).with_suffix(".progress")
-        return progress.read_text() if progress.exists() else ""
+        return progress.read_text(encoding="utf-8") if progress.exists() else ""
 
     def _say(self, text: str) -> None:
         print(f"[{time.time() - self._start:6.1f} s] {text}", flush=True)
@@ -145,14 +144,13 @@ def train(
 ) -> int:
     """Trains runs within a time; see `Session`. What is in `out` and `checkpoints` is taken up."""
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="runs-") as folder:
-        work = pathlib.Path(folder)
+    with files.temporary_in(pathlib.Path(tempfile.gettempdir())) as work:
         parcels.unpack(out, work, work, work)
         parcels.copy_checkpoints(checkpoints, work, runs)
         # Memory as it is needed: the processes that check and train may be two.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         # Runs of one model are compiled once.
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{folder}/.compiled")
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{work}/.compiled")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
         return Session(runs, out, finished, seconds, work).run()

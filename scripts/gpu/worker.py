@@ -26,7 +26,7 @@ def train(run: Run, work: pathlib.Path, ends_at: float) -> str:
     directory = runner.checkpoints_path(work, run)
     try:
         model, result = experiments.fit(
-            run, lambda finished: progress.write_text(f"{finished:.3f}"), directory, ends_at
+            run, lambda finished: files.note(progress, f"{finished:.3f}"), directory, ends_at
         )
     except checkpoints.OutOfTime as stop:
         return f"out of time, {stop}"

@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-import shutil
 import time
 from collections.abc import Mapping
 
 import keras
 
+from scripts import command_line
 from tfnode import files
 
 # A checkpoint of a small model would cost more than the iterations between two of them.
@@ -76,9 +76,9 @@ class Checkpoint(keras.callbacks.Callback):
             states = {name: callback.get_state() for name, callback in self._callbacks.items()}
             content = {"origin": self._origin, "states": states}
             # A record may hold a NaN, which the results may not.
-            (written / "states.json").write_text(json.dumps(content))
+            (written / "states.json").write_text(json.dumps(content), encoding="utf-8")
         for path in old:
-            shutil.rmtree(path)
+            files.remove(path)
 
 
 def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, dict]] | None:
@@ -90,7 +90,7 @@ def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, 
     complete = _complete(directory)
     if not complete:
         return None
-    content = json.loads((complete[-1] / "states.json").read_text())
+    content = command_line.read_json(complete[-1] / "states.json")
     if _identity(content["origin"]) != _identity(origin):
         raise ValueError(
             "A training goes on from a checkpoint of its own. "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import tfnode
+from tfnode import files
 
 # The directory of a bundle; where it is set, nothing else is read.
 BUNDLE = "TFNODE_BUNDLE"
@@ -54,7 +55,8 @@ def write(name: str, directory: pathlib.Path, part_samples: int = 20_000) -> Non
             rows = slice(start, start + part_samples)
             samples = residuals(np.rint(x[rows] * 255).astype(np.uint8)) if is_image else x[rows]
             path = directory / f"{_stem(name, split)}_{part}.npz"
-            np.savez_compressed(path, x=samples, y=y[rows])
+            with files.beside(path) as written:
+                np.savez_compressed(written, x=samples, y=y[rows])
 
 
 def _stem(name: str, split: str) -> str:

@@ -14,10 +14,9 @@ import pathlib
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
-
-from joblib.externals.loky import ProcessPoolExecutor
 
 from scripts import command_line
 
@@ -54,6 +53,14 @@ class Engine(Protocol):
     def submit(self, function: Callable, /, *arguments: Any) -> Job: ...
 
 
+class Pool(Protocol):
+    """A pool of processes of `joblib`."""
+
+    def submit(self, function: Callable, /, *arguments: Any) -> concurrent.futures.Future: ...
+
+    def shutdown(self, *, kill_workers: bool) -> None: ...
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say where runs are computed."""
     parser.add_argument("--engine", choices=NAMES, default="local", help="(%(default)s)")
@@ -76,6 +83,16 @@ def _setting(text: str) -> tuple[str, str | int]:
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE. Received: {text}")
     return name, int(value) if value.isdecimal() else value
+
+
+def check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses options of an engine that is not the chosen one."""
+    for option, engine in (("address", "ray"), ("slurm", "slurm")):
+        if getattr(args, option) and args.engine != engine:
+            parser.error(
+                f"--{option} is for --engine {engine}. Received: --engine {args.engine} with "
+                f"--{option} {getattr(args, option)}. Leave one of them out."
+            )
 
 
 @contextlib.contextmanager
@@ -112,35 +129,71 @@ class Local:
         # A pool with one process for each thread: in a pool of many, one that dies ends them all.
         self._threads = concurrent.futures.ThreadPoolExecutor(jobs)
         self._own = threading.local()
-        self._pools: set[ProcessPoolExecutor] = set()
+        # Each with what it was given last.
+        self._pools: dict[Pool, concurrent.futures.Future] = {}
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._environment = environment
 
     def submit(self, function: Callable, /, *arguments: Any) -> concurrent.futures.Future:
         return self._threads.submit(self._run, function, *arguments)
 
     def _run(self, function: Callable, *arguments: Any) -> Any:
-        pool = getattr(self._own, "pool", None)
-        if pool is None:
-            pool = ProcessPoolExecutor(1, initializer=_ignore_interrupts, env=self._environment)
-            self._own.pool = pool
-            self._pools.add(pool)
+        if not hasattr(self._own, "pool"):
+            self._own.pool = process(self._environment)
+        pool = self._own.pool
         try:
-            return pool.submit(function, *arguments).result()
+            with self._lock:
+                if self._is_closed:
+                    raise concurrent.futures.CancelledError
+                self._pools[pool] = future = submitted(pool, function, *arguments)
+            return future.result()
         except concurrent.futures.BrokenExecutor:
-            self._pools.discard(pool)
-            self._own.pool = None
+            del self._own.pool
+            with self._lock:
+                self._pools.pop(pool, None)
             raise
 
     def close(self) -> None:
         """Ends the processes, whatever they do."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for pool in list(self._pools):
+        with self._lock:
+            self._is_closed = True
+        for pool, future in self._pools.items():
+            # A pool that is shut down with something that it has not taken up dies of a KeyError.
+            while not (future.running() or future.done()):
+                time.sleep(0.01)
             pool.shutdown(kill_workers=True)
 
 
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def process(environment: dict[str, str] | None = None) -> Pool:
+    """A pool of one process, which ends with this one, even if this one is killed."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(1, initializer=_end_with, initargs=(os.getpid(),), env=environment)
+
+
+def submitted(pool: Pool, function: Callable, *arguments: Any) -> concurrent.futures.Future:
+    """Submits to a pool, whose processes are born without ears for Ctrl-C.
+
+    It reaches the whole process group, and the parent alone answers it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with(parent: int) -> None:
+    """Lets this process end a second after its parent."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import matplotlib.figure
 
+from scripts.models import NAMES
 from scripts.paper import figures, reproducing
 from scripts.paper.runs import Run
 
@@ -71,7 +72,7 @@ def dependence(*models: str) -> Runs:
 
     def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
-            f"{reproducing.NAMES[model]}, trained with {name}": grid(
+            f"{NAMES[model]}, trained with {name}": grid(
                 args, model, solver, counts_of(args, model, solver)
             )
             for model in models
@@ -117,7 +118,7 @@ def adapted(*models: str) -> Runs:
 
     def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
-            reproducing.NAMES[model]: [
+            NAMES[model]: [
                 reproducing.run_of(args, model, None, seed) for seed in reproducing.seeds(args)
             ]
             for model in models

@@ -1,11 +1,11 @@
 """The figures of the paper as files, each with a note of what it was drawn from, and their page."""
 
 import argparse
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scripts import command_line
 from scripts.paper import runner
 from scripts.paper.figures_by_number import FIGURES
 from scripts.paper.runs import Result, Run
@@ -46,7 +46,7 @@ def write_page(out: pathlib.Path) -> None:
     """Writes the gallery of all the figures that lie below a directory."""
     parts = ["# The figures", "Each with the command that drew it, from finished runs or new ones."]
     for note_path in sorted(out.glob("figure*.json")):
-        note = json.loads(note_path.read_text())
+        note = command_line.read_json(note_path)
         name = note_path.stem
         parts += [
             f"## Figure {int(name.removeprefix('figure'))}",

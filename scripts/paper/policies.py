@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from scripts.models import NAMES
 from scripts.paper import reproducing, table1
 from scripts.paper.runs import Result, Run
 from tfnode import files, tables, versions
@@ -68,7 +69,7 @@ def cells(model: str, rule: str, results: Sequence[Result], planned: int) -> tup
     accuracies = [result["accuracy"] for result in trained]
     lost = [100 * (a["train_solver"] - a["rk4_fine"]) for a in accuracies]
     return (
-        reproducing.NAMES[model],
+        NAMES[model],
         rule,
         f"{len(trained)} of {planned}",
         *(
@@ -112,7 +113,7 @@ def draw(results: Mapping[Pair, Sequence[Result]]) -> Figure:
                 continue
             history = results[model, rule][0]["history"]
             ax.step(history["iteration"], history["nfe"], where="pre", linewidth=1, label=rule)
-        ax.set(xlabel="iteration", ylabel="evaluations a pass", title=reproducing.NAMES[model])
+        ax.set(xlabel="iteration", ylabel="evaluations a pass", title=NAMES[model])
         ax.set_ylim(bottom=0)
         ax.legend(fontsize="small")
     return figure

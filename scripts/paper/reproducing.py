@@ -1,56 +1,21 @@
-"""What the reproducing commands share: their settings, their options, and training with resume."""
+"""What the reproducing commands share: their settings, and training with resume."""
 
 import argparse
 import dataclasses
-import pathlib
 import sys
 from collections.abc import Sequence
 
 import tfnode
-from scripts import command_line, machine
+from scripts import machine
+from scripts.command_line import Stop
+from scripts.models import IMAGES, NAMES, SYNTHETIC
 from scripts.paper import engines, experiments, runner
 from scripts.paper.runs import Run
 from zoo import get_recipe
 
-SPHERES = tuple(f"concentric_spheres_{dim}d" for dim in (2, 3, 10, 900))
-SYNTHETIC = (*SPHERES, "energy_landscape")
-IMAGES = ("mnist", "cifar10")
-NAMES = {
-    **{f"concentric_spheres_{dim}d": f"Concentric spheres {dim}d" for dim in (2, 3, 10, 900)},
-    "energy_landscape": "Three Minima",
-    "mnist": "MNIST",
-    "cifar10": "Cifar10",
-}
-
 # The quick setting: enough to see every part work, in minutes.
 _QUICK_ITERATIONS = {"concentric_spheres_900d": 200, "mnist": 200, "cifar10": 200}
 _QUICK_IMAGES = {"batch_size": 16, "test_samples": 100, "rk4_steps": 16}
-
-
-def parser(description: str, out: str) -> argparse.ArgumentParser:
-    """Returns a parser with the options that the commands share; `out` is the default of one."""
-    options = command_line.parser(description)
-    setting = options.add_mutually_exclusive_group(required=True)
-    setting.add_argument("--quick", action="store_true", help="minutes: few iterations and seeds")
-    setting.add_argument("--paper", action="store_true", help="hours: the paper's setting")
-    options.add_argument("--seeds", type=command_line.positive, help="seeds of each run; 2 or 5")
-    options.add_argument(
-        "--iterations", type=command_line.positive, help="in place of the setting's"
-    )
-    options.add_argument(
-        "--finished", action="store_true", help="train nothing: report on the finished runs"
-    )
-    command_line.add_dtype(options)
-    engines.add_options(options)
-    for name, default, what in (
-        ("runs", "results/runs", "the finished runs"),
-        ("checkpoints", "results/checkpoints", "checkpoints of those under way"),
-        ("out", out, "tables and figures"),
-    ):
-        options.add_argument(
-            f"--{name}", type=pathlib.Path, default=default, help=f"directory of {what}"
-        )
-    return options
 
 
 def seeds(args: argparse.Namespace) -> range:
@@ -84,8 +49,17 @@ def train_all(runs: Sequence[Run], args: argparse.Namespace) -> int:
 
     Returns:
         0, or the exit status of a command that was stopped before the end.
+
+    Raises:
+        Stop: If a result is not whole, or if there is none and nothing may be trained.
     """
+    finished = runner.read_results(runs, args.runs)
     if args.finished:
+        if runs and not finished:
+            raise Stop(
+                "--finished reports on runs that are finished. Received: none of these "
+                f"{len(runs)} below {str(args.runs)!r}. Leave it out to train them."
+            )
         return 0
     failed: dict[Run, Exception] = {}
     try:

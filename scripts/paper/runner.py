@@ -4,15 +4,14 @@ A run is a frozen value with a `path` (relative, of its JSON file) and a `cost` 
 file that exists is a finished run and is never run again.
 """
 
-import json
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scripts import command_line
 from scripts.paper.engines import Engine, Job
 from scripts.paper.runs import Result, Run
 from tfnode import files
@@ -71,7 +70,7 @@ def run_all(
                 result = _result(under_way.pop(run), failures[run])
                 if result is not None:
                     files.write_json(out / run.path, result)
-                    shutil.rmtree(checkpoints_path(checkpoints, run), ignore_errors=True)
+                    files.remove(checkpoints_path(checkpoints, run))
                 elif len(failures[run]) < _ATTEMPTS:
                     under_way[run] = submit(run)
                 progress_file(out, run).unlink(missing_ok=True)
@@ -91,7 +90,7 @@ def _result(job: Job, failures: list[Exception]) -> Result | None:
 def _run_one(function: Function, run: Run, out: pathlib.Path, checkpoints: pathlib.Path) -> Result:
     progress = progress_file(out, run)
     progress.parent.mkdir(parents=True, exist_ok=True)
-    report = lambda fraction: progress.write_text(str(fraction))
+    report = lambda fraction: files.note(progress, str(fraction))
     return function(run, report, checkpoints_path(checkpoints, run))
 
 
@@ -152,12 +151,16 @@ def _fraction(out: pathlib.Path, run: Run) -> float:
     if (out / run.path).exists():
         return 1.0
     try:
-        return min(float(progress_file(out, run).read_text()), 0.99)
+        return min(float(progress_file(out, run).read_text(encoding="utf-8")), 0.99)
     except (FileNotFoundError, ValueError):
         return 0.0
 
 
 def read_results(runs: Sequence[Run], out: pathlib.Path) -> list[Result]:
-    """Returns the results of those runs that are finished."""
+    """Returns the results of those runs that are finished.
+
+    Raises:
+        Stop: If one is not whole.
+    """
     paths = [out / run.path for run in runs]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [command_line.read_json(path) for path in paths if path.exists()]

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from scripts.paper import reproducing
+from scripts.models import NAMES
 from scripts.paper.runs import Result
 from tfnode.validity import critical_step
 
@@ -88,7 +88,7 @@ def lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
     table = []
     for r in rows:
         grid_nfe, grid_accuracy, nfe, accuracy = PAPER[r["model"]]
-        name = reproducing.NAMES[r["model"]]
+        name = NAMES[r["model"]]
         paper = (grid_nfe, percent(grid_accuracy), "", f"{nfe}", "", percent(accuracy), "")
         table.append((name, "paper", *paper))
         table.append((name, "ours", *_grid_cells(r), *_adaption_cells(r["adaption"])))
@@ -127,7 +127,7 @@ def grid_lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
     """Returns the cells of the whole grid: a line for each model and number of steps."""
     return [
         (
-            reproducing.NAMES[r["model"]],
+            NAMES[r["model"]],
             str(entry["num_steps"]),
             str(entry["seeds"]),
             *(percent(entry[name]) for name in SOLVERS),

@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.paper import reproducing, table1
+from scripts.models import NAMES
+from scripts.paper import table1
 from scripts.paper.runs import Result
 from tfnode import files, plots, tables, versions
 
@@ -41,7 +42,7 @@ def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> list[pat
         curves = {r["run"]["seed"]: r["test_curve"] for r in adapted if r["test_curve"]}
         if not curves:
             continue
-        title, seed = reproducing.NAMES[model], min(curves)
+        title, seed = NAMES[model], min(curves)
         figures = {
             f"figure5_{model}.png": plots.adaption_over_training(curves, title),
             f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),

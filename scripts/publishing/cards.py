@@ -1,6 +1,5 @@
 """The cards of pretrained weights: a page and a validity figure for each, and their index."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 
@@ -9,7 +8,8 @@ import numpy as np
 
 import tfnode
 import zoo
-from scripts.paper import reproducing
+from scripts import command_line
+from scripts.models import NAMES
 from scripts.paper.runs import Result
 from scripts.publishing import measuring, places
 from tfnode import files, tables, versions
@@ -32,12 +32,13 @@ HEADER = (
 
 def write(entry: manifest.WeightsEntry) -> pathlib.Path:
     """Writes the card of a weight, its figure and its report; returns the path of the card."""
+    # Before the verdict, which takes minutes.
+    result = command_line.read_json(places.RESULTS / f"{entry.name}.json")
     x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
     model = zoo.get_model(entry.model, weights=entry.name)
     report = measuring.judge(model, entry.dataset, entry.rk4_steps, entry.test_samples)
     reports.write(entry, report)
     whole = whole_test_set(model, x, y) if entry.test_samples else ""
-    result = json.loads((places.RESULTS / f"{entry.name}.json").read_text())
     with files.beside(places.CARDS / f"{entry.name}.png") as written:
         report.plot(entry.name).savefig(written)
     path = places.CARDS / f"{entry.name}.md"
@@ -68,7 +69,7 @@ def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: st
     first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
     parts = [
         f"# {entry.name}",
-        f"{reproducing.NAMES[entry.model]}. {entry.note}",
+        f"{NAMES[entry.model]}. {entry.note}",
         f"**{verdict(report)}**",
         "## Load and serve",
         f"```python\n{code(entry)}\n```",

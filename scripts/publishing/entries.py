@@ -31,11 +31,17 @@ def publish(
     config = {**entry_of(path, run, result, note), **measured}
     entry = manifest.WeightsEntry.from_config(name, config)
     files.write_json(places.RESULTS / f"{name}.json", result)
-    change_manifest(entries={name: entry})
-    goldens.write(entry)
     reports.write(entry, report)
+    change_manifest(entries={name: entry})
+    finish(entry)
     print(listing.pretrained([entry]))
     return entry
+
+
+def finish(entry: manifest.WeightsEntry) -> None:
+    """Writes the golden of a weight, which comes last, unless it is there already."""
+    if not goldens.path_of(entry).exists():
+        goldens.write(entry)
 
 
 def make_default(entry: manifest.WeightsEntry) -> bool:

@@ -19,9 +19,14 @@ RANGES = {"concentric_spheres": (-0.5, 0.5), "energy_landscape": (-2.0, 2.0)}
 
 def write(entry: manifest.WeightsEntry) -> pathlib.Path:
     """Writes the golden of a weight, and returns its path."""
-    path = places.GOLDEN / f"{entry.name}.json"
+    path = path_of(entry)
     files.write_json(path, golden(entry))
     return path
+
+
+def path_of(entry: manifest.WeightsEntry) -> pathlib.Path:
+    """Where the golden of a weight lies."""
+    return places.GOLDEN / f"{entry.name}.json"
 
 
 def golden(entry: manifest.WeightsEntry) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import argparse
 
 from scripts import command_line
-from zoo import manifest
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -17,6 +16,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def published(name: str) -> str:
     """Returns the name of a weight of the manifest, as the type of an argument."""
+    from zoo import manifest
+
     names = list(manifest.read().weights)
     if name not in names:
         raise argparse.ArgumentTypeError(f"must be one of the weights {names}. Received: {name!r}")

@@ -2,8 +2,24 @@
 
 import pathlib
 
+from scripts.command_line import Stop
+from tfnode import files
+
 ROOT = pathlib.Path(__file__).parents[2]
 CARDS = ROOT / "docs" / "zoo"
 GOLDEN = ROOT / "tests" / "golden"
 # What the runs of the trainings gave.
 RESULTS = ROOT / "docs" / "results" / "zoo"
+
+
+def check_writable(*places: pathlib.Path) -> None:
+    """Raises, before the work, if what it shall publish could not be written.
+
+    Raises:
+        Stop: If a place cannot be written to.
+    """
+    for place in places:
+        try:
+            files.check_writable(place, "place")
+        except ValueError as error:
+            raise Stop(str(error)) from error

@@ -1,10 +1,6 @@
-"""How the zoo's weights are trained: recipes, and the runs that they are for a model."""
+"""The recipes by which the zoo's weights are trained."""
 
 from typing import Any
-
-import zoo
-from scripts.paper.runs import Run
-from scripts.publishing import measuring
 
 # For large models on a few cores: as many iterations as the paper's, on small batches, and an
 # average of the weights against their noise. SGD keeps the field smooth where Adam makes it so
@@ -85,18 +81,3 @@ RECIPES: dict[str, tuple[dict[str, Any], str]] = {
         "adaption by the damped rule: a recipe for a few cores, not the paper's.",
     ),
 }
-
-
-def run_of(
-    model: str, recipe: str, seed: int, iterations: int | None, dtype: str = "float32"
-) -> Run:
-    """Returns the run of a recipe for a model; with no number of iterations, the paper's."""
-    options = {
-        "num_steps": None,
-        "rk4_steps": measuring.extent(model)["rk4_steps"],
-        **RECIPES[recipe][0],
-    }
-    if "weights" in options:
-        options["weights"] = options["weights"].format(model=model)
-    iterations = iterations or zoo.get_recipe(model).iterations
-    return Run(model, seed=seed, iterations=iterations, dtype=dtype, **options)

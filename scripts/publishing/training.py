@@ -1,7 +1,6 @@
 """The training of a weight of the zoo, which is then published, or compared if it is already."""
 
 import pathlib
-import shutil
 import sys
 
 import keras
@@ -11,8 +10,10 @@ from rich.progress import Progress
 import zoo
 from scripts.paper import experiments, reproducing, runner
 from scripts.paper.runs import Run
-from scripts.publishing import entries
-from zoo import manifest
+from scripts.publishing import entries, measuring, places
+from scripts.publishing.recipes import RECIPES
+from tfnode import files
+from zoo import manifest, reports, weights
 
 
 def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bool) -> int:
@@ -36,6 +37,9 @@ def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bo
             file=sys.stderr,
         )
         return 1
+    places.check_writable(
+        weights.SHIPPED, places.RESULTS, places.GOLDEN, reports.DIRECTORY, manifest.PATH.parent
+    )
     checkpoints = runner.checkpoints_path(checkpoints, run)
     if run.dtype != "float32":
         print(f"Training in {run.dtype}.")
@@ -54,11 +58,27 @@ def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bo
         entry = entries.publish(name, model, run, result, note)
     elif compare(model, published):
         entry = published
+        entries.finish(entry)
     else:
         print(f"Its last checkpoint stays in {checkpoints}.", file=sys.stderr)
         return 1
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    files.remove(checkpoints)
     return 0 if not default or entries.make_default(entry) else 1
+
+
+def run_of(
+    model: str, recipe: str, seed: int, iterations: int | None, dtype: str = "float32"
+) -> Run:
+    """Returns the run of a recipe for a model; with no number of iterations, the paper's."""
+    options = {
+        "num_steps": None,
+        "rk4_steps": measuring.extent(model)["rk4_steps"],
+        **RECIPES[recipe][0],
+    }
+    if "weights" in options:
+        options["weights"] = options["weights"].format(model=model)
+    iterations = iterations or zoo.get_recipe(model).iterations
+    return Run(model, seed=seed, iterations=iterations, dtype=dtype, **options)
 
 
 def dtype_of(name: str, model: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfnode import export, validity
+from tfnode import export, files, validity
 from tfnode.adaption import Rule
 from tfnode.batches import joined
 from tfnode.callbacks.batches import endless_batches
@@ -34,6 +34,9 @@ class TensorBoardWriter:
 
     def __init__(self, log_dir: PathLike) -> None:
         self._log_dir = str(log_dir)
+        # TensorFlow also writes to other places than the file system.
+        if "://" not in self._log_dir:
+            files.check_writable(self._log_dir, "log_dir")
         self._writer: Any = None
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:
@@ -136,6 +139,7 @@ class ExportAtEnd(FinalReport):
 
     def __init__(self, export_dir: PathLike, rule: Rule, data: Data, batch_size: int = 128) -> None:
         super().__init__(data, batch_size)
+        files.check_writable(export_dir, "export_dir")
         self._export_dir = pathlib.Path(export_dir)
         self._rule = rule
 

@@ -92,7 +92,8 @@ class StepAdaption(SolverAdaption):
     Raises:
         ValueError: If an argument is not valid, if `data` is empty or has no labels, if the model
             has no `ODEBlock`, or one that is unrolled or adaptive, if a rule that changes the
-            method meets blocks of different ones, or if `export_dir` is a file.
+            method meets blocks of different ones, or if `export_dir` or `log_dir` cannot be
+            written to.
         FloatingPointError: If the loss is no longer finite. The model keeps its weights.
     """
 

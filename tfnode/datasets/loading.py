@@ -1,10 +1,12 @@
 """`load`: one call from a name to batches or arrays."""
 
 import contextlib
-from typing import TYPE_CHECKING
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfnode import files
 from tfnode.typing import PathLike
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def load(
     """Loads a split as a `tf.data.Dataset` of batches or as NumPy arrays.
 
     A synthetic set is generated when it is first used; TFDS downloads an image set unless it is
-    already in the data directory.
+    already in the data directory. Of several processes that need it first, one prepares it, and
+    the others wait.
 
     Examples:
 
@@ -61,7 +64,8 @@ def load(
         last, incomplete batch; others keep their order and the remainder.
 
     Raises:
-        ValueError: If the name is unknown, or `batch_size` is missing or not positive.
+        ValueError: If the name is unknown, `batch_size` is missing or not positive, or a set is
+            still to be prepared and the data directory cannot be written to.
     """
     if name not in list_datasets():
         raise ValueError(
@@ -87,11 +91,28 @@ def _read(name: str, split: str, data_dir: PathLike | None) -> tuple[np.ndarray,
 
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
-        # TFDS reports a download, but a generated set is not downloaded.
-        quiet = contextlib.redirect_stdout(None) if name in _SYNTHETIC else contextlib.nullcontext()
-        with quiet:
-            builder.download_and_prepare()
+        _prepare(name, builder)
+        builder = tfds.builder(name, data_dir=data_dir)
     return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, as_supervised=True))
+
+
+def _prepare(name: str, builder: Any) -> None:
+    """Prepares a set once, however many processes ask for it, or die while they prepare it."""
+    import tensorflow_datasets as tfds
+
+    place = pathlib.Path(builder.data_path)
+    root = place.parents[1 + name.count("/")]
+    files.check_writable(root, "data_dir")
+    with files.locked(place):
+        if builder.is_prepared():
+            return
+        with files.beside(place) as written:
+            private = tfds.builder(name, data_dir=written.parent / "tfds")
+            # TFDS reports a download, but a generated set is not downloaded.
+            is_generated = name in _SYNTHETIC
+            with contextlib.redirect_stdout(None) if is_generated else contextlib.nullcontext():
+                private.download_and_prepare(download_dir=root / "downloads")
+            pathlib.Path(private.data_path).rename(written)
 
 
 def _scaled(x: np.ndarray) -> np.ndarray:

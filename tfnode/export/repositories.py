@@ -81,7 +81,7 @@ def next_version(folders: Iterable[pathlib.Path]) -> int:
 def is_valid(version: pathlib.Path) -> bool:
     """Whether a version's card says that it may be called stable."""
     card = version / CARD
-    return card.is_file() and json.loads(card.read_text())["is_valid"]
+    return card.is_file() and json.loads(card.read_text(encoding="utf-8"))["is_valid"]
 
 
 # === TensorFlow Serving's configuration ===

@@ -92,9 +92,10 @@ def export_saved_models(
         List of the paths of the versions.
 
     Raises:
-        ValueError: If the backend is not TensorFlow, if an argument is not valid, if two solvers
-            have the same name, if a version exists already, if the model is not a classifier or
-            not in single precision, or, with `require_valid`, if it is not valid.
+        ValueError: If the backend is not TensorFlow, if an argument is not valid or a directory
+            cannot be written to, if two solvers have the same name, if a version exists already,
+            if the model is not a classifier or not in single precision, or, with `require_valid`,
+            if it is not valid.
     """
     base = pathlib.Path(base)
     repository = base if repository is None else pathlib.Path(repository)
@@ -122,7 +123,9 @@ def export_saved_models(
             names = [c.slug for c in served] if as_signatures else ["serving_default"]
             name = f"{base.resolve().name}_{target.parent.name}"
             _write(path, dict(zip(names, served)), inputs, name, graphs.has_logits(model))
-            (path / repositories.CARD).write_text(cards.card(model, report, served, data_name))
+            (path / repositories.CARD).write_text(
+                cards.card(model, report, served, data_name), encoding="utf-8"
+            )
     repositories.write_models_config(repository)
     return targets
 
@@ -135,8 +138,8 @@ def check_exportable(model: keras.Model, base: PathLike) -> None:
         base: Path of the directory to write to.
 
     Raises:
-        ValueError: If the backend is not TensorFlow, if `base` is a file, or if the model is not
-            a Keras model or does not compute in single precision.
+        ValueError: If the backend is not TensorFlow, if `base` cannot be written to, or if the
+            model is not a Keras model or does not compute in single precision.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -144,11 +147,7 @@ def check_exportable(model: keras.Model, base: PathLike) -> None:
             f"Received: base={str(base)!r} with KERAS_BACKEND={keras.backend.backend()!r}. Save "
             "weights instead, with `model.save_weights`."
         )
-    if pathlib.Path(base).is_file():
-        raise ValueError(
-            "SavedModels are directories. "
-            f"Received: base={str(base)!r}, which is a file. Choose another directory."
-        )
+    files.check_writable(base, "base")
     graphs.check_model(model)
 
 
@@ -159,6 +158,7 @@ def _check_repository(base: pathlib.Path, repository: pathlib.Path) -> None:
             f"Received: base={str(base)!r} with repository={str(repository)!r}. Name a directory "
             "above `base`, or leave `repository` out."
         )
+    files.check_writable(repository, "repository")
 
 
 def _models(
@@ -292,4 +292,6 @@ def _write(
     (path / "assets.extra").mkdir(exist_ok=True)
     warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
     if all(repositories.can_be_batched(c.solver) for c in served.values()):
-        (path / repositories.BATCHING).write_text(repositories.BATCHING_PARAMETERS)
+        (path / repositories.BATCHING).write_text(
+            repositories.BATCHING_PARAMETERS, encoding="utf-8"
+        )
