@@ -1,6 +1,8 @@
 """Exported SavedModels: what lies in them and beside them, what is refused, what is never lost."""
 
 import json
+import os
+import re
 import sys
 
 import keras
@@ -14,7 +16,7 @@ import tfnode
 from tfnode import validity
 from tfnode.export import export_saved_models, solver_slug, write_models_config
 from tfnode.export.graphs import write_graphs
-from tfnode.export.repositories import can_be_batched
+from tfnode.export.repositories import can_be_batched, next_version, versions
 from tfnode.solvers import (
     RK4,
     BogackiShampine32,
@@ -111,6 +113,7 @@ def exported(tmp_path_factory):
 def test_what_is_written(exported):
     *_, base = exported
     assert sorted(path.name for path in base.iterdir()) == [
+        ".lock",
         "euler_h0p125",
         "models.config",
         "rk4_h0p25",
@@ -419,7 +422,7 @@ def test_what_fails_half_way_leaves_nothing(exported, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         export_saved_models(model, tmp_path, [Euler(1 / 8), Euler(1 / 4)], data, **CHECK)
     assert written
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 # === The repository ===
@@ -447,11 +450,23 @@ def test_names_of_configurations(solver, slug):
 
 def a_version(path, is_valid=None):
     """Looks like a SavedModel to who only looks at names and the card."""
-    (path / "assets.extra").mkdir(parents=True)
-    (path / "saved_model.pb").touch()
+    for name in (
+        "saved_model.pb",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00002",
+        "variables/variables.data-00001-of-00002",
+    ):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
     if is_valid is not None:
-        text = json.dumps({"is_valid": is_valid})
-        (path / "assets.extra/validity.json").write_text(text)
+        a_card(path, {"is_valid": is_valid, "verdict": {"is_ode": is_valid}})
+    return path
+
+
+def a_card(path, content):
+    (path / "assets.extra").mkdir(exist_ok=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    (path / "assets.extra/validity.json").write_text(text)
 
 
 def test_models_config(tmp_path):
@@ -466,6 +481,7 @@ def test_models_config(tmp_path):
     a_version(root / 'somebody\'s "own"' / "1")
     a_version(root / ".beside" / "rk4" / "1", is_valid=True)
     a_version(root / "mnist" / "no_version")
+    nothing_that_is_a_version(root / "mnist" / "rk4_h0p25")
     path = write_models_config(root, mount="/srv/models")
     assert path == root / "models.config"
     config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
@@ -487,7 +503,77 @@ def test_models_config(tmp_path):
     config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
     entry = config.model_config_list.config[0]
     assert (entry.name, entry.base_path) == ("mnist_euler_h0p5", "/models/euler_h0p5")
-    assert sorted(path.name for path in root.iterdir() if path.is_file()) == ["models.config"]
+    found = sorted(path.name for path in root.iterdir() if path.is_file())
+    assert found == [".lock", "models.config"]
+
+
+def nothing_that_is_a_version(folder):
+    """Fills the directory of a configuration with what may have a number for a name."""
+    (folder / "4").write_text("a file")
+    (folder / "5").mkdir()
+    for name in ("0", "07", "-8", "+9", "1_0", "11.0", "1e2", "\u0661\u0662", "99" * 10, "13 "):
+        a_version(folder / name, is_valid=True)
+    (a_version(folder / "14", is_valid=True) / "saved_model.pb").unlink()
+    (a_version(folder / "15", is_valid=True) / "variables/variables.index").unlink()
+    half = a_version(folder / "16", is_valid=True)
+    (half / "variables/variables.data-00001-of-00002").unlink()
+    (folder / "17").symlink_to(a_version(folder / ".elsewhere"), target_is_directory=True)
+    (folder / "18").symlink_to("nowhere")
+
+
+def test_the_next_version_is_one_that_nothing_has(tmp_path):
+    folder = tmp_path / "euler_h1"
+    a_version(folder / "3")
+    nothing_that_is_a_version(folder)
+    assert versions(folder) == [3]
+    assert next_version([folder, tmp_path / "nowhere"]) == 19
+
+
+CARDS = [
+    ("not json", "Expecting value"),
+    ("[" * 100_000, "recursion"),
+    ('"is_valid"', "`is_valid` is neither true nor false"),
+    ([True], "`is_valid` is neither true nor false"),
+    ({}, "`is_valid` is neither true nor false"),
+    ({"is_valid": 1, "verdict": {"is_ode": True}}, "`is_valid` is neither true nor false"),
+    ({"is_valid": "yes", "verdict": {"is_ode": True}}, "`is_valid` is neither true nor false"),
+    ({"is_valid": True}, "`is_ode` of the verdict is None"),
+    ({"is_valid": True, "verdict": []}, "`is_ode` of the verdict is None"),
+    ({"is_valid": True, "verdict": {"is_ode": "no"}}, "`is_ode` of the verdict is 'no'"),
+    ({"is_valid": True, "verdict": {"is_ode": False}}, "`is_ode` of the verdict is False"),
+]
+
+
+@pytest.mark.parametrize("content, message", CARDS, ids=lambda value: str(value)[:40])
+def test_a_card_that_is_not_what_it_should_be_is_not_trusted(content, message, tmp_path):
+    folder = tmp_path / "mnist" / "euler_h1"
+    a_version(folder / "1", is_valid=True)
+    a_card(a_version(folder / "2"), content)
+    a_version(tmp_path / "cifar10" / "euler_h1" / "3", is_valid=True)
+    with pytest.warns(UserWarning, match=f"2/assets.extra/validity.json', of which .*{message}"):
+        path = write_models_config(tmp_path)
+    # The others have their labels.
+    labels = re.findall(r'key: "(\w+)" value: (\d+)', path.read_text())
+    assert labels == [("stable", "3"), ("canary", "3"), ("stable", "1"), ("canary", "2")]
+
+
+def test_bytes_that_are_no_text_are_not_trusted_either(tmp_path):
+    path = a_version(tmp_path / "euler_h1" / "1", is_valid=True)
+    (path / "assets.extra/validity.json").write_bytes(b"\xff\xfe")
+    with pytest.warns(UserWarning, match="of which 'utf-8' codec can't decode"):
+        write_models_config(tmp_path)
+
+
+def test_a_path_that_is_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    a_version(tmp_path / name / "euler_h1" / "1")
+    with pytest.raises(ValueError, match=r"take paths in UTF-8\. Received: .*caf\\udce9"):
+        write_models_config(tmp_path)
+    assert not (tmp_path / "models.config").exists()
+    with pytest.raises(ValueError, match="take paths in UTF-8"):
+        write_models_config(tmp_path, mount=f"/{name}")
+    with pytest.raises(ValueError, match="take paths in UTF-8"):
+        export_saved_models(classifier(RK4(1.0)), tmp_path / name, [Euler(1.0)])
 
 
 def test_a_repository_that_cannot_be_served(tmp_path):

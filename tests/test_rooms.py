@@ -38,7 +38,7 @@ ROOMS = {
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.
 PACKAGES = {
     "typing": {"keras"},
-    "files": set(),
+    "files": {"filelock"},
     "tables": set(),
     "versions": set(),
     "keras_internals": {"keras"},

@@ -1,11 +1,21 @@
 """Files and directories that are complete or not there."""
 
 import contextlib
+import datetime
 import json
 import os
 import pathlib
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
+
+import filelock
+
+# How long one waits for a lock: what is done under one takes seconds.
+LOCK_SECONDS = 300
+
+_WRITING = ".writing-"
 
 
 @contextlib.contextmanager
@@ -26,12 +36,52 @@ def beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     # Not in the system's place for temporary files: a rename does not cross file systems.
     existing = next(folder for folder in target.parents if folder.exists())
-    with tempfile.TemporaryDirectory(dir=existing, prefix=".writing-") as folder:
+    with tempfile.TemporaryDirectory(dir=existing, prefix=_WRITING) as folder:
         written = pathlib.Path(folder) / target.name
         yield written
         _sync(written)
         target.parent.mkdir(parents=True, exist_ok=True)
         written.replace(target)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Holds a lock file, alone among all processes and threads.
+
+    The system releases it when its owner dies. The file stays: removing it could let two in.
+
+    Raises:
+        TimeoutError: If another holds it for longer than `LOCK_SECONDS`.
+    """
+    owner = path.with_name(f"{path.name}.owner")
+    lock = filelock.FileLock(path, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        held_by = "another process"
+        # It may go at this moment.
+        with contextlib.suppress(OSError):
+            held_by = owner.read_text(encoding="utf-8")
+        raise TimeoutError(
+            "One process at a time may write here. "
+            f"Received: the lock {str(path)!r}, held by {held_by}. Wait for its end, or end it."
+        ) from error
+    try:
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        write_text(owner, f"process {os.getpid()} on {socket.gethostname()} since {now}")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def remove_abandoned(folder: pathlib.Path) -> None:
+    """Removes what killed processes left of `beside` in a directory.
+
+    For those who hold a lock that all who write to the directory hold.
+    """
+    for path in folder.glob(f"{_WRITING}*"):
+        shutil.rmtree(path)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
