@@ -57,7 +57,7 @@ def served_model(model: keras.Model, solver: Solver) -> keras.Model:
     A subclassed model takes inputs of the shapes that it was called with first.
 
     Raises:
-        ValueError: If it was not called, or cannot be called with symbolic inputs.
+        ValueError: If it was not called, or does not run on symbolic inputs.
     """
     under = with_solver(model, solver)
     if getattr(under, "inputs", None):
@@ -66,8 +66,9 @@ def served_model(model: keras.Model, solver: Solver) -> keras.Model:
     received = f"Received: model={model.name!r} of type {type(model).__name__}"
     if shapes is None:
         raise ValueError(
-            "A served model must have been called, which tells the shapes of its inputs. "
-            f"{received}, which was not, or not with one argument. Train it first, or call it once."
+            "A served model must have been called, by which Keras learns the shapes of its inputs. "
+            f"{received}, without such shapes. Train it first, or call it once. If it was called, "
+            "compute with `keras.ops` in its `call`, so that it runs on symbolic inputs."
         )
     try:
         inputs = _symbolic(shapes, model.input_dtype)
