@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 
 import keras
@@ -424,6 +425,53 @@ def test_what_fails_half_way_leaves_nothing(exported, tmp_path, monkeypatch):
         export_saved_models(model, tmp_path, [Euler(1 / 8), Euler(1 / 4)], data, **CHECK)
     assert written
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+# Exports twice, and waits in the middle of each until it is told to go on.
+OTHER_PROCESS = """
+import sys
+import keras, tfnode
+from tfnode.export import cards, export_saved_models
+
+def waiting(*arguments, card=cards.card):
+    print("writing", flush=True)
+    sys.stdin.readline()
+    return card(*arguments)
+
+cards.card = waiting
+euler = tfnode.solvers.Euler(1.0)
+model = keras.Sequential([keras.Input((2,)), tfnode.ODEBlock(keras.layers.Dense(2), euler)])
+for _ in range(2):
+    export_saved_models(model, sys.argv[1], [euler])
+"""
+
+
+def test_two_processes_and_one_that_is_killed(tmp_path, monkeypatch):
+    def export():
+        (path,) = export_saved_models(classifier(RK4(1.0)), tmp_path, [Euler(1.0)])
+        return path
+
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path)]
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "writing\n"
+        with monkeypatch.context() as patch:
+            patch.setattr(tfnode.files, "LOCK_SECONDS", 0.05)
+            with pytest.raises(TimeoutError, match=f"held by process {other.pid} on .* since 20"):
+                export()
+        # What it was writing is still there.
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "writing\n"
+        assert versions(tmp_path / "euler_h1") == [1]
+        assert any(".writing-" in name for name in files(tmp_path))
+        other.kill()
+    assert export() == tmp_path / "euler_h1" / "2"
+    assert versions(tmp_path / "euler_h1") == [1, 2]
+    assert {name.split("/")[0] for name in files(tmp_path)} == {
+        *(".lock", "euler_h1", "models.config")
+    }
+    assert not any(".writing-" in name for name in files(tmp_path))
 
 
 # === The repository ===
