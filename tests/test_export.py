@@ -1,6 +1,9 @@
 """Exported SavedModels: what lies in them and beside them, what is refused, what is never lost."""
 
 import json
+import os
+import re
+import subprocess
 import sys
 
 import keras
@@ -14,7 +17,8 @@ import tfnode
 from tfnode import validity
 from tfnode.export import export_saved_models, solver_slug, write_models_config
 from tfnode.export.graphs import write_graphs
-from tfnode.export.repositories import can_be_batched
+from tfnode.export.repositories import can_be_batched, next_version, versions
+from tfnode.export.signatures import outputs_of, served_model
 from tfnode.solvers import (
     RK4,
     BogackiShampine32,
@@ -111,6 +115,7 @@ def exported(tmp_path_factory):
 def test_what_is_written(exported):
     *_, base = exported
     assert sorted(path.name for path in base.iterdir()) == [
+        ".lock",
         "euler_h0p125",
         "models.config",
         "rk4_h0p25",
@@ -419,7 +424,54 @@ def test_what_fails_half_way_leaves_nothing(exported, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         export_saved_models(model, tmp_path, [Euler(1 / 8), Euler(1 / 4)], data, **CHECK)
     assert written
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+# Exports twice, and waits in the middle of each until it is told to go on.
+OTHER_PROCESS = """
+import sys
+import keras, tfnode
+from tfnode.export import cards, export_saved_models
+
+def waiting(*arguments, card=cards.card):
+    print("writing", flush=True)
+    sys.stdin.readline()
+    return card(*arguments)
+
+cards.card = waiting
+euler = tfnode.solvers.Euler(1.0)
+model = keras.Sequential([keras.Input((2,)), tfnode.ODEBlock(keras.layers.Dense(2), euler)])
+for _ in range(2):
+    export_saved_models(model, sys.argv[1], [euler])
+"""
+
+
+def test_two_processes_and_one_that_is_killed(tmp_path, monkeypatch):
+    def export():
+        (path,) = export_saved_models(classifier(RK4(1.0)), tmp_path, [Euler(1.0)])
+        return path
+
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path)]
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "writing\n"
+        with monkeypatch.context() as patch:
+            patch.setattr(tfnode.files, "LOCK_SECONDS", 0.05)
+            with pytest.raises(TimeoutError, match=f"held by process {other.pid} on .* since 20"):
+                export()
+        # What it was writing is still there.
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "writing\n"
+        assert versions(tmp_path / "euler_h1") == [1]
+        assert any(".writing-" in name for name in files(tmp_path))
+        other.kill()
+    assert export() == tmp_path / "euler_h1" / "2"
+    assert versions(tmp_path / "euler_h1") == [1, 2]
+    assert {name.split("/")[0] for name in files(tmp_path)} == {
+        *(".lock", "euler_h1", "models.config")
+    }
+    assert not any(".writing-" in name for name in files(tmp_path))
 
 
 # === The repository ===
@@ -447,11 +499,23 @@ def test_names_of_configurations(solver, slug):
 
 def a_version(path, is_valid=None):
     """Looks like a SavedModel to who only looks at names and the card."""
-    (path / "assets.extra").mkdir(parents=True)
-    (path / "saved_model.pb").touch()
+    for name in (
+        "saved_model.pb",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00002",
+        "variables/variables.data-00001-of-00002",
+    ):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
     if is_valid is not None:
-        text = json.dumps({"is_valid": is_valid})
-        (path / "assets.extra/validity.json").write_text(text)
+        a_card(path, {"is_valid": is_valid, "verdict": {"is_ode": is_valid}})
+    return path
+
+
+def a_card(path, content):
+    (path / "assets.extra").mkdir(exist_ok=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    (path / "assets.extra/validity.json").write_text(text)
 
 
 def test_models_config(tmp_path):
@@ -466,6 +530,7 @@ def test_models_config(tmp_path):
     a_version(root / 'somebody\'s "own"' / "1")
     a_version(root / ".beside" / "rk4" / "1", is_valid=True)
     a_version(root / "mnist" / "no_version")
+    nothing_that_is_a_version(root / "mnist" / "rk4_h0p25")
     path = write_models_config(root, mount="/srv/models")
     assert path == root / "models.config"
     config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
@@ -487,7 +552,77 @@ def test_models_config(tmp_path):
     config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
     entry = config.model_config_list.config[0]
     assert (entry.name, entry.base_path) == ("mnist_euler_h0p5", "/models/euler_h0p5")
-    assert sorted(path.name for path in root.iterdir() if path.is_file()) == ["models.config"]
+    found = sorted(path.name for path in root.iterdir() if path.is_file())
+    assert found == [".lock", "models.config"]
+
+
+def nothing_that_is_a_version(folder):
+    """Fills the directory of a configuration with what may have a number for a name."""
+    (folder / "4").write_text("a file")
+    (folder / "5").mkdir()
+    for name in ("0", "07", "-8", "+9", "1_0", "11.0", "1e2", "\u0661\u0662", "99" * 10, "13 "):
+        a_version(folder / name, is_valid=True)
+    (a_version(folder / "14", is_valid=True) / "saved_model.pb").unlink()
+    (a_version(folder / "15", is_valid=True) / "variables/variables.index").unlink()
+    half = a_version(folder / "16", is_valid=True)
+    (half / "variables/variables.data-00001-of-00002").unlink()
+    (folder / "17").symlink_to(a_version(folder / ".elsewhere"), target_is_directory=True)
+    (folder / "18").symlink_to("nowhere")
+
+
+def test_the_next_version_is_one_that_nothing_has(tmp_path):
+    folder = tmp_path / "euler_h1"
+    a_version(folder / "3")
+    nothing_that_is_a_version(folder)
+    assert versions(folder) == [3]
+    assert next_version([folder, tmp_path / "nowhere"]) == 19
+
+
+CARDS = [
+    ("not json", "Expecting value"),
+    ("[" * 100_000, "recursion"),
+    ('"is_valid"', "`is_valid` is neither true nor false"),
+    ([True], "`is_valid` is neither true nor false"),
+    ({}, "`is_valid` is neither true nor false"),
+    ({"is_valid": 1, "verdict": {"is_ode": True}}, "`is_valid` is neither true nor false"),
+    ({"is_valid": "yes", "verdict": {"is_ode": True}}, "`is_valid` is neither true nor false"),
+    ({"is_valid": True}, "`is_ode` of the verdict is None"),
+    ({"is_valid": True, "verdict": []}, "`is_ode` of the verdict is None"),
+    ({"is_valid": True, "verdict": {"is_ode": "no"}}, "`is_ode` of the verdict is 'no'"),
+    ({"is_valid": True, "verdict": {"is_ode": False}}, "`is_ode` of the verdict is False"),
+]
+
+
+@pytest.mark.parametrize("content, message", CARDS, ids=lambda value: str(value)[:40])
+def test_a_card_that_is_not_what_it_should_be_is_not_trusted(content, message, tmp_path):
+    folder = tmp_path / "mnist" / "euler_h1"
+    a_version(folder / "1", is_valid=True)
+    a_card(a_version(folder / "2"), content)
+    a_version(tmp_path / "cifar10" / "euler_h1" / "3", is_valid=True)
+    with pytest.warns(UserWarning, match=f"2/assets.extra/validity.json', of which .*{message}"):
+        path = write_models_config(tmp_path)
+    # The others have their labels.
+    labels = re.findall(r'key: "(\w+)" value: (\d+)', path.read_text())
+    assert labels == [("stable", "3"), ("canary", "3"), ("stable", "1"), ("canary", "2")]
+
+
+def test_bytes_that_are_no_text_are_not_trusted_either(tmp_path):
+    path = a_version(tmp_path / "euler_h1" / "1", is_valid=True)
+    (path / "assets.extra/validity.json").write_bytes(b"\xff\xfe")
+    with pytest.warns(UserWarning, match="of which 'utf-8' codec can't decode"):
+        write_models_config(tmp_path)
+
+
+def test_a_path_that_is_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    a_version(tmp_path / name / "euler_h1" / "1")
+    with pytest.raises(ValueError, match=r"take paths in UTF-8\. Received: .*caf\\udce9"):
+        write_models_config(tmp_path)
+    assert not (tmp_path / "models.config").exists()
+    with pytest.raises(ValueError, match="take paths in UTF-8"):
+        write_models_config(tmp_path, mount=f"/{name}")
+    with pytest.raises(ValueError, match="take paths in UTF-8"):
+        export_saved_models(classifier(RK4(1.0)), tmp_path / name, [Euler(1.0)])
 
 
 def test_a_repository_that_cannot_be_served(tmp_path):
@@ -601,6 +736,211 @@ def test_several_inputs_keep_their_names(tmp_path):
     np.testing.assert_allclose(answer["logits"], model(x), rtol=1e-5, atol=1e-6)
 
 
+# === Any Keras model ===
+class Classifier(keras.Model):
+    """A subclassed model, of which a subclass says what it takes and gives."""
+
+    def __init__(self, take=lambda x: x, give=lambda logits: logits):
+        super().__init__(name="subclassed")
+        self.block = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), RK4(1.0))
+        self.head, self.take, self.give = keras.layers.Dense(3), take, give
+
+    def call(self, x):
+        return self.give(self.head(self.block(self.take(x))))
+
+
+def functional(names, outputs=None, as_dictionary=False, name="functional"):
+    """A model in which every input has a part of its own."""
+    inputs = [keras.Input((2,), name=name) for name in names]
+    parts = [ops.tanh(k * tensor) for k, tensor in enumerate(inputs, 1)]
+    z = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), RK4(1.0), name="ode")(sum(parts))
+    given = keras.layers.Dense(3, name="head")(z) if outputs is None else outputs(z)
+    taken = dict(zip(names, inputs)) if as_dictionary else inputs if len(inputs) > 1 else inputs[0]
+    return keras.Model(taken, given, name=name)
+
+
+def sequential(name):
+    block = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), RK4(1.0))
+    return keras.Sequential([keras.Input((2,), name=name), block, keras.layers.Dense(3)])
+
+
+def dense(units, name):
+    return keras.layers.Dense(units, name=name)
+
+
+def twice(z):
+    head = dense(3, "head")
+    return [head(z), head(-z)]
+
+
+# A model, its inputs, and their names in the signature, in the order of Keras.
+KINDS = {
+    "sequential": (lambda: sequential("point"), X, ["point"]),
+    "subclassed, of a dictionary": (
+        lambda: Classifier(lambda x: x["größe"] - x["class"]),
+        {"größe": X, "class": 2 * X},
+        ["input_class", "gr__e"],
+    ),
+    "subclassed, of a list": (
+        lambda: Classifier(lambda x: x[0] - x[1]),
+        [X, 2 * X],
+        ["input_0", "input_1"],
+    ),
+    "a dictionary": (
+        lambda: functional(["b", "a"], as_dictionary=True),
+        {"b": X, "a": 2 * X},
+        ["a", "b"],
+    ),
+    "a list, by names": (lambda: functional(["b", "a"]), {"a": 2 * X, "b": X}, ["b", "a"]),
+    # Of two that differ in signs or in their case the one that fits keeps its name.
+    "a list of names that do not fit": (
+        lambda: functional(["a b", "a_b", "self", "x", "X", "1st", "日本"], name="x"),
+        [k * X for k in range(1, 8)],
+        ["a_b_2", "a_b", "input_self", "x", "X_2", "input_1st", "input___"],
+    ),
+}
+# A model, and the names of its outputs in the signature, in the order of Keras.
+OUTPUTS = {
+    "one": (lambda: functional(["x"]), ["head"]),
+    "a dictionary": (
+        lambda: functional(["x"], lambda z: {"größe": dense(3, "a")(z), "def": dense(1, "b")(z)}),
+        ["output_def", "gr__e"],
+    ),
+    "nested": (
+        lambda: functional(["x"], lambda z: {"a": [dense(3, "b")(z), dense(2, "c")(z)]}),
+        ["a_0", "a_1"],
+    ),
+    "a list": (
+        lambda: functional(["x"], lambda z: [dense(3, "second")(z), dense(1, "first")(z)]),
+        ["second", "first"],
+    ),
+    "one layer twice": (lambda: functional(["x"], twice), ["output_0", "output_1"]),
+    "subclassed, one": (Classifier, ["output_0"]),
+    "subclassed, a dictionary": (
+        lambda: Classifier(give=lambda logits: {"b": logits, "a": -logits}),
+        ["a", "b"],
+    ),
+    "subclassed, a list": (
+        lambda: Classifier(give=lambda logits: (logits, -logits)),
+        ["output_0", "output_1"],
+    ),
+}
+
+
+def warmup_of(version):
+    """The inputs of the last warm-up request; None without the package or the file."""
+    pytest.importorskip("tensorflow_serving", reason="needs the extra `serving`")
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = version / "assets.extra/tf_serving_warmup_requests"
+    if not path.exists():
+        return None
+    *_, record = tf.data.TFRecordDataset(str(path))
+    log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+    return {k: tf.make_ndarray(v) for k, v in log.predict_log.request.inputs.items()}
+
+
+def asked(version, inputs):
+    """What a loaded version answers."""
+    loaded = tf.saved_model.load(str(version))
+    tensors = {name: tf.constant(array) for name, array in inputs.items()}
+    return {k: v.numpy() for k, v in loaded.signatures["serving_default"](**tensors).items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_model_is_judged_and_served(kind, tmp_path):
+    make, x, names = KINDS[kind]
+    model = make()
+    expected = model.predict(x, verbose=0)
+    labels = expected.argmax(axis=-1)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (x, labels), **CHECK)
+    assert card(path)["is_valid"] is True
+    assert list(card(path)["inputs"]) == names
+    # The warm-up requests have the names of the signature, and the arrays in its order.
+    inputs = warmup_of(path)
+    assert inputs.keys() == set(names)
+    answer = asked(path, inputs)
+    np.testing.assert_allclose(answer["logits"], expected[:16], rtol=1e-5, atol=1e-6)
+    assert answer.keys() == {"logits", "probabilities"}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_names_of_outputs(kind):
+    make, names = OUTPUTS[kind]
+    model = make()
+    expected = keras.tree.flatten(model(X))
+    functional_model = served_model(model, RK4(1.0))
+    assert list(outputs_of(functional_model)) == names
+    for ours, theirs in zip(keras.tree.flatten(functional_model(X)), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["a dictionary", "a list", "subclassed, a dictionary"])
+def test_outputs_without_a_verdict_have_their_names(kind, tmp_path):
+    make, names = OUTPUTS[kind]
+    model = make()
+    expected = model.predict(X, verbose=0)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)])
+    answer = asked(path, {next(iter(card(path)["inputs"])): X})
+    assert answer.keys() == set(names)
+    for name, array in zip(names, keras.tree.flatten(expected), strict=True):
+        np.testing.assert_allclose(answer[name], array, rtol=1e-5, atol=1e-6)
+    content = card(path)
+    assert list(content["outputs"]) == names
+    assert (content["is_valid"], content["verdict"], content["sweep"]) == (False, None, [])
+    assert content["accuracies"] == {}
+    assert "stable" not in (tmp_path / "models.config").read_text()
+    assert warmup_of(path) is None
+
+
+def test_several_outputs_with_data_have_warm_up_requests_and_no_verdict(tmp_path):
+    model = OUTPUTS["a list"][0]()
+    y = np.zeros(len(X), int)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (X, [y, y]))
+    np.testing.assert_array_equal(warmup_of(path)["x"], X[:16])
+    assert card(path)["verdict"] is None
+    for data in ((X, [y, y]), None):
+        with pytest.raises(ValueError, match="A verdict is one on data, and on a model with one"):
+            export_saved_models(model, tmp_path, [RK4(1.0)], data, require_valid=True)
+
+
+def test_a_row_that_fails_is_nan_in_every_output(tmp_path):
+    model = functional(["x"], lambda z: {"a": dense(3, "b")(z), "c": ops.argmax(z, axis=-1)})
+    solver = BogackiShampine32(1e-3, 1e-3, per_sample=True)
+    (path,) = export_saved_models(model, tmp_path, [solver])
+    answer = asked(path, {"x": np.array([[0.0, 1.0], [np.nan, 1.0]], "float32")})
+    assert np.isfinite(answer["a"]).tolist() == [[True] * 3, [False] * 3]
+    assert answer["c"].shape == (2,)
+
+
+class Branching(Classifier):
+    def call(self, x):
+        return super().call(x if float(ops.sum(x)) > 0 else -x)
+
+
+class Shifted(Classifier):
+    def call(self, x, shift):
+        return super().call(x + shift)
+
+
+@pytest.mark.parametrize(
+    "model, inputs, message",
+    [
+        (Classifier, (), "must have been called"),
+        (Branching, (X,), "must have been called.* it runs on symbolic inputs"),
+        (Shifted, (X, X), "must run on symbolic inputs.* shapes \\(40, 2\\), fails with TypeError"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_models_that_are_no_graph_are_refused_before_any_work(model, inputs, message, tmp_path):
+    model = model()
+    if inputs:
+        model(*inputs)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        export_saved_models(model, tmp_path / "base", [RK4(1.0)], (X, X[:, 0]), **CHECK)
+    assert not (tmp_path / "base").exists()
+
+
 # === What is refused ===
 @pytest.mark.parametrize(
     "options, message",
@@ -614,6 +954,9 @@ def test_several_inputs_keep_their_names(tmp_path):
         ({"repository": "elsewhere"}, "with repository='elsewhere'"),
         ({"data": (X, X)}, "with targets of a regression"),
         ({"data": (X[:0], np.zeros(0, int))}, "at least one sample"),
+        ({"data": []}, "at least one sample"),
+        ({"data": iter([(X, X[:, 0])])}, "an iterator, which ends"),
+        ({"version": 2**63}, "from 1 to 9223372036854775807. Received: version=92233"),
         ({"model": keras.layers.Dense(1)}, "Received: model=<Dense"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

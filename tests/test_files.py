@@ -4,6 +4,8 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -218,7 +220,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
     inside, most = [], []
 
     def work():
-        with files.locked(tmp_path / "new" / "version"):
+        with files.locked(tmp_path / "new" / ".lock"):
             inside.append(1)
             most.append(len(inside))
             inside.pop()
@@ -229,4 +231,90 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
     for thread in threads:
         thread.join()
     assert most == [1] * 8
-    assert below(tmp_path) == ["new", "new/.version.lock"]
+    assert below(tmp_path) == ["new", "new/.lock"]
+
+
+# A process that imports this one room alone starts in no time.
+PRELUDE = f"""
+import importlib.util, pathlib, sys, time
+spec = importlib.util.spec_from_file_location("files", {files.__file__!r})
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+base = pathlib.Path(sys.argv[1])
+"""
+HOLD = """
+with files.locked(base / ".lock"), files.beside(base / "1") as path:
+    path.mkdir()
+    (path / "half").touch()
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+# Each number is one directory of one process, which would be mixed or lost without a lock.
+NUMBER = """
+for _ in range(5):
+    with files.locked(base / ".lock"):
+        number = len(list(base.glob("[0-9]*")))
+        time.sleep(0.001)
+        with files.beside(base / str(number)) as path:
+            path.mkdir()
+            for part in "ab":
+                (path / part).write_text(sys.argv[2])
+"""
+
+
+def start(script, *arguments):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", PRELUDE + script, *arguments], **pipes)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock, in the middle of its writing."""
+    with start(HOLD, str(tmp_path)) as process:
+        assert process.stdout.readline() == "writing\n"
+        yield process
+        process.kill()
+
+
+def test_processes_that_hold_a_lock_write_one_after_the_other(tmp_path):
+    processes = [start(NUMBER, str(tmp_path), name) for name in ("one", "two")]
+    for process in processes:
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    found = {path.name: {p.read_text() for p in path.iterdir()} for path in tmp_path.glob("[0-9]*")}
+    assert found.keys() == {str(number) for number in range(10)}
+    assert sorted(map(sorted, found.values())) == [["one"]] * 5 + [["two"]] * 5
+
+
+def test_who_waits_too_long_is_told_for_whom(tmp_path, holder, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
+    with pytest.raises(TimeoutError) as error, files.locked(tmp_path / ".lock"):
+        pass
+    who = f"process {holder.pid} on {re.escape(socket.gethostname())} since"
+    assert re.search(rf"\.lock', held by {who} 20\d\d-.*\. Wait for its end", str(error.value))
+
+
+def test_one_process_may_not_hold_it_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
+    other = files.locked(tmp_path / ".lock")
+    with files.locked(tmp_path / ".lock"):
+        with pytest.raises(TimeoutError, match=f"held by process {os.getpid()} on"):
+            other.__enter__()
+        assert below(tmp_path) == [".lock", ".lock.owner"]
+    assert below(tmp_path) == [".lock"]
+
+
+def test_a_killed_process_leaves_a_lock_open_and_parts_that_can_be_removed(tmp_path, holder):
+    assert [path for path in below(tmp_path) if path.endswith("/1/half")]
+    holder.kill()
+    holder.wait()
+    with files.locked(tmp_path / ".lock"):
+        files.sweep(tmp_path)
+    assert below(tmp_path) == [".lock"]
+
+
+def test_a_lock_opens_when_what_it_guards_fails(tmp_path):
+    with pytest.raises(OSError, match="No space left"), files.locked(tmp_path / ".lock"):
+        raise OSError("No space left on device")
+    with files.locked(tmp_path / ".lock"):
+        pass

@@ -179,6 +179,36 @@ def test_a_request_of_a_wrong_shape_is_an_error_and_ends_nothing(name, solver, a
         assert "is not compatible with expected shape" in message, kind
 
 
+# === Names ===
+ASK_BY_NAMES = """
+model = capi.SavedModel(folder)
+inputs, outputs = model.signatures["serving_default"]
+request = dict(np.load(folder / "inputs.npz"))
+assert inputs.keys() == request.keys(), inputs
+np.savez(folder / "outputs.npz", **model(request))
+try:
+    model({**request, "gr__e": request["gr__e"][:1]})
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_the_c_api_asks_for_several_outputs_by_names_of_several_inputs(tmp_path):
+    inputs = [keras.Input((2,), name=name) for name in ("größe", "self", "left")]
+    z = tfnode.ODEBlock(keras.layers.Dense(2), RK4(1.0))(keras.layers.Average()(inputs))
+    outputs = {"class": keras.layers.Dense(3)(z), "mean": keras.layers.Dense(1)(z)}
+    model = keras.Model(inputs, outputs)
+    (path,) = tfnode.export.export_saved_models(model, tmp_path, [RK4(1.0)])
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
+    np.savez(path / "inputs.npz", **dict(zip(("gr__e", "input_self", "left"), x)))
+    error = run(ASK_BY_NAMES, path)
+    received, expected = np.load(path / "outputs.npz"), model.predict(list(x), verbose=0)
+    assert set(received) == {"output_class", "mean"}
+    np.testing.assert_allclose(received["output_class"], expected["class"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(received["mean"], expected["mean"], rtol=1e-5, atol=1e-6)
+    assert "have the same number of rows" in error
+
+
 # === Many requests ===
 MANY_REQUESTS = """
 model = capi.SavedModel(folder)

@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 import tfnode
 from scripts import serving_client
+from scripts.serving import transports
 from scripts.serving.transports import GrpcClient, RestClient, ServingError, Target
 
 needs_serving = pytest.mark.skipif(
@@ -44,6 +46,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.requests = []
         self.answer = None
 
+    def handle_error(self, *_):
+        """A client that hangs up is none."""
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -57,12 +62,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif text is None:
             rows = probabilities(np.array(body["instances"])).tolist()
             text = json.dumps({"predictions": [{"logits": p, "probabilities": p} for p in rows]})
+        elif callable(text):
+            self.close_connection = True
+            return text(self)
         elif isinstance(text, tuple):
             status, text = text
         self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
+        body = text.encode(errors="surrogateescape")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(text.encode())
+        self.wfile.write(body)
 
     def log_message(self, *_):
         pass
@@ -150,23 +159,87 @@ def test_more_requests_than_samples_begin_again(server, client):
     assert server.requests[0] == server.requests[3] == server.requests[6]
 
 
-@pytest.mark.parametrize(
-    "answer, message",
-    [
-        ((400, '{"error": "not finite"}'), r"Received: 400 from .*: \{\"error\": \"not finite\"\}"),
-        ("no json", "An answer must be JSON. Received: b'no json' from http://"),
-        ('{"predictions": [{"probabilities": [NaN, 0, 1]}]}', "must be JSON. .*: it holds NaN"),
-        ('{"predictions": [[0.5, 0.5]]}', "must have a row of 'probabilities'"),
-        ('{"outputs": 1}', "must have a row of 'probabilities'"),
-        ('{"predictions": [{"probabilities": [1, 0, 0]}]}', r"must have 8 rows .* shape \(1, 3\)"),
-        ('{"predictions": [{"probabilities": 1}]}', r"Received: shape \(1,\)"),
-    ],
-)
-def test_answers_that_cannot_be_used(answer, message, server, client):
-    server.answer = answer
+def rows(*probabilities):
+    """An answer of 8 rows, the last of which are these."""
+    good = ["[0.5, 0.25, 0.25]"] * (8 - len(probabilities))
+    objects = [f'{{"probabilities": {row}}}' for row in (*good, *probabilities)]
+    return f'{{"predictions": [{", ".join(objects)}]}}'
+
+
+HTML = (200, "<!DOCTYPE html>\n<html>\n<body>It works!</body>\n" + "<p>" * 10_000)
+NO_PROBABILITIES = r"must lie in \[0, 1\] and add up to 1\. Received: "
+ANSWERS = {
+    "an error": ((400, '{"error": "not finite"}'), r'400 from .*: \{"error": "not finite"\}'),
+    "an error page": ((502, HTML[1]), "502 from .*: <!DOCTYPE html> <html> <body>It works"),
+    "a page": (HTML, "must be JSON. Received: <!DOCTYPE html> <html> .* TensorFlow Serving?"),
+    "no JSON": ("no json", "An answer must be JSON. Received: no json from http://"),
+    "nothing": ("", "must be JSON. Received:  from http://"),
+    "codes of a terminal": ("\x1b[2J\x07", r"must be JSON. Received: \?\[2J\? from"),
+    "half an answer": (rows()[:100], 'must be JSON. Received: {"predictions"'),
+    "bytes that are no text": ("\udcff", "must be JSON"),
+    "deep nesting": ("[" * 200_000, "must be JSON. .* recursion"),
+    "deep nesting in a row": (rows("[" * 500 + "]" * 500), NO_PROBABILITIES),
+    "NaN": (rows("[NaN, 0, 1]"), "must be JSON. .*: it holds NaN"),
+    "infinity": (rows("[-Infinity, 0, 1]"), "must be JSON. .*: it holds -Infinity"),
+    "infinity by its exponent": (rows("[1e999, 0, 1]"), NO_PROBABILITIES + r"\[inf, 0, 1\]"),
+    "a number without end": (rows(f"[{'9' * 400}, 0, 1]"), NO_PROBABILITIES),
+    "text": (rows('["a", "b", "c"]'), NO_PROBABILITIES + r"\['a', 'b', 'c'\]"),
+    "numbers as text": (rows('["1", "0", "0"]'), NO_PROBABILITIES),
+    "null": (rows("[null, 0.5, 0.5]"), NO_PROBABILITIES + r"\[None, 0.5, 0.5\]"),
+    "objects": (rows("[{}, {}, {}]"), NO_PROBABILITIES),
+    "logits": (rows("[2.5, -1.0, 0.5]"), NO_PROBABILITIES + r"\[2.5, -1.0, 0.5\]"),
+    "beyond 1": (rows("[1.5, -0.5, 0]"), NO_PROBABILITIES),
+    "not one in all": (rows("[0.5, 0.1, 0.1]"), NO_PROBABILITIES),
+    "another width": (rows(*["[0.5, 0.5]"] * 8), "3 classes of the test set. .* of 2"),
+    "more classes": (rows(*["[0.25, 0.25, 0.25, 0.25]"] * 8), "3 classes .* of 4"),
+    "two widths": (rows("[0.5, 0.5]"), r"8 rows .* of one length. .* \[2, 3\]"),
+    "no probabilities": ('{"predictions": [[0.5, 0.5]]}', "must have a row of 'probabilities'"),
+    "no predictions": ('{"outputs": 1}', "must have a row of 'probabilities'"),
+    "a list": ("[]", "must have a row of 'probabilities'"),
+    "null alone": ("null", "must have a row of 'probabilities'"),
+    "too few": (
+        '{"predictions": [{"probabilities": [1, 0, 0]}]}',
+        r"8 rows .*: 1 rows of the lengths \[3\]",
+    ),
+    "too many": (rows(*["[1, 0, 0]"] * 9), r"8 rows .*: 9 rows of the lengths \[3\]"),
+    "none": ('{"predictions": []}', "must have 8 rows .*: 0 rows"),
+    "numbers": ('{"predictions": [{"probabilities": 1}]}', NO_PROBABILITIES + "1"),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_answers_that_cannot_be_used(kind, server, client):
+    server.answer, message = ANSWERS[kind]
     status, output, errors = client("--batch-size", "8", "--threads", "2")
     assert (status, output) == (1, "")
     assert re.search(message, errors)
+    # One line, which a terminal can show.
+    assert errors.endswith("\n") and errors[:-1].isprintable()
+    assert len(errors) < 600
+
+
+def test_an_answer_that_would_fill_the_memory(server, client, monkeypatch):
+    monkeypatch.setattr(transports, "LARGEST_ANSWER", 2**20)
+    server.answer = " " * 2**21
+    status, output, errors = client()
+    assert (status, output) == (1, "")
+    assert re.fullmatch(r"An answer must have at most 1048576 bytes\. Received: more, .*\n", errors)
+
+
+def test_an_answer_that_does_not_end(server):
+    def drip(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                handler.wfile.write(b" ")
+                time.sleep(0.1)
+
+    server.answer = drip
+    began = time.monotonic()
+    with pytest.raises(ServingError, match=r"TimeoutError.*the answer did not end in time"):
+        ask(RestClient(target(server, timeout=0.2)), X[:1])
+    assert time.monotonic() - began < 2
 
 
 def test_servers_that_are_not_there(server, client):
@@ -236,13 +309,14 @@ def grpc_server():
     )
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-        requests = []
+        requests, inputs, answer = [], ["point"], None
 
         def GetModelMetadata(self, request, context):
             if request.model_spec.name != "small":
                 context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found")
             signature = meta_graph_pb2.SignatureDef()
-            signature.inputs["point"].name = "serving_default_point:0"
+            for name in self.inputs:
+                signature.inputs[name].name = f"serving_default_{name}:0"
             definitions = get_model_metadata_pb2.SignatureDefMap()
             definitions.signature_def["serving_default"].CopyFrom(signature)
             response = get_model_metadata_pb2.GetModelMetadataResponse()
@@ -255,7 +329,8 @@ def grpc_server():
             if not np.isfinite(x).all():
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not finite")
             response = predict_pb2.PredictResponse()
-            response.outputs["probabilities"].CopyFrom(tf.make_tensor_proto(probabilities(x)))
+            answer = probabilities(x) if self.answer is None else self.answer
+            response.outputs["probabilities"].CopyFrom(tf.make_tensor_proto(answer))
             return response
 
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
@@ -291,6 +366,30 @@ def test_misuse_of_grpc(grpc_server):
         GrpcClient(target(grpc_server, signature="rk4"))
     with pytest.raises(ServingError, match=r"Received: INVALID_ARGUMENT from .*: not finite"):
         ask(GrpcClient(target(grpc_server)), np.full((1, 2), np.inf))
+
+
+@needs_serving
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        ([[np.nan, 0.5, 0.5]], NO_PROBABILITIES + r"\[nan, 0.5, 0.5\]"),
+        ([["a", "b", "c"]], NO_PROBABILITIES + r"\[b'a', b'b', b'c'\]"),
+        (1.0, NO_PROBABILITIES + "1.0"),
+        ([[[0.5, 0.5]]], NO_PROBABILITIES),
+        ([[0.5, 0.5]] * 2, "must have 1 rows .*: 2 rows"),
+    ],
+)
+def test_answers_over_grpc_that_cannot_be_used(answer, message, grpc_server):
+    grpc_server.answer = answer
+    with pytest.raises(ServingError, match=message):
+        ask(GrpcClient(target(grpc_server)), X[:1])
+
+
+@needs_serving
+def test_a_model_of_several_inputs_has_no_test_set(grpc_server):
+    grpc_server.inputs = ["b", "a"]
+    with pytest.raises(ServingError, match=r"has one input.* the inputs \['a', 'b'\]"):
+        GrpcClient(target(grpc_server))
 
 
 @needs_serving

@@ -107,6 +107,14 @@ def test_a_functional_model_stays_one(make):
     assert (other.input_shape, other.output_shape) == ((None, 3), (None, 2))
 
 
+@pytest.mark.parametrize("name", ["x", "head"])
+def test_a_model_may_be_called_as_its_input_or_output(name):
+    inputs = keras.Input((3,), name="x")
+    model = keras.Model(inputs, layers.Dense(2, name="head")(named_block()(inputs)), name=name)
+    twin = tfnode.with_solver(model, solvers.Euler(1.0))
+    assert (twin.name, twin.inputs[0].name, twin.output_names) == (name, "x", ["head"])
+
+
 def test_it_follows_training():
     """Shared weights are shared: an update of the one is an update of the other."""
     model, x = functional(), normal(4, 3)

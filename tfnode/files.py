@@ -1,14 +1,19 @@
 """Files and directories that are complete or not there, whoever else writes beside them."""
 
 import contextlib
+import datetime
 import json
 import os
 import pathlib
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 
 import filelock
+
+# How long one waits for a lock: what is done under most takes seconds.
+LOCK_SECONDS = 300
 
 # What is being written lies in directories of this name, each with the lock of its writer.
 _PREFIX = ".writing-"
@@ -48,7 +53,7 @@ def temporary_in(place: pathlib.Path) -> Iterator[pathlib.Path]:
 
     If the process is killed before, the next that asks for one there removes it.
     """
-    _sweep(place)
+    sweep(place)
     folder = pathlib.Path(tempfile.mkdtemp(dir=place, prefix=".new-"))
     try:
         with filelock.FileLock(folder / _LOCK):
@@ -67,14 +72,39 @@ def remove(folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
-    """Waits until no other process or thread holds the lock of a path, and holds it.
+def locked(path: pathlib.Path, seconds: float | None = None) -> Iterator[None]:
+    """Holds a lock file, alone among all processes and threads.
 
-    The system releases the lock of a process that dies.
+    The system releases it when its owner dies. The file stays: removing it could let two in.
+
+    Args:
+        path: Path of the lock file.
+        seconds: Float, how long to wait for it; `LOCK_SECONDS` if left out.
+
+    Raises:
+        TimeoutError: If another holds it for longer.
     """
+    owner = path.with_name(f"{path.name}.owner")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_name(f".{path.name}.lock")):
+    lock = filelock.FileLock(path, timeout=LOCK_SECONDS if seconds is None else seconds)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        held_by = "another process"
+        # It may go at this moment.
+        with contextlib.suppress(OSError):
+            held_by = owner.read_text(encoding="utf-8")
+        raise TimeoutError(
+            "One process at a time may write here. "
+            f"Received: the lock {str(path)!r}, held by {held_by}. Wait for its end, or end it."
+        ) from error
+    try:
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        write_text(owner, f"process {os.getpid()} on {socket.gethostname()} since {now}")
         yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
 
 
 def check_writable(path: str | os.PathLike[str], name: str) -> None:
@@ -136,8 +166,8 @@ def _nearest(folder: pathlib.Path) -> pathlib.Path:
     return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
-def _sweep(place: pathlib.Path) -> None:
-    """Removes the directories that killed writers have left: nobody holds their locks."""
+def sweep(place: pathlib.Path) -> None:
+    """Removes what killed writers have left in a place: directories whose locks nobody holds."""
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import filelock
 import keras
 
 import zoo
@@ -62,7 +61,7 @@ def change_manifest(
     default: Mapping[str, str] | None = None,
 ) -> None:
     """Adds to the dictionaries of the manifest; other trainings may do so at the same time."""
-    with filelock.FileLock(manifest.PATH.with_suffix(".lock")):
+    with files.locked(manifest.PATH.with_suffix(".lock")):
         found = manifest.read()
         published = {**found.weights, **(entries or {})}
         content = {

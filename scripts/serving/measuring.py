@@ -31,6 +31,8 @@ def measure(
         threads: The requests at a time.
     """
     local, clients = threading.local(), contextlib.ExitStack()
+    # Every class is in a test set, and one output gives two.
+    classes = max(2, int(y.max()) + 1)
     starts = itertools.islice(itertools.cycle(range(0, len(x), batch_size)), requests)
 
     def ask(start: int) -> tuple[int, int, float]:
@@ -40,10 +42,10 @@ def measure(
         began = time.perf_counter()
         probabilities = local.client.probabilities(x[rows])
         latency = time.perf_counter() - began
-        if probabilities.ndim != 2 or len(probabilities) != len(y[rows]):
+        if probabilities.shape[1] != classes:
             raise ServingError(
-                f"An answer must have {len(y[rows])} rows of {OUTPUT!r}. "
-                f"Received: shape {probabilities.shape}"
+                f"An answer must have the {classes} classes of the test set. Received: "
+                f"{OUTPUT!r} of {probabilities.shape[1]}. Name the model's own --dataset."
             )
         hits = int((probabilities.argmax(axis=-1) == y[rows]).sum())
         return hits, len(y[rows]), latency

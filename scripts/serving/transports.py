@@ -1,8 +1,13 @@
-"""How to ask TensorFlow Serving for the probabilities of classes: over REST and over gRPC."""
+"""How to ask TensorFlow Serving for the probabilities of classes: over REST and over gRPC.
+
+What answers may be anything, so that an answer is checked before it is used.
+"""
 
 import dataclasses
 import http.client
 import json
+import reprlib
+import time
 import urllib.parse
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -10,6 +15,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 OUTPUT = "probabilities"
+
+# In bytes: some hundred thousand rows of ten classes.
+LARGEST_ANSWER = 2**26
+
+# Of the sum of probabilities in single precision, or half.
+_ROUNDING = 1e-3
 
 
 class ServingError(Exception):
@@ -57,45 +68,101 @@ class RestClient:
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         body = {"signature_name": self._target.signature, "instances": x.tolist()}
         # A NaN would not be JSON, on either side.
-        answer = self._post(json.dumps(body, allow_nan=False))
+        text = self._post(json.dumps(body, allow_nan=False))
         try:
-            return np.array([row[OUTPUT] for row in answer["predictions"]])
-        except (KeyError, TypeError, ValueError) as error:
+            answer = json.loads(text, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            raise ServingError(
+                f"An answer must be JSON. Received: {_excerpt(text)} from {self._where}: {error}. "
+                "Is it TensorFlow Serving?"
+            ) from error
+        try:
+            rows = [row[OUTPUT] for row in answer["predictions"]]
+        except (KeyError, TypeError) as error:
             raise ServingError(
                 f"An answer must have a row of {OUTPUT!r} for each sample. Received: "
-                f"{json.dumps(answer)[:200]}. Was the model exported by tfnode?"
+                f"{_excerpt(text)} from {self._where}. Was the model exported by tfnode?"
             ) from error
+        return _checked(rows, len(x))
 
     def close(self) -> None:
         self._connection.close()
 
-    def _post(self, body: str) -> Any:
-        where = f"http://{self._target.host}:{self._target.port}{self._path}"
+    @property
+    def _where(self) -> str:
+        return f"http://{self._target.host}:{self._target.port}{self._path}"
+
+    def _post(self, body: str) -> bytes:
         try:
             self._connection.request("POST", self._path, body)
             response = self._connection.getresponse()
-            text = response.read()
+            text = self._read(response)
         except (OSError, http.client.HTTPException) as error:
             # The next request gets a new connection.
             self.close()
             raise ServingError(
-                f"A server must answer. Received: {error!r} from {where}. Is it up?"
+                f"A server must answer. Received: {error!r} from {self._where}. Is it up?"
             ) from error
         if response.status != 200:
             raise ServingError(
-                f"The answer must have the status 200. Received: {response.status} from {where}: "
-                f"{text.decode(errors='replace')}"
+                f"The answer must have the status 200. Received: {response.status} from "
+                f"{self._where}: {_excerpt(text)}"
             )
-        try:
-            return json.loads(text, parse_constant=_refuse)
-        except ValueError as error:
-            raise ServingError(
-                f"An answer must be JSON. Received: {text[:200]!r} from {where}: {error}"
-            ) from error
+        return text
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        """The body, if it ends in time, and before it fills the memory."""
+        ends_at = time.monotonic() + self._target.timeout
+        text = bytearray()
+        with response:
+            while part := response.read1(2**16):
+                text += part
+                if len(text) > LARGEST_ANSWER:
+                    self.close()
+                    raise ServingError(
+                        f"An answer must have at most {LARGEST_ANSWER} bytes. Received: more, from "
+                        f"{self._where}. Ask with a smaller --batch-size."
+                    )
+                if time.monotonic() > ends_at:
+                    raise TimeoutError("the answer did not end in time")
+        return bytes(text)
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"it holds {constant}")
+
+
+def _excerpt(text: bytes) -> str:
+    """The beginning of what a server sent, as one line that a terminal can show."""
+    line = " ".join(text[:1000].decode(errors="replace").split())
+    return "".join(c if c.isprintable() else "?" for c in line)[:200]
+
+
+def _checked(rows: list, num_rows: int) -> np.ndarray:
+    """The rows of an answer as an array `(num_rows, classes)`, if they are probabilities."""
+    for row in rows:
+        if not _is_distribution(row):
+            raise ServingError(
+                "The probabilities of an answer must lie in [0, 1] and add up to 1. Received: "
+                f"{reprlib.repr(row)}. Is this the output of a classifier?"
+            )
+    widths = {len(row) for row in rows}
+    if len(rows) != num_rows or len(widths) != 1:
+        raise ServingError(
+            f"An answer must have {num_rows} rows of {OUTPUT!r}, of one length. Received: "
+            f"{len(rows)} rows of the lengths {sorted(widths)}. Was the model exported by tfnode?"
+        )
+    return np.array(rows)
+
+
+def _is_distribution(row: Any) -> bool:
+    try:
+        p = np.array(row)
+    except ValueError:
+        return False
+    # Of text, null and integers of any length NumPy makes no numbers.
+    is_row = p.ndim == 1 and p.dtype.kind in "iuf"
+    return is_row and bool(((p >= 0) & (p <= 1 + _ROUNDING)).all() and abs(p.sum() - 1) < _ROUNDING)
 
 
 class GrpcClient:
@@ -127,7 +194,13 @@ class GrpcClient:
                 f"The model has the signatures {sorted(signatures.signature_def)}. "
                 f"Received: --signature {target.signature}"
             )
-        (self._input,) = signatures.signature_def[target.signature].inputs
+        inputs = sorted(signatures.signature_def[target.signature].inputs)
+        if len(inputs) != 1:
+            raise ServingError(
+                f"A test set has one input. Received: --signature {target.signature} with the "
+                f"inputs {inputs}. Ask for such a model by a request of your own."
+            )
+        (self._input,) = inputs
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         import tensorflow as tf
@@ -139,7 +212,14 @@ class GrpcClient:
                 f"An answer must have {OUTPUT!r}. Received: {sorted(answer.outputs)}. Was the "
                 "model exported by tfnode?"
             )
-        return tf.make_ndarray(answer.outputs[OUTPUT])
+        try:
+            rows = np.atleast_1d(tf.make_ndarray(answer.outputs[OUTPUT])).tolist()
+        except (TypeError, ValueError) as error:
+            raise ServingError(
+                f"An answer must have a tensor {OUTPUT!r}. Received: one that cannot be read: "
+                f"{error}. Was the model exported by tfnode?"
+            ) from error
+        return _checked(rows, len(x))
 
     def close(self) -> None:
         self._channel.close()
@@ -158,5 +238,5 @@ class GrpcClient:
             where = f"{self._target.host}:{self._target.port}"
             raise ServingError(
                 f"The answer must have the status OK. Received: {error.code().name} from {where}: "
-                f"{error.details()}"
+                f"{_excerpt((error.details() or '').encode())}"
             ) from error

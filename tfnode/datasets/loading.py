@@ -21,6 +21,9 @@ _SYNTHETIC = (
 )
 _IMAGES = ("mnist", "cifar10")
 
+# How long to wait for another process that prepares the same set, and may download it.
+_SECONDS = 3600
+
 
 def list_datasets() -> list[str]:
     """Returns the names that `load` knows."""
@@ -103,7 +106,7 @@ def _prepare(name: str, builder: Any) -> None:
     place = pathlib.Path(builder.data_path)
     root = place.parents[1 + name.count("/")]
     files.check_writable(root, "data_dir")
-    with files.locked(place):
+    with files.locked(place.with_name(f".{place.name}.lock"), _SECONDS):
         if builder.is_prepared():
             return
         with files.beside(place) as written:

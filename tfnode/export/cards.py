@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from tfnode import solvers, tables, versions
+from tfnode.export.signatures import inputs_of, outputs_of
 from tfnode.validity import SweepRow, ValidityReport
 
 # Accuracies are quotients: a gap at the threshold must not exceed it by rounding.
@@ -21,16 +22,16 @@ class Configuration:
         slug: String, the name of the configuration.
         solver: A solver of `tfnode.solvers`.
         model: Keras model with this solver.
-        accuracy: Float, on the data of the verdict.
+        accuracy: Float, on the data of the verdict; None without one.
         is_valid: Boolean, whether the model is an ODE, and its accuracy under this solver within
-            the threshold of that under the solver of its training.
+            the threshold of that under the solver of its training. False without a verdict.
     """
 
     slug: str
     solver: solvers.Solver
     model: keras.Model
-    accuracy: float
-    is_valid: bool
+    accuracy: float | None = None
+    is_valid: bool = False
 
 
 def configurations(
@@ -66,7 +67,7 @@ def _accuracy(row: SweepRow) -> float:
 
 def card(
     model: keras.Model,
-    report: ValidityReport,
+    report: ValidityReport | None,
     served: Sequence[Configuration],
     data_name: str | None,
 ) -> str:
@@ -74,27 +75,33 @@ def card(
 
     Args:
         model: The trained Keras model.
-        report: Its `tfnode.validity.ValidityReport`.
+        report: Its `tfnode.validity.ValidityReport`, or None if it was not judged.
         served: List of the `Configuration`s in the SavedModel.
         data_name: String or None, what the data is called.
     """
-    verdict = json.loads(report.to_json())
-    rows = verdict.pop("rows")
+    verdict = None if report is None else json.loads(report.to_json())
+    accuracies = {} if report is None else _accuracies(report, served)
     content = {
         "model": model.name,
+        "inputs": {name: tensor.name for name, tensor in inputs_of(served[0].model).items()},
+        "outputs": outputs_of(served[0].model),
         "is_valid": all(configuration.is_valid for configuration in served),
         "solvers": {c.slug: solvers.serialize(c.solver) for c in served},
+        "sweep": [] if verdict is None else verdict.pop("rows"),
         "verdict": verdict,
-        "accuracies": {
-            "trained": report.rows[0].accuracy,
-            "reference": report.rows[-1].accuracy,
-            **{c.slug: c.accuracy for c in served},
-        },
-        "sweep": rows,
-        "data": {"name": data_name, "num_samples": report.num_samples},
+        "accuracies": accuracies,
+        "data": {"name": data_name, "num_samples": 0 if report is None else report.num_samples},
         "versions": versions.of("tfnode", "keras", "tensorflow", "numpy"),
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _accuracies(report: ValidityReport, served: Sequence[Configuration]) -> dict[str, float | None]:
+    return {
+        "trained": report.rows[0].accuracy,
+        "reference": report.rows[-1].accuracy,
+        **{c.slug: c.accuracy for c in served},
+    }
 
 
 def require_ode(model: keras.Model, report: ValidityReport) -> None:

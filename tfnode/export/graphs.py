@@ -1,4 +1,4 @@
-"""What is in a SavedModel: forward passes with names, checks, and no side effects."""
+"""What is in a SavedModel: forward passes with checks, and no side effects."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode.export.signatures import input_specs, inputs_of, outputs_of
 from tfnode.keras_internals import sublayers
 from tfnode.layers.passes import with_some_row
 from tfnode.models import held_blocks
@@ -14,50 +15,31 @@ from tfnode.typing import Nested, PathLike, Tensor
 
 
 def write_graphs(
-    path: PathLike, models: Mapping[str, keras.Model], are_logits: bool = True
+    path: PathLike, models: Mapping[str, keras.Model], are_logits: bool | None = True
 ) -> None:
     """Writes a SavedModel with a signature for each model; the first is `serving_default` too.
 
     Args:
         path: Path of a directory that does not exist.
-        models: Dictionary from names of signatures to Keras models, which may share weights.
-        are_logits: Boolean, whether they end in logits; else they end in probabilities.
+        models: Dictionary from names of signatures to functional models, which may share weights.
+        are_logits: Boolean, whether they end in logits or in probabilities, of which a signature
+            gives both. None gives the outputs as they are, by their names.
     """
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
     for name, model in models.items():
-        archive.add_endpoint(name, _forward_pass(model, are_logits), [_input_specs(model)])
+        archive.add_endpoint(name, _forward_pass(model, are_logits), [input_specs(model)])
     # Nothing is differentiated here, and a custom gradient in a loop cannot be saved.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(path, options=options, verbose=False)
 
 
-def named_inputs(model: keras.Model, x: Nested) -> dict[str, np.ndarray]:
-    """The inputs of a model as a dictionary from the names of its inputs to NumPy arrays."""
-    arrays = [np.asarray(array) for array in keras.tree.flatten(x)]
-    return {
-        spec.name: array.astype(spec.dtype)
-        for spec, array in zip(_input_specs(model).values(), arrays)
-    }
-
-
-def _input_specs(model: keras.Model) -> dict[str, keras.InputSpec]:
-    return {
-        tensor.name: keras.InputSpec(
-            shape=(None, *tensor.shape[1:]),
-            dtype="float32" if "float" in tensor.dtype else tensor.dtype,
-            name=tensor.name,
-        )
-        for tensor in keras.tree.flatten(model.inputs)
-    }
-
-
 def _forward_pass(
-    model: keras.Model, are_logits: bool
+    model: keras.Model, are_logits: bool | None
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """A function from a dictionary of inputs to one of `logits` and `probabilities`."""
-    names = list(_input_specs(model))
+    """A function from a dictionary of inputs to one of outputs."""
+    names, names_of_outputs = list(inputs_of(model)), list(outputs_of(model))
     isolates = all(getattr(b.solver, "isolates_failures", False) for b in held_blocks(model))
 
     def forward_pass(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -70,12 +52,18 @@ def _forward_pass(
         x = keras.tree.pack_sequence_as(model.input, tensors)
         # No layer writes a weight here (statistics of adaptive steps): requests run in parallel.
         with keras.StatelessScope():
-            outputs = model(x, training=False)
-        outputs = _finite_rows(outputs, tensors) if isolates else _finite("output", outputs)
-        outputs = outputs[:num_rows]
+            outputs = keras.tree.flatten(model(x, training=False))
+        if isolates:
+            outputs = _finite_rows(outputs, tensors)
+        else:
+            outputs = [_finite(f"output {n!r}", o) for n, o in zip(names_of_outputs, outputs)]
+        outputs = [output[:num_rows] for output in outputs]
+        if are_logits is None:
+            return dict(zip(names_of_outputs, outputs))
+        (output,) = outputs
         return {
-            "logits": outputs if are_logits else _logits(outputs),
-            "probabilities": class_probabilities(outputs, are_logits),
+            "logits": output if are_logits else _logits(output),
+            "probabilities": class_probabilities(output, are_logits),
         }
 
     return forward_pass
@@ -104,15 +92,19 @@ def _finite(name: str, tensor: Tensor) -> Tensor:
     return tf.debugging.assert_all_finite(tensor, message)
 
 
-def _finite_rows(outputs: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+def _finite_rows(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
     """The outputs, NaN in the rows in which an input or an output is not finite."""
-    good = ops.ones(ops.shape(outputs)[:1], "bool")
-    for tensor in [*inputs, outputs]:
+    good = ops.ones(ops.shape(outputs[0])[:1], "bool")
+    for tensor in [*inputs, *outputs]:
         if tensor.dtype.is_floating:
             rows = ops.reshape(ops.isfinite(tensor), (ops.shape(tensor)[0], -1))
             good = ops.logical_and(good, ops.all(rows, axis=-1))
-    good = ops.reshape(good, (-1, *(1 for _ in outputs.shape[1:])))
-    return ops.where(good, outputs, float("nan"))
+    return [_nan_unless(good, o) if o.dtype.is_floating else o for o in outputs]
+
+
+def _nan_unless(good: Tensor, output: Tensor) -> Tensor:
+    good = ops.reshape(good, (-1, *(1 for _ in output.shape[1:])))
+    return ops.where(good, output, float("nan"))
 
 
 def _logits(probabilities: Tensor) -> Tensor:

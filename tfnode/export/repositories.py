@@ -1,9 +1,12 @@
 """The model repository: names of configurations, versions, and what TensorFlow Serving reads."""
 
 import json
+import os
 import pathlib
 import re
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +16,11 @@ from tfnode.typing import PathLike
 
 CARD = pathlib.PurePath("assets.extra", "validity.json")
 MODELS_CONFIG = "models.config"
+# Held by who writes to a directory.
+LOCK = ".lock"
+
+# TensorFlow Serving's are 64-bit integers.
+LAST_VERSION = 2**63 - 1
 
 # Read with `--enable_per_model_batching_parameters`. A request with more rows is split.
 BATCHING = pathlib.PurePath("batching_params.pbtxt")
@@ -66,22 +74,76 @@ def can_be_batched(solver: Solver) -> bool:
 
 
 # === Versions ===
-def versions(folder: pathlib.Path) -> list[int]:
-    """The versions of a configuration: the numbers that name directories, in order."""
+def numbers(folder: pathlib.Path) -> list[int]:
+    """The versions of a configuration that are taken, in order, whatever has their names."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    names = [path.name for path in folder.iterdir()]
+    found = [int(name) for name in names if re.fullmatch("[1-9][0-9]*", name)]
+    return sorted(number for number in found if number <= LAST_VERSION)
+
+
+def versions(folder: pathlib.Path) -> list[int]:
+    """The versions of a configuration that can be served: complete SavedModels, in order."""
+    return [number for number in numbers(folder) if _is_complete(folder / str(number))]
+
+
+def _is_complete(version: pathlib.Path) -> bool:
+    """Whether a directory, which is no link to one, has all the files of a SavedModel."""
+    if version.is_symlink() or not (version / "saved_model.pb").is_file():
+        return False
+    shards = [path.name for path in (version / "variables").glob("variables.data-*-of-*")]
+    count = {name.rpartition("-")[2] for name in shards}
+    index = version / "variables" / "variables.index"
+    return index.is_file() and count == {f"{len(shards):05d}"}
 
 
 def next_version(folders: Iterable[pathlib.Path]) -> int:
     """The version after the latest of all configurations, so that a number means one model."""
-    return 1 + max((number for folder in folders for number in versions(folder)), default=0)
+    return 1 + max((number for folder in folders for number in numbers(folder)), default=0)
+
+
+def remove_abandoned(base: pathlib.Path) -> None:
+    """Removes what killed exports left below a base."""
+    for folder in [base, *(path for path in base.iterdir() if numbers(path))]:
+        files.sweep(folder)
 
 
 def is_valid(version: pathlib.Path) -> bool:
-    """Whether a version's card says that it may be called stable."""
-    card = version / CARD
-    return card.is_file() and json.loads(card.read_text(encoding="utf-8"))["is_valid"]
+    """Whether a version's card says that it may be called stable.
+
+    A card that is not as it was written says nothing, and there is a warning.
+    """
+    path = version / CARD
+    if not path.exists():
+        return False
+    try:
+        return _verdict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, RecursionError, ValueError) as error:
+        warnings.warn(
+            "Only a validity card as `export_saved_models` writes it makes a version `stable`. "
+            f"Received: {str(path)!r}, of which {error}. The version counts as not judged; export "
+            "the model again.",
+            stacklevel=4,
+        )
+        return False
+
+
+def _verdict(card: Any) -> bool:
+    """Whether a card calls its version valid, which only an ODE can be.
+
+    Raises:
+        ValueError: If it is not what a card is.
+    """
+    if not isinstance(card, dict) or not isinstance(card.get("is_valid"), bool):
+        raise ValueError("`is_valid` is neither true nor false")
+    if not card["is_valid"]:
+        return False
+    verdict = card.get("verdict")
+    is_ode = verdict.get("is_ode") if isinstance(verdict, dict) else None
+    if is_ode is not True:
+        raise ValueError(f"`is_ode` of the verdict is {is_ode!r}, though `is_valid` is true")
+    return True
 
 
 # === TensorFlow Serving's configuration ===
@@ -92,8 +154,10 @@ def write_models_config(
 
     A model is named by its directories: `mnist/rk4_h0p0625/1` below `saved_models` is version 1
     of `mnist_rk4_h0p0625`, and so is `rk4_h0p0625/1` below `saved_models/mnist`. Every version is
-    served. The latest has the label `canary`, and the latest whose validity card calls it valid
-    has the label `stable`; a model without a valid version has no such label.
+    served: a directory that is named by a positive integer and has a complete SavedModel. The
+    latest has the label `canary`, and the latest whose validity card calls it valid has the label
+    `stable`; a model without a valid version has no such label. A card that is not as it was
+    written is not trusted, and there is a warning.
 
     Examples:
 
@@ -112,16 +176,41 @@ def write_models_config(
 
     Raises:
         ValueError: If there is no SavedModel below the directory, if two would have the same
-            name, or if `mount` is not absolute.
+            name, if `mount` is not absolute, or if a path is not UTF-8.
+        TimeoutError: If another process writes to the directory for too long.
     """
     repository, mount = pathlib.Path(repository).resolve(), pathlib.PurePosixPath(mount)
+    check_path(mount)
     if not mount.is_absolute():
         raise ValueError(
             "TensorFlow Serving finds models by absolute paths. "
             f"Received: mount={str(mount)!r}. The default is '/models'."
         )
+    if not repository.is_dir():
+        raise _nothing_in(repository)
+    path = repository / MODELS_CONFIG
+    # Else of two who list at once the one that read first could write last.
+    with files.locked(repository / LOCK):
+        files.write_text(path, _config(repository, mount))
+    return path
+
+
+def check_path(path: PathLike) -> None:
+    """Raises if a path cannot be told to TensorFlow Serving."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "TensorFlow and `models.config` take paths in UTF-8. "
+            f"Received: {str(path)!r}, whose bytes are not. Rename the directory."
+        ) from error
+
+
+def _config(repository: pathlib.Path, mount: pathlib.PurePosixPath) -> str:
+    """The text of `models.config`."""
     folders: dict[str, pathlib.Path] = {}
     for folder in _model_folders(repository):
+        check_path(folder)
         parts = folder.relative_to(repository).parts
         name = "_".join(parts if len(parts) > 1 else (repository.name, *parts))
         if name in folders:
@@ -132,18 +221,20 @@ def write_models_config(
             )
         folders[name] = folder
     if not folders:
-        raise ValueError(
-            "A model repository holds `<model>/<version>/saved_model.pb`. "
-            f"Received: repository={repository.name!r}, without any. Export a model with "
-            "`export_saved_models`."
-        )
+        raise _nothing_in(repository)
     entries = [
         _entry(name, mount / folder.relative_to(repository).as_posix(), folder)
         for name, folder in folders.items()
     ]
-    path = repository / MODELS_CONFIG
-    files.write_text(path, "model_config_list {\n" + "".join(entries) + "}\n")
-    return path
+    return "model_config_list {\n" + "".join(entries) + "}\n"
+
+
+def _nothing_in(repository: pathlib.Path) -> ValueError:
+    return ValueError(
+        "A model repository holds `<model>/<version>/saved_model.pb`. "
+        f"Received: repository={repository.name!r}, without any. Export a model with "
+        "`export_saved_models`."
+    )
 
 
 def _model_folders(repository: pathlib.Path) -> list[pathlib.Path]:
@@ -159,10 +250,10 @@ def _model_folders(repository: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _entry(name: str, base_path: pathlib.PurePosixPath, folder: pathlib.Path) -> str:
-    numbers = versions(folder)
-    valid = [number for number in numbers if is_valid(folder / str(number))]
+    complete = versions(folder)
+    valid = [number for number in complete if is_valid(folder / str(number))]
     labels = {"stable": valid[-1]} if valid else {}
-    labels["canary"] = numbers[-1]
+    labels["canary"] = complete[-1]
     lines = [
         f"name: {_quoted(name)}",
         f"base_path: {_quoted(str(base_path))}",

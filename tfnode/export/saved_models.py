@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -11,9 +11,10 @@ import numpy as np
 from tfnode import files, validity
 from tfnode import solvers as tfnode_solvers
 from tfnode.export import cards, graphs, repositories, warmup
-from tfnode.models import digest, held_blocks, with_solver
+from tfnode.export.signatures import named_inputs, served_model
+from tfnode.models import digest, held_blocks
 from tfnode.solvers import AdaptiveSolver, FixedStepSolver, RungeKutta, Solver, SolverLike
-from tfnode.typing import Data, PathLike
+from tfnode.typing import Data, Nested, PathLike
 from tfnode.validity import SweepRow, ValidityReport
 
 # The directory of a SavedModel that holds every configuration.
@@ -24,7 +25,7 @@ def export_saved_models(
     model: keras.Model,
     base: PathLike,
     solvers: Iterable[SolverLike],
-    data: Data,
+    data: Data | None = None,
     data_name: str | None = None,
     require_valid: bool = False,
     threshold: float = 0.02,
@@ -35,11 +36,14 @@ def export_saved_models(
     verbose: int | str = "auto",
     report: ValidityReport | None = None,
 ) -> list[pathlib.Path]:
-    """Writes a SavedModel for each solver configuration of a trained classifier.
+    """Writes a SavedModel for each solver configuration of a trained model.
 
     `<base>/<configuration>/<version>/` is what TensorFlow Serving loads: a graph without XLA that
     takes the model's inputs by name, with any number of rows, and returns `logits` and
-    `probabilities`, or an error where a number is not finite. Under a solver with
+    `probabilities`, or an error where a number is not finite. Without data, and for a model with
+    several outputs, there is no verdict: then it returns the outputs of the model by their names,
+    and no version is valid. A name that is no parameter of a function in ASCII is changed: `größe`
+    to `gr__e`, `class` to `input_class`; the card has both. Under a solver with
     `per_sample=True` a sample that is not finite, or cannot be integrated, is answered with NaN
     instead, and the others of its batch with their numbers. Beside it lie the validity card
     `assets.extra/validity.json`, warm-up requests (with the package `tensorflow-serving-api`),
@@ -65,12 +69,14 @@ def export_saved_models(
     ['euler_h0p125/1', 'rk4_h0p0625/1']
 
     Args:
-        model: Functional or Sequential Keras model with `ODEBlock`s of one method, in single
-            precision, with one output: logits, or probabilities if its loss says so.
+        model: Keras model with `ODEBlock`s of one method, in single precision. A subclassed one
+            must have been called, with all inputs as one argument. If it is judged, its output is
+            logits, or probabilities if its loss says so.
         base: Path of the directory to write to.
         solvers: Iterable of solvers of `tfnode.solvers`, their names, or serialized dictionaries.
         data: `tf.data.Dataset` of `(inputs, labels)` batches, or a tuple of arrays `(x, y)`, to
-            judge the model on. It is read more than once.
+            judge the model on, and to take the warm-up requests from. It is read more than once.
+            None gives a version without either.
         data_name: Optional string for the card that names the data.
         require_valid: Boolean. If true, a model that is bound to its solver, or a configuration
             that is not accurate enough, is refused and the report is printed.
@@ -94,40 +100,46 @@ def export_saved_models(
     Raises:
         ValueError: If the backend is not TensorFlow, if an argument is not valid or a directory
             cannot be written to, if two solvers have the same name, if a version exists already,
-            if the model is not a classifier or not in single precision, or, with `require_valid`,
-            if it is not valid.
+            if the model is not in single precision, if it is judged and not a classifier, or, with
+            `require_valid`, if it is not valid.
+        TimeoutError: If another process exports to `base` for too long.
     """
     base = pathlib.Path(base)
     repository = base if repository is None else pathlib.Path(repository)
     check_exportable(model, base)
     _check_repository(base, repository)
     models = _models(model, solvers)
-    targets = _targets(base, [ALL_SOLVERS] if as_signatures else models, version)
-    if report is None:
-        report = validity.check(
-            model,
-            data,
-            threshold,
-            reference_steps=reference_steps,
-            verbose=verbose,
-            solvers=[solver for solver, _ in models.values()],
-            stop_early=require_valid,
-        )
-    configurations = _judged(model, models, report, data, require_valid, verbose)
-    inputs = _first_inputs(model, data)
+    folders = [base / slug for slug in ([ALL_SOLVERS] if as_signatures else models)]
+    # Before the verdict; and again when nobody else can take a version.
+    _targets(folders, version)
+    x = _first_inputs(data)
+    judged_on = _judged_on(models, data, report, require_valid)
+    if judged_on is not None:
+        graphs.check_outputs(model, x)
+        if report is None:
+            report = validity.check(
+                model,
+                judged_on,
+                threshold,
+                reference_steps=reference_steps,
+                verbose=verbose,
+                solvers=[solver for solver, _ in models.values()],
+                stop_early=require_valid,
+            )
+        configurations = _judged(model, models, report, judged_on, require_valid, verbose)
+    else:
+        configurations = [cards.Configuration(slug, *pair) for slug, pair in models.items()]
+    are_logits = None if report is None else graphs.has_logits(model)
     groups = [configurations] if as_signatures else [[c] for c in configurations]
-    # Each is renamed at the end, when all of them are complete.
-    with contextlib.ExitStack() as stack:
-        for target, served in zip(targets, groups):
-            path = stack.enter_context(files.beside(target))
+    with _new_versions(base, folders, version) as paths:
+        for (target, path), served in zip(paths.items(), groups):
             names = [c.slug for c in served] if as_signatures else ["serving_default"]
             name = f"{base.resolve().name}_{target.parent.name}"
-            _write(path, dict(zip(names, served)), inputs, name, graphs.has_logits(model))
-            (path / repositories.CARD).write_text(
-                cards.card(model, report, served, data_name), encoding="utf-8"
-            )
+            _write(path, dict(zip(names, served)), x, name, are_logits)
+            card = cards.card(model, report, served, data_name)
+            (path / repositories.CARD).write_text(card, encoding="utf-8")
     repositories.write_models_config(repository)
-    return targets
+    return list(paths)
 
 
 def check_exportable(model: keras.Model, base: PathLike) -> None:
@@ -147,6 +159,7 @@ def check_exportable(model: keras.Model, base: PathLike) -> None:
             f"Received: base={str(base)!r} with KERAS_BACKEND={keras.backend.backend()!r}. Save "
             "weights instead, with `model.save_weights`."
         )
+    repositories.check_path(base)
     files.check_writable(base, "base")
     graphs.check_model(model)
 
@@ -174,7 +187,7 @@ def _models(
                 f"Received: {slug!r} for {solver} and for {models[slug][0]}. Leave one out, or "
                 "give the tableau another name."
             )
-        models[slug] = solver, with_solver(model, _as_served(solver))
+        models[slug] = solver, served_model(model, _as_served(solver))
     if not models:
         raise ValueError(
             "There must be a solver to serve the model with. Received: solvers=[]. Pass the one of "
@@ -190,14 +203,29 @@ def _as_served(solver: Solver) -> Solver:
     return solver
 
 
-def _targets(base: pathlib.Path, slugs: Iterable[str], version: int | None) -> list[pathlib.Path]:
+@contextlib.contextmanager
+def _new_versions(
+    base: pathlib.Path, folders: Sequence[pathlib.Path], version: int | None
+) -> Iterator[dict[pathlib.Path, pathlib.Path]]:
+    """Yields, while nobody else writes to `base`, the new versions and where to write them.
+
+    They take their places at the end, when all of them are complete.
+    """
+    base.mkdir(parents=True, exist_ok=True)
+    with files.locked(base / repositories.LOCK), contextlib.ExitStack() as stack:
+        repositories.remove_abandoned(base)
+        targets = _targets(folders, version)
+        yield {target: stack.enter_context(files.beside(target)) for target in targets}
+
+
+def _targets(folders: Sequence[pathlib.Path], version: int | None) -> list[pathlib.Path]:
     """The paths of the versions to write, none of which exists."""
-    folders = [base / slug for slug in slugs]
     if version is None:
         version = repositories.next_version(folders)
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+    is_integer = isinstance(version, int) and not isinstance(version, bool)
+    if not is_integer or not 1 <= version <= repositories.LAST_VERSION:
         raise ValueError(
-            "A version is a positive integer. "
+            f"A version is an integer from 1 to {repositories.LAST_VERSION}. "
             f"Received: version={version!r}. Leave it out for the next free one."
         )
     targets = [folder / str(version) for folder in folders]
@@ -211,13 +239,45 @@ def _targets(base: pathlib.Path, slugs: Iterable[str], version: int | None) -> l
     return targets
 
 
-def _first_inputs(model: keras.Model, data: Data) -> dict[str, np.ndarray]:
-    """The first rows of the data, as a dictionary from names of inputs to arrays."""
-    x = data[0] if isinstance(data, tuple) else next(iter(data))[0]
-    size = max(warmup.BATCH_SIZES)
-    x = keras.tree.map_structure(lambda array: keras.ops.convert_to_numpy(array[:size]), x)
-    graphs.check_outputs(model, x)
-    return graphs.named_inputs(model, x)
+def _first_inputs(data: Data | None) -> Nested:
+    """The first rows of the data, as NumPy arrays; None without data."""
+    if data is None:
+        return None
+    if isinstance(data, Iterator):
+        raise ValueError(
+            "Data is read more than once: for the verdict and for warm-up requests. "
+            f"Received: data={data!r}, an iterator, which ends. Pass a `tf.data.Dataset`, a list "
+            "of batches or a tuple of arrays."
+        )
+    x = data[0] if isinstance(data, tuple) else next(iter(data), [np.zeros(0)])[0]
+    take = lambda array: keras.ops.convert_to_numpy(array[: max(warmup.BATCH_SIZES)])
+    x = keras.tree.map_structure(take, x)
+    if not len(keras.tree.flatten(x)[0]):
+        raise ValueError(
+            f"Data must have at least one sample. Received: data={data!r}. Leave it out to export "
+            "a model without a verdict."
+        )
+    return x
+
+
+def _judged_on(
+    models: Mapping[str, tuple[Solver, keras.Model]],
+    data: Data | None,
+    report: ValidityReport | None,
+    require_valid: bool,
+) -> Data | None:
+    """The data that a verdict is on; None without a verdict."""
+    model = next(iter(models.values()))[1]
+    if data is not None and len(model.outputs) == 1:
+        return data
+    if require_valid or report is not None:
+        raise ValueError(
+            "A verdict is one on data, and on a model with one output. Received: "
+            f"{'no data' if data is None else 'data'} for model={model.name!r} with "
+            f"{len(model.outputs)} outputs. Pass data and a `keras.Model(model.inputs, output)`, "
+            "or neither `require_valid` nor `report`."
+        )
+    return None
 
 
 def _judged(
@@ -274,23 +334,26 @@ def _check_report(model: keras.Model, report: ValidityReport) -> None:
         )
     if report.task != "classification":
         raise ValueError(
-            "A served model must return logits and probabilities of classes. "
-            f"Received: model={model.name!r} with targets of a {report.task}. Export it with "
-            "`model.export`."
+            "A model that is judged must return logits or probabilities of classes. "
+            f"Received: model={model.name!r} with targets of a {report.task}. Leave `data` out: "
+            "the model is then exported without a verdict, with its outputs by their names."
         )
 
 
 def _write(
     path: pathlib.Path,
     served: Mapping[str, cards.Configuration],
-    inputs: Mapping[str, np.ndarray],
+    x: Nested,
     model_name: str,
-    are_logits: bool,
+    are_logits: bool | None,
 ) -> None:
     """Writes a version without its card: `served` has the configurations by signature."""
-    graphs.write_graphs(path, {name: c.model for name, c in served.items()}, are_logits)
+    models = {name: configuration.model for name, configuration in served.items()}
+    graphs.write_graphs(path, models, are_logits)
     (path / "assets.extra").mkdir(exist_ok=True)
-    warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
+    if x is not None:
+        inputs = named_inputs(next(iter(models.values())), x)
+        warmup.write_warmup(path / warmup.WARMUP, model_name, served, inputs)
     if all(repositories.can_be_batched(c.solver) for c in served.values()):
         (path / repositories.BATCHING).write_text(
             repositories.BATCHING_PARAMETERS, encoding="utf-8"

@@ -50,7 +50,8 @@ class UnderSolver(keras.Model):
             return self.model(inputs, training=training)
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.model.compute_output_spec(inputs, training=training)
+        # A `call` of a user's own need not take `training`, and shapes do not depend on it.
+        return self.model.compute_output_spec(inputs)
 
     def get_config(self) -> dict:
         return {
@@ -102,9 +103,8 @@ def with_solver(
             f"Received: model={model.name!r} of type {type(model).__name__}, with none among its "
             "layers. Build it with `tfnode.ODEBlock`."
         )
-    under = UnderSolver(model, solver)
     if not getattr(model, "inputs", None):
-        return under
+        return UnderSolver(model, solver)
     if isinstance(model, keras.Sequential):
         inputs, names = model.inputs[0], [model.layers[-1].name]
     else:
@@ -112,6 +112,11 @@ def with_solver(
     inputs = tree.map_structure(
         lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), inputs
     )
+    # Keras has one name for one operation, and an input or an output may be called as the model.
+    name = model.name
+    while name in {*names, *(tensor.name for tensor in tree.flatten(inputs))}:
+        name += "_under_solver"
+    under = UnderSolver(model, solver, name=name)
     return keras.Model(inputs, _named(under(inputs), names), name=model.name)
 
 
