@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.integrate.grids import fixed_grid
 from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
 from tfnode.layers.checks import (
@@ -75,7 +75,11 @@ def odeint(
         FloatingPointError: If an adaptive integration cannot be finished; see `ODEBlock`.
     """
     solver = solvers.get(solver)
-    z0 = tree.map_structure(ops.convert_to_tensor, z0)
+    arguments.function("field", field, advice="Pass a function `field(t, z)` or a Keras layer.")
+    advice = "Pass arrays or tensors of the shape (batch_size, ...)."
+    z0 = arguments.tensors("z0", z0, advice=advice)
+    if conditions is not None:
+        conditions = arguments.tensors("conditions", conditions, advice=advice)
     check_state(z0, "odeint")
     dtype = keras.backend.standardize_dtype(tree.flatten(z0)[0].dtype)
     check_precision(dtype, dtype, solver, "odeint")
@@ -112,12 +116,11 @@ def _adaptively(forward: ForwardPass, solver: Any, z0: Any, t0: Any, ends: Any, 
 def _checked(times: Any) -> tuple:
     """The first time and the others: floats if they are numbers, else tensors."""
     if not (ops.is_tensor(times) or isinstance(times, keras.Variable)):
-        times = np.asarray(times, "float64")
-        with np.errstate(over="ignore", invalid="ignore"):
+        advice = "Pass at least two that increase or decrease; the first is the time of z0."
+        times = arguments.reals("times", times, advice=advice)
+        with np.errstate(over="ignore"):
             moves = np.diff(times, axis=0) if times.ndim in (1, 2) else np.zeros(1)
-        if not (
-            np.isfinite(times).all() and len(moves) and ((moves > 0).all() or (moves < 0).all())
-        ):
+        if not (len(moves) and ((moves > 0).all() or (moves < 0).all())):
             raise ValueError(
                 "Times must be at least two finite numbers that increase or decrease. "
                 f"Received: times={times.tolist()}. The first is the time of z0."

@@ -1,13 +1,12 @@
 """What an `ODEBlock` accepts as arguments, and the errors for all else."""
 
-import math
 import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.integrate.problems import smallest_step
 
 GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
@@ -17,13 +16,13 @@ _HALF_EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
 def check_field(field: Any) -> keras.Layer:
-    if not isinstance(field, keras.layers.Layer):
-        raise ValueError(
-            "`field` must be a Keras layer or model that maps a state to its derivative. "
-            f"Received: field={field!r}. Wrap a function in a `keras.layers.Layer`, or pass it to "
-            "`tfnode.odeint`."
-        )
-    return field
+    return arguments.instance(
+        "field",
+        field,
+        keras.layers.Layer,
+        "a Keras layer or model that maps a state to its derivative",
+        advice="Wrap a function in a `keras.layers.Layer`, or pass it to `tfnode.odeint`.",
+    )
 
 
 def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
@@ -34,11 +33,12 @@ def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
                 f"give it a gradient. Received: {name}={time!r}. Pass a float, and an end time "
                 "that changes at the call: `block(z, t1=...)`."
             )
-    t0, t1 = float(t0), float(t1)
-    if not (math.isfinite(t0) and math.isfinite(t1) and t0 != t1):
+    advice = "Choose t1 > t0, or t1 < t0 to integrate backwards."
+    t0, t1 = (arguments.number(n, t, advice=advice) for n, t in (("t0", t0), ("t1", t1)))
+    if t0 == t1:
         raise ValueError(
-            "The interval of integration must have two different, finite ends. "
-            f"Received: t0={t0}, t1={t1}. Choose t1 > t0, or t1 < t0 to integrate backwards."
+            "The interval of integration must have two different ends. "
+            f"Received: t0={t0}, t1={t1}. {advice}"
         )
     return t0, t1
 
@@ -89,9 +89,9 @@ def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | Non
     """The times as floats, or None; they must run from `t0` to `t1` without turning back."""
     if save_at is None:
         return None
-    times = np.asarray(save_at, "float64")
+    times = arguments.reals("save_at", save_at, advice="Pass times from t0 to t1, or None.")
     sign = 1 if t1 > t0 else -1
-    good = times.ndim == 1 and len(times) and np.isfinite(times).all()
+    good = times.ndim == 1 and len(times) > 0
     if good:
         ends = np.concatenate([times[:1] - t0, np.diff(times), t1 - times[-1:]]) * sign
         good = (ends >= 0).all() and (ends[1:-1] > 0).all() and times[-1] != t0
@@ -105,11 +105,8 @@ def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | Non
 
 
 def check_gradient(gradient: Any, unroll: bool, solver: solvers.Solver) -> str:
-    if gradient not in GRADIENTS:
-        raise ValueError(
-            f"`gradient` must be one of {GRADIENTS}. Received: gradient={gradient!r}. "
-            'Keep the default "discrete_adjoint" unless the field has random state.'
-        )
+    advice = 'Keep the default "discrete_adjoint" unless the field has random state.'
+    arguments.choice("gradient", gradient, GRADIENTS, advice=advice)
     if unroll and gradient != "backprop":
         raise ValueError(
             "An unrolled block keeps every intermediate result, so its gradient is backprop. "
@@ -174,6 +171,7 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
 
 def check_state(state: Any, name: str) -> None:
     """Raises if a state is not made of floating-point tensors."""
+    check_tensors("inputs", state)
     for z in keras.tree.flatten(state):
         if not keras.backend.is_float_dtype(z.dtype):
             raise ValueError(
@@ -181,6 +179,18 @@ def check_state(state: Any, name: str) -> None:
                 f"Received: inputs.dtype={keras.backend.standardize_dtype(z.dtype)!r} for block "
                 f"{name!r}. Cast the inputs, for example with `ops.cast(x, 'float32')`."
             )
+
+
+def check_tensors(name: str, value: Any) -> None:
+    """Raises if an argument of a call is not made of tensors; Keras has made them of arrays."""
+    leaves = keras.tree.flatten(value)
+    if not leaves or not all(hasattr(leaf, "dtype") for leaf in leaves):
+        raise arguments.refused(
+            f"`{name}` must be a tensor, or a nested structure of tensors",
+            name,
+            value,
+            "Pass NumPy arrays or tensors of the shape (batch_size, ...).",
+        )
 
 
 def check_times_of_call(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.integrate.problems import Statistics
 from tfnode.keras_internals import no_autocast
 from tfnode.layers import checks, solver_weights
@@ -121,9 +121,9 @@ class ODEBlock(keras.layers.Layer):
         self._t0, self._t1 = checks.check_interval(t0, t1)
         checks.check_length(self._t0, self._t1, self.time_dtype, self.name)
         self.save_at = checks.check_save_at(save_at, self._t0, self._t1)
-        self.time_dependent = time_dependent
+        self.time_dependent = arguments.flag("time_dependent", time_dependent)
+        self.unroll = arguments.flag("unroll", unroll)
         self.gradient = checks.check_gradient(gradient, unroll, solver)
-        self.unroll = unroll
         self.vector_field = VectorField(field, time_dependent, self.name)
         self.supports_masking = True
         checks.check_precision(self.variable_dtype, self.compute_dtype, solver, self.name)
@@ -172,6 +172,8 @@ class ODEBlock(keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         checks.check_state(inputs, self.name)
+        if conditions is not None:
+            checks.check_tensors("conditions", conditions)
         block = stand_in_for(self, inputs, conditions)
         with no_autocast(), integrating(block):
             state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
@@ -193,7 +195,8 @@ class ODEBlock(keras.layers.Layer):
             times = ops.convert_to_tensor(times, dtype=self.time_dtype)
         else:
             # Not rounded, so that steps are not told from rounded times.
-            times = np.asarray(times, "float64")
+            name = "save_at" if t1 is None else "t1"
+            times = arguments.reals(name, times, advice="Pass finite times, or None.")
         if t1 is not None:
             return times[None]
         return times.T if isinstance(times, np.ndarray) else ops.transpose(times)
@@ -253,7 +256,7 @@ class ODEBlock(keras.layers.Layer):
         Raises:
             ValueError: If every sample has adaptive steps of its own.
         """
-        z = tree.map_structure(ops.convert_to_tensor, z)
+        z = arguments.tensors("z", z, advice="Pass states of the shape (batch_size, ...).")
         checks.check_state(z, self.name)
         if not self.built:
             self.build(tree.map_structure(lambda z: z.shape, z))
@@ -338,7 +341,10 @@ class ODEBlock(keras.layers.Layer):
 
     @methods.setter
     def methods(self, methods: Sequence[solvers.FixedStepSolver]) -> None:
-        self._fixed("methods").allow(tuple(methods))
+        advice = "Pass solvers with fixed steps, the present one among them."
+        methods = arguments.items("methods", methods, "solvers", advice=advice)
+        checked = (solvers.check_solver(method, solvers.FixedStepSolver) for method in methods)
+        self._fixed("methods").allow(tuple(checked))
 
     @property
     def step_size(self) -> Any:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar, Self
 
-from tfnode import tableaus
+from tfnode import arguments, tableaus
 from tfnode.solvers.checks import check_step_size
 from tfnode.tableaus import ButcherTableau
 
@@ -110,12 +110,14 @@ class RungeKutta(FixedStepSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.tableau, ButcherTableau):
-            raise ValueError(
-                "`tableau` must be a `tfnode.tableaus.ButcherTableau`. "
-                f"Received: tableau={self.tableau!r}. Build one from its coefficients, or use a "
-                "named solver such as `tfnode.solvers.RK4`."
-            )
+        arguments.instance(
+            "tableau",
+            self.tableau,
+            ButcherTableau,
+            "a `tfnode.tableaus.ButcherTableau`",
+            advice="Build one from its coefficients, or use a named solver such as "
+            "`tfnode.solvers.RK4`.",
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tableau": self.tableau.get_config()}

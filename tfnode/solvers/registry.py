@@ -1,7 +1,9 @@
 """The solvers by name, and as dictionaries that can be stored."""
 
+import dataclasses
 from typing import Any, TypeAlias
 
+from tfnode import arguments
 from tfnode.solvers.embedded_pairs import (
     AdaptiveSolver,
     BogackiShampine32,
@@ -66,6 +68,7 @@ def get(identifier: SolverLike, step_size: float | None = None) -> Solver:
 
 def serialize(solver: Solver) -> dict[str, Any]:
     """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`."""
+    check_solver(solver)
     return {"class_name": type(solver).__name__, "config": solver.get_config()}
 
 
@@ -75,11 +78,45 @@ def deserialize(config: dict[str, Any]) -> Solver:
     Raises:
         ValueError: If `config` does not name a known solver.
     """
-    class_name = config.get("class_name")
-    if class_name not in _SOLVERS or "config" not in config:
-        raise ValueError(
-            f"A serialized solver names one of the classes {sorted(_SOLVERS)} and has a config. "
-            f"Received: class_name={class_name!r}, keys={sorted(config)}. Make the dictionary "
-            "with `tfnode.solvers.serialize(solver)`."
+    advice = "Make the dictionary with `tfnode.solvers.serialize(solver)`."
+    class_name = arguments.mapping("config", config, advice=advice).get("class_name")
+    if not isinstance(class_name, str) or class_name not in _SOLVERS:
+        raise arguments.refused(
+            f"A serialized solver names one of the classes {sorted(_SOLVERS)}",
+            "class_name",
+            class_name,
+            advice,
         )
-    return _SOLVERS[class_name].from_config(config["config"])
+    cls, values = _SOLVERS[class_name], config.get("config")
+    names = {field.name for field in dataclasses.fields(cls)}
+    if not isinstance(values, dict) or not set(values) <= names:
+        rule = f"The config of a serialized solver has values for {sorted(names)}"
+        raise arguments.refused(rule, "config", values, advice)
+    return cls.from_config(values)
+
+
+def check_solver(solver: Any, *kinds: type[Solver]) -> Any:
+    """Returns a solver, or raises if it is none of some kinds; a name does not stand for one here.
+
+    Examples:
+
+    >>> check_solver("euler", FixedStepSolver)
+    Traceback (most recent call last):
+        ...
+    ValueError: `solver` must be a `FixedStepSolver`. Received: solver='euler'. Make one with
+    `tfnode.solvers.get`, or take what is meant for solvers of the other kind.
+
+    Args:
+        solver: What was received for it.
+        *kinds: The base classes that it may have; any if there are none.
+    """
+    kinds = kinds or (FixedStepSolver, AdaptiveSolver)
+    what = "a " + " or ".join(f"`{kind.__name__}`" for kind in kinds)
+    return arguments.instance(
+        "solver",
+        solver,
+        kinds,
+        what,
+        advice="Make one with `tfnode.solvers.get`, or take what is meant for solvers of the other "
+        "kind.",
+    )
