@@ -19,7 +19,7 @@ from keras import ops
 # Counts fit into int32.
 MAX_COUNT = 2**31 - 1
 # What has more items is endless.
-_MAX_ITEMS = 10_000
+_MAX_ITEMS = 10**6
 _MAX_SHOWN = 200
 
 
@@ -42,13 +42,13 @@ def refused(rule: str, name: str, value: Any, advice: str) -> ValueError:
 
 def shown(value: Any) -> str:
     """A value in the text of an error: short, whatever it is."""
-    if getattr(value, "shape", ()):
-        return f"<{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}>"
     try:
         text = repr(value)
     except Exception:
         # As that of an integer of more than 4300 digits.
         return f"<{type(value).__name__}>"
+    if len(text) > _MAX_SHOWN and getattr(value, "shape", ()):
+        return f"<{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}>"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
@@ -233,14 +233,10 @@ def items(name: str, value: Any, what: str, *, advice: str) -> list:
 
 def is_iterable(value: Any) -> bool:
     """Whether a value has items; those of a string or a dictionary are not meant."""
-    if isinstance(value, (str, bytes, Mapping)):
+    if isinstance(value, (str, bytes, type, Mapping)) or getattr(value, "shape", None) == ():
         return False
-    try:
-        iter(value)
-    except (NotImplementedError, TypeError):
-        # Among others a tensor without axes, or without values.
-        return False
-    return True
+    # Nothing is begun here: the iterator of a loader may start processes.
+    return hasattr(value, "__iter__") or isinstance(value, keras.utils.PyDataset)
 
 
 def mapping(name: str, value: Any, keys: Collection[str] = (), *, advice: str) -> Mapping:
@@ -260,7 +256,7 @@ def tensors(name: str, value: Any, *, advice: str) -> Any:
         dtypes = [keras.backend.standardize_dtype(t.dtype) for t in keras.tree.flatten(found)]
     except (OverflowError, TypeError, ValueError):
         dtypes = []
-    if not dtypes or {"string", "bool"} & {*dtypes}:
+    if not dtypes or "string" in dtypes:
         rule = f"`{name}` must be a tensor of numbers, or a nested structure of such"
         raise refused(rule, name, value, advice)
     return found

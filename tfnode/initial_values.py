@@ -117,14 +117,13 @@ def _checked(times: Any) -> tuple:
     """The first time and the others: floats if they are numbers, else tensors."""
     if not (ops.is_tensor(times) or isinstance(times, keras.Variable)):
         advice = "Pass at least two that increase or decrease; the first is the time of z0."
-        times = arguments.reals("times", times, advice=advice)
-        with np.errstate(over="ignore"):
+        times = arguments.reals("times", times, is_finite=False, advice=advice)
+        with np.errstate(over="ignore", invalid="ignore"):
             moves = np.diff(times, axis=0) if times.ndim in (1, 2) else np.zeros(1)
-        if not (len(moves) and ((moves > 0).all() or (moves < 0).all())):
-            raise ValueError(
-                "Times must be at least two finite numbers that increase or decrease. "
-                f"Received: times={times.tolist()}. The first is the time of z0."
-            )
+        turns = not ((moves > 0).all() or (moves < 0).all())
+        if turns or not moves.size or not np.isfinite(times).all():
+            rule = "Times must be at least two finite numbers that increase or decrease"
+            raise arguments.refused(rule, "times", times, advice)
         if times.ndim == 1:
             return float(times[0]), tuple(times[1:].tolist())
     times = ops.convert_to_tensor(times)

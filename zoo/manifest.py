@@ -165,7 +165,9 @@ def _solver(name: str, config: Any) -> solvers.Solver:
 
 def _is_name(name: str, entry: WeightsEntry) -> bool:
     solver = type(entry.solver).__name__.lower()
-    return bool(re.fullmatch(rf"{re.escape(entry.model)}_{solver}_[a-z0-9_]+_v[1-9][0-9]*", name))
+    return isinstance(name, str) and bool(
+        re.fullmatch(rf"{re.escape(entry.model)}_{solver}_[a-z0-9_]+_v[1-9][0-9]*", name)
+    )
 
 
 def _is_hash(value: Any) -> bool:

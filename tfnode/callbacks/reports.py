@@ -6,13 +6,12 @@ report when all callbacks have ended, so that what is reported is the model as `
 """
 
 import io
-import pathlib
 from typing import Any
 
 import keras
 from keras import ops
 
-from tfnode import export, validity
+from tfnode import arguments, export, validity
 from tfnode.adaption import Rule
 from tfnode.batches import joined
 from tfnode.callbacks.batches import endless_batches
@@ -33,7 +32,7 @@ class TensorBoardWriter:
     """
 
     def __init__(self, log_dir: PathLike) -> None:
-        self._log_dir = str(log_dir)
+        self._log_dir = str(arguments.path("log_dir", log_dir))
         self._writer: Any = None
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:
@@ -136,7 +135,7 @@ class ExportAtEnd(FinalReport):
 
     def __init__(self, export_dir: PathLike, rule: Rule, data: Data, batch_size: int = 128) -> None:
         super().__init__(data, batch_size)
-        self._export_dir = pathlib.Path(export_dir)
+        self._export_dir = arguments.path("export_dir", export_dir)
         self._rule = rule
 
     def on_train_begin(self, logs: Any = None) -> None:

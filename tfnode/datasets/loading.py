@@ -1,10 +1,12 @@
 """`load`: one call from a name to batches or arrays."""
 
 import contextlib
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfnode import arguments
 from tfnode.typing import PathLike
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ _SYNTHETIC = (
     "energy_landscape/three_minima",
 )
 _IMAGES = ("mnist", "cifar10")
+
+# A split, or a slice of one, or several of them, in TFDS's notation.
+_BOUND = r"-?[\d_]*(%|shard)?"
+_SLICE = rf"(train|test|all)(\[{_BOUND}:?{_BOUND}\](\(\w+\))?)?"
+_SPLIT = re.compile(rf"{_SLICE}(\+{_SLICE})*")
 
 
 def list_datasets() -> list[str]:
@@ -63,19 +70,20 @@ def load(
     Raises:
         ValueError: If the name is unknown, or `batch_size` is missing or not positive.
     """
-    if name not in list_datasets():
-        raise ValueError(
-            f"`name` must be one of {list_datasets()}. Received: name={name!r}. Pick one of these."
-        )
-    if as_numpy:
-        x, y = _read(name, split, data_dir)
-        return _scaled(x), y
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            "A dataset of batches needs a positive `batch_size`. "
-            f"Received: batch_size={batch_size!r}. Pass one, or as_numpy=True for arrays."
-        )
+    arguments.choice("name", name, list_datasets(), advice="Pick one of these.")
+    if not isinstance(split, str) or not _SPLIT.fullmatch(split):
+        rule = '`split` must be "train", "test" or a slice of one in TFDS\'s notation'
+        raise arguments.refused(rule, "split", split, 'An example is "train[:100]".')
+    as_numpy = arguments.flag("as_numpy", as_numpy)
+    if not as_numpy or batch_size is not None:
+        advice = "Pass one, or as_numpy=True for arrays."
+        batch_size = arguments.count("batch_size", batch_size, advice=advice)
+    seed = arguments.count("seed", seed, 0, advice="The default is 0.")
+    if data_dir is not None:
+        data_dir = arguments.path("data_dir", data_dir)
     x, y = _read(name, split, data_dir)
+    if batch_size is None or as_numpy:
+        return _scaled(x), y
     return batched(x, y, split, batch_size, seed)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tfnode import files
-from tfnode.solvers import AdaptiveSolver, DormandPrince, Solver
+from tfnode import arguments, files
+from tfnode.solvers import AdaptiveSolver, DormandPrince, Solver, check_solver
 from tfnode.typing import PathLike
 
 CARD = pathlib.PurePath("assets.extra", "validity.json")
@@ -38,6 +38,7 @@ def solver_slug(solver: Solver) -> str:
     Args:
         solver: A solver of `tfnode.solvers`.
     """
+    check_solver(solver)
     method = "dopri5" if isinstance(solver, DormandPrince) else solver.tableau.name
     parts = [re.sub(r"[^a-z0-9]+", "_", method.lower())]
     if not isinstance(solver, AdaptiveSolver):
@@ -114,7 +115,8 @@ def write_models_config(
         ValueError: If there is no SavedModel below the directory, if two would have the same
             name, or if `mount` is not absolute.
     """
-    repository, mount = pathlib.Path(repository).resolve(), pathlib.PurePosixPath(mount)
+    repository = arguments.path("repository", repository).resolve()
+    mount = pathlib.PurePosixPath(arguments.path("mount", mount))
     if not mount.is_absolute():
         raise ValueError(
             "TensorFlow Serving finds models by absolute paths. "

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
-from tfnode import files, validity
+from tfnode import arguments, files, validity
 from tfnode import solvers as tfnode_solvers
+from tfnode.batches import check_data
 from tfnode.export import cards, graphs, repositories, warmup
 from tfnode.models import digest, held_blocks, with_solver
 from tfnode.solvers import AdaptiveSolver, FixedStepSolver, RungeKutta, Solver, SolverLike
@@ -96,8 +97,19 @@ def export_saved_models(
             have the same name, if a version exists already, if the model is not a classifier or
             not in single precision, or, with `require_valid`, if it is not valid.
     """
-    base = pathlib.Path(base)
-    repository = base if repository is None else pathlib.Path(repository)
+    base = arguments.path("base", base)
+    repository = base if repository is None else arguments.path("repository", repository)
+    if data_name is not None:
+        arguments.text("data_name", data_name, advice="Leave it out for none.")
+    require_valid = arguments.flag("require_valid", require_valid)
+    as_signatures = arguments.flag("as_signatures", as_signatures)
+    if version is not None:
+        advice = "Leave it out for the next free one."
+        version = arguments.count("version", version, 1, 2**63 - 1, advice=advice)
+    if report is not None:
+        advice = "Pass what `tfnode.validity.check` returned, or leave it out."
+        arguments.instance("report", report, ValidityReport, "a `ValidityReport`", advice=advice)
+    check_data(data)
     check_exportable(model, base)
     _check_repository(base, repository)
     models = _models(model, solvers)
@@ -144,7 +156,7 @@ def check_exportable(model: keras.Model, base: PathLike) -> None:
             f"Received: base={str(base)!r} with KERAS_BACKEND={keras.backend.backend()!r}. Save "
             "weights instead, with `model.save_weights`."
         )
-    if pathlib.Path(base).is_file():
+    if arguments.path("base", base).is_file():
         raise ValueError(
             "SavedModels are directories. "
             f"Received: base={str(base)!r}, which is a file. Choose another directory."
@@ -166,7 +178,9 @@ def _models(
 ) -> dict[str, tuple[Solver, keras.Model]]:
     """A dictionary from slugs to pairs of a solver and a model with it that shares the weights."""
     models: dict[str, tuple[Solver, keras.Model]] = {}
-    for solver in map(tfnode_solvers.get, solvers):
+    advice = "Pass a list of solvers, such as [tfnode.solvers.Euler(1 / 8)]."
+    given = arguments.items("solvers", solvers, "solvers", advice=advice)
+    for solver in map(tfnode_solvers.get, given):
         slug = repositories.solver_slug(solver)
         if slug in models:
             raise ValueError(
@@ -195,11 +209,6 @@ def _targets(base: pathlib.Path, slugs: Iterable[str], version: int | None) -> l
     folders = [base / slug for slug in slugs]
     if version is None:
         version = repositories.next_version(folders)
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(
-            "A version is a positive integer. "
-            f"Received: version={version!r}. Leave it out for the next free one."
-        )
     targets = [folder / str(version) for folder in folders]
     for target in targets:
         if target.exists():

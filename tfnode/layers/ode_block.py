@@ -196,7 +196,7 @@ class ODEBlock(keras.layers.Layer):
         else:
             # Not rounded, so that steps are not told from rounded times.
             name = "save_at" if t1 is None else "t1"
-            times = arguments.reals(name, times, advice="Pass finite times, or None.")
+            times = arguments.reals(name, times, is_finite=False, advice="Pass times, or None.")
         if t1 is not None:
             return times[None]
         return times.T if isinstance(times, np.ndarray) else ops.transpose(times)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode import arguments
 from tfnode.models import Reached, reached_blocks
 from tfnode.typing import Nested
 from tfnode.validity.results import Result
@@ -126,7 +127,8 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
 
 
 def _states(model: keras.Model, x: Nested) -> np.ndarray:
-    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    arguments.model(model)
+    x = arguments.tensors("x", x, advice="Pass inputs of the model, (num_samples, ...).")
     reached = reached_blocks(model, x)
     if len(reached) != 1 or reached[0].calls != 1 or reached[0].block.time_dependent:
         raise ValueError(

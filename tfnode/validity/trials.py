@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.layers import ODEBlock
 from tfnode.solvers import AdaptiveSolver, SolverLike
 
@@ -85,7 +85,7 @@ def sweep_trials(
     if methods is None and training.is_adaptive:
         return _tolerance_trials(blocks, training, factors)
     trials = []
-    methods = _methods(training) if methods is None else list(methods)
+    methods = _methods(training) if methods is None else check_methods(methods)
     for method in methods:
         if isinstance(method, str):
             trials += [scaled(training, factor, method) for factor in factors]
@@ -103,13 +103,26 @@ def sweep_trials(
 
 def check_factors(factors: Iterable[float]) -> list[float]:
     """The multiples of a step size or of tolerances as floats; at least one."""
-    checked = [solvers.check_step_size(factor) for factor in factors]
+    advice = "Pass at least one positive number, or leave them out for the usual ones."
+    given = arguments.items("factors", factors, "numbers", advice=advice)
+    checked = [arguments.number(f"factors[{i}]", f, 0, advice=advice) for i, f in enumerate(given)]
     if not checked:
-        raise ValueError(
-            "A model is tried at one multiple of its step size or tolerances at least. "
-            "Received: factors=[]. Leave them out for the usual ones."
-        )
+        rule = "A model is tried at one multiple of its step size or tolerances at least"
+        raise arguments.refused(rule, "factors", checked, advice)
     return checked
+
+
+def check_methods(methods: Iterable[SolverLike]) -> list[SolverLike]:
+    """The methods as a list, each of them known by its name or a solver."""
+    advice = "Pass a list of solvers and names, such as ['rk4']."
+    checked = arguments.items("solvers", methods, "solvers", advice=advice)
+    for method in checked:
+        solvers.get(method)
+    return checked
+
+
+def check_reference_steps(num_steps: int) -> int:
+    return arguments.count("reference_steps", num_steps, 2, advice="The default is 256.")
 
 
 def _tolerance_trials(
@@ -166,11 +179,6 @@ def fine_trial(
     It has at least twice the steps of the training solver, and at least twice those of the finest
     step of the sweep where that is of RK4's order too.
     """
-    if not isinstance(num_steps, int) or num_steps < 2:
-        raise ValueError(
-            "`reference_steps` must be an integer from 2 up. "
-            f"Received: reference_steps={num_steps!r}. The default is 256."
-        )
     factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
     steps = [block.length / num_steps for block in blocks]
     if not training.is_adaptive:
