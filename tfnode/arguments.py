@@ -9,7 +9,7 @@ import math
 import numbers
 import os
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -236,7 +236,7 @@ def is_iterable(value: Any) -> bool:
     if isinstance(value, (str, bytes, type, Mapping)) or getattr(value, "shape", None) == ():
         return False
     # Nothing is begun here: the iterator of a loader may start processes.
-    return hasattr(value, "__iter__") or isinstance(value, keras.utils.PyDataset)
+    return isinstance(value, Iterable)
 
 
 def mapping(name: str, value: Any, keys: Collection[str] = (), *, advice: str) -> Mapping:

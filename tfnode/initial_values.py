@@ -80,7 +80,7 @@ def odeint(
     z0 = arguments.tensors("z0", z0, advice=advice)
     if conditions is not None:
         conditions = arguments.tensors("conditions", conditions, advice=advice)
-    check_state(z0, "odeint")
+    check_state(z0, "odeint", "z0")
     dtype = keras.backend.standardize_dtype(tree.flatten(z0)[0].dtype)
     check_precision(dtype, dtype, solver, "odeint")
     time_dtype = "float64" if dtype == "float64" else "float32"

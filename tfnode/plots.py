@@ -225,6 +225,8 @@ def trajectories(
     if states.ndim != 3 or states.shape[-1] != 2:
         rule = "`states` must have the shape (num_steps + 1, num_samples, 2)"
         raise arguments.refused(rule, "states", states, advice)
+    if points.size and points.shape[1:] != (2,):
+        raise arguments.refused("`points` must have the shape (count, 2)", "points", points, advice)
     classes = _checked_classes(classes, states.shape[1])
     for path, label in zip(states.transpose(1, 0, 2), classes):
         axes.plot(path[:, 0], path[:, 1], color=f"C{label}", linewidth=0.8)

@@ -101,7 +101,7 @@ class ButcherTableau:
                 "An explicit tableau with s stages has s weights `b`, s times `c`, s `b_error` "
                 "(or None), and a row `a[i]` of i coefficients for each stage i. "
                 f"Received: name={self.name!r}, row lengths of a={rows}, len(b)={stages}, "
-                f"len(c)={len(self.c)}. {_ADVICE}"
+                f"len(c)={len(self.c)}, b_error={self.b_error}. {_ADVICE}"
             )
 
     def _check_conditions(self) -> None:

@@ -108,8 +108,9 @@ class Manifest:
             ValueError: If the model has no such weights.
         """
         names = [name for name, entry in self.weights.items() if entry.model == model]
-        name = self.default.get(model) if weights == "DEFAULT" else weights
-        if name not in names:
+        is_default = isinstance(weights, str) and weights == "DEFAULT"
+        name = self.default.get(model) if is_default else weights
+        if not isinstance(name, str) or name not in names:
             raise ValueError(
                 f'`weights` must be None, "DEFAULT" if {model!r} has one, one of the names {names} '
                 f"of its pretrained weights, or the path of a `.weights.h5` file. "

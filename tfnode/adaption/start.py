@@ -76,10 +76,14 @@ def initial_step_size(
     arguments.function("field", field, advice="Pass one of a time and a state.")
     t0 = arguments.number("t0", t0, advice="Pass the time of the state.")
     z0 = arguments.reals("z0", z0, is_finite=False, advice="Pass states (batch_size, ...).")
+    if not z0.ndim or not z0.size:
+        rule = "`z0` must have at least one sample"
+        raise arguments.refused(rule, "z0", z0, "Pass states (batch_size, ...).")
     order = arguments.count("order", order, advice="Pass `solver.order`.")
     length = _checked_length(length)
     advice = "Pass 1.0 or -1.0, the sign of t1 - t0."
-    direction = arguments.number("direction", direction, -1, 1, "[]", advice=advice)
+    if abs(arguments.number("direction", direction, advice=advice)) != 1:
+        raise arguments.refused("A direction is a sign", "direction", direction, advice)
     f0 = np.asarray(field(t0, z0), "float64")
     d0, d1 = _mean_norm(z0), _mean_norm(f0)
     h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1

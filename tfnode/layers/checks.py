@@ -169,15 +169,15 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
         )
 
 
-def check_state(state: Any, name: str) -> None:
+def check_state(state: Any, name: str, argument: str = "inputs") -> None:
     """Raises if a state is not made of floating-point tensors."""
-    check_tensors("inputs", state)
+    check_tensors(argument, state)
     for z in keras.tree.flatten(state):
         if not keras.backend.is_float_dtype(z.dtype):
             raise ValueError(
                 "An `ODEBlock` integrates a floating-point state. "
-                f"Received: inputs.dtype={keras.backend.standardize_dtype(z.dtype)!r} for block "
-                f"{name!r}. Cast the inputs, for example with `ops.cast(x, 'float32')`."
+                f"Received: {argument}.dtype={keras.backend.standardize_dtype(z.dtype)!r} for "
+                f"block {name!r}. Cast the inputs, for example with `ops.cast(x, 'float32')`."
             )
 
 
