@@ -210,7 +210,7 @@ BOTH = {"u": Y, "v": Y}
         (two_outputs, (X, Y), "must have one output to be judged by"),
         (lambda: model(SPARSE), ((X, Y), (X, Y)), "Pass batches as a list"),
         (lambda: model(SPARSE), (X, Y + 1), "Labels must be classes from 0 to 1"),
-        (lambda: model(SPARSE), (X[:0], Y[:0]), "needs at least one batch"),
+        (lambda: model(SPARSE), (X[:0], Y[:0]), "at least one sample"),
         (lambda: model(SPARSE), (X, Y, np.zeros(64)), "an answer that counts"),
         (lambda: model("mse"), (X, Y), "targets of a regression must have the shape"),
     ],

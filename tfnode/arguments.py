@@ -47,7 +47,7 @@ def shown(value: Any) -> str:
     except Exception:
         # As that of an integer of more than 4300 digits.
         return f"<{type(value).__name__}>"
-    if len(text) > _MAX_SHOWN and getattr(value, "shape", ()):
+    if len(text) > _MAX_SHOWN and getattr(value, "shape", None):
         return f"<{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}>"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
@@ -88,9 +88,8 @@ def number(
 def count(name: str, value: Any, low: int = 1, high: int = MAX_COUNT, *, advice: str) -> int:
     """An integer from `low` to `high`."""
     found = _plain(value)
-    if not isinstance(found, numbers.Integral) or isinstance(found, bool):
-        found = None
-    if found is None or not low <= found <= high:
+    is_integer = not isinstance(found, bool) and isinstance(found, numbers.Integral)
+    if not is_integer or not low <= found <= high:
         rule = f"`{name}` must be an integer from {low} to {high}"
         raise refused(rule, name, value, advice)
     return int(found)
@@ -113,7 +112,7 @@ def reals(name: str, value: Any, is_finite: bool = True, *, advice: str) -> np.n
 def _as_float(value: Any) -> float:
     """A number as a float, NaN for all else."""
     found = _plain(value)
-    if not isinstance(found, numbers.Real) or isinstance(found, bool):
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
         return math.nan
     try:
         return float(found)

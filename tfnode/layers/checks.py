@@ -94,7 +94,7 @@ def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | Non
     good = times.ndim == 1 and len(times) > 0
     if good:
         ends = np.concatenate([times[:1] - t0, np.diff(times), t1 - times[-1:]]) * sign
-        good = (ends >= 0).all() and (ends[1:-1] > 0).all() and times[-1] != t0
+        good = bool((ends >= 0).all() and (ends[1:-1] > 0).all() and times[-1] != t0)
     if not good:
         raise ValueError(
             "`save_at` must be a list of finite times between t0 and t1, in the order in which "
