@@ -90,13 +90,23 @@ def report():
     return validity.check(model(), (np.eye(2), np.arange(2)), reference_steps=2, verbose=0)
 
 
+@functools.cache
+def block(solver="euler"):
+    return tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solver)
+
+
 def base(**given):
-    """A call that could run."""
-    return lambda: {name: v() if name in ("model", "report") else v for name, v in given.items()}
+    """A call that could run; what is cached above is made when it is needed."""
+    return lambda: {
+        name: value() if isinstance(value, functools._lru_cache_wrapper) else value
+        for name, value in given.items()
+    }
 
 
 MODEL_AND_DATA = {"model": model, "data": Unread()}
 PATHS, NO_POINTS = np.zeros((2, 1, 2)), np.zeros((0, 2))
+FOUND = validity.Crossings(0, 1, 0.0, NO_POINTS, NO_POINTS, NO_POINTS, PATHS)
+RESULT = validity.ConvergenceResult((), None, 1, False, None, 0.5, None, None)
 CURVE = {n: [1.0] for n in ("iteration", "num_steps", "train_solver", "midpoint", "rk4")}
 FIXED = {"step_size": "positive"}
 ADAPTIVE = {
@@ -316,11 +326,11 @@ TABLE = {
     ),
     "tfnode.plots.validity": (base(report=report), {"report": "object", "title": "text or none"}),
     "tfnode.plots.convergence": (
-        base(result=validity.ConvergenceResult((), None, 1, False, None, 0.5, None, None)),
+        base(result=RESULT),
         {"result": "object", "title": "text or none"},
     ),
     "tfnode.plots.crossings": (
-        base(found=validity.Crossings(0, 1, 0.0, NO_POINTS, NO_POINTS, NO_POINTS, PATHS)),
+        base(found=FOUND),
         {"found": "object", "classes": "list or none", "title": "text or none"},
     ),
     "tfnode.plots.trajectories": (
@@ -359,6 +369,56 @@ TABLE = {
     "zoo.list_models": (base(), {"pretrained": "flag"}),
 }
 
+# === Methods ===
+TABLE |= {
+    "tfnode.ODEBlock.trajectory": (
+        base(self=block, z=np.zeros((1, 2))),
+        {"z": "tensors", "conditions": "tensors or none"},
+    ),
+    "tfnode.ODEBlock.with_solver": (base(self=block), {"solver": "solver"}),
+    "tfnode.ODEBlock.summary": (base(self=block), {"print_fn": "function"}),
+    "tfnode.StepAdaption.set_state": (
+        base(self=tfnode.StepAdaption(Unread())),
+        {"state": "object"},
+    ),
+    "tfnode.solvers.Euler.with_step_size": (base(self=Euler()), FIXED),
+    "tfnode.solvers.Fehlberg21.with_tolerance": (
+        base(self=solvers.Fehlberg21()),
+        {"tolerance": "positive"},
+    ),
+    "tfnode.solvers.Fehlberg21.scaled": (base(self=solvers.Fehlberg21()), {"factor": "positive"}),
+    **{
+        f"tfnode.solvers.{name}.from_config": (base(), {"config": "object"})
+        for name in ("Euler", "Fehlberg21", "RungeKutta")
+    },
+    **{
+        f"tfnode.adaption.{cls.__name__}.{name}": (
+            base(self=cls(), **dict.fromkeys(kinds, 1.0)),
+            kinds,
+        )
+        for cls in (adaption.StepRule, adaption.DampedRule, adaption.ToleranceRule)
+        for name, kinds in {
+            "within": {"low": "positive", "high": "positive"},
+            "start": {"solver": "solver"},
+            "methods": {"solver": "solver"},
+        }.items()
+    },
+    "tfnode.adaption.DampedRule.reference": (
+        base(self=adaption.DampedRule(), solver=Euler(1 / 2), length=1.0),
+        {"solver": "solver", "length": "positive"},
+    ),
+    "tfnode.adaption.StepRule.reference": (
+        base(self=adaption.StepRule(), solver=Euler(1 / 2), length=1.0),
+        {"solver": "solver", "length": "positive"},
+    ),
+    "tfnode.validity.ValidityReport.from_json": (base(), {"text": "object"}),
+    "tfnode.validity.ValidityReport.plot": (base(self=report), {"title": "text or none"}),
+    "tfnode.validity.ConvergenceResult.plot": (base(self=RESULT), {"title": "text or none"}),
+    "tfnode.validity.Crossings.plot": (
+        base(self=FOUND),
+        {"classes": "list or none", "title": "text or none"},
+    ),
+}
 # Not called by users: they are what functions return, or what a class of the user's is like.
 RECORDS = {
     "tfnode.adaption.DampedMemory": "a rule remembers it, and a weight gives it back",
@@ -385,12 +445,26 @@ RECORDS = {
     "tfnode.solvers.check_step_size": "likewise",
     "tfnode.solvers.check_tolerance": "likewise",
 }
+# Methods that others of this package call, with what they have checked or measured.
+ASKED = {
+    *("tfnode.ODEBlock.from_config", "zoo.WeightsEntry.from_config", "tfnode.models.Twin.assign"),
+    *(f"tfnode.adaption.Rule.{name}" for name in dir(adaption.Rule)),
+    *(f"tfnode.adaption.{n}Rule.decide" for n in ("Step", "Damped", "Tolerance")),
+    *(f"tfnode.adaption.{n}Rule.exceeded" for n in ("Step", "Tolerance")),
+    *(f"tfnode.adaption.DampedRule.{n}" for n in ("coarser", "finer", "num_steps", "snapped")),
+    # A tighter solver, whatever the length is.
+    *("tfnode.adaption.StepRule.propose", "tfnode.adaption.ToleranceRule.reference"),
+}
 # What an error may call a parameter of which a part is wrong.
 PARTS = {
     "identifier": "solver|class_name",
     "solver": "solver|class_name",
     "solvers": "solvers?",
     "config": "config|class_name",
+    "low": r"low|min_\w+",
+    "high": r"high|max_\w+|min_\w+",
+    "step_size": r"\w*step_size",
+    "tolerance": "rtol",
 }
 
 
@@ -411,21 +485,48 @@ def public():
 
 
 PUBLIC = public()
+METHODS = TABLE.keys() - PUBLIC.keys()
+
+
+def function_of(name):
+    """A public function or class, or a method, which takes its object as `self`."""
+    if name in PUBLIC:
+        return PUBLIC[name]
+    owner, _, method = name.rpartition(".")
+    return getattr(PUBLIC[owner], method)
 
 
 def parameters(function):
     found = inspect.signature(function).parameters.values()
-    return [p.name for p in found if p.kind is not p.VAR_KEYWORD]
+    return [p.name for p in found if p.kind is not p.VAR_KEYWORD and p.name != "self"]
 
 
 def test_the_table_has_a_row_for_every_public_name():
-    assert set(TABLE) | set(RECORDS) == set(PUBLIC)
+    assert set(TABLE) - METHODS | set(RECORDS) == set(PUBLIC)
     assert not set(TABLE) & set(RECORDS)
 
 
 def test_a_row_has_a_kind_for_every_parameter():
-    wanted = {name: sorted(parameters(PUBLIC[name])) for name in TABLE}
+    wanted = {name: sorted(parameters(function_of(name))) for name in TABLE}
     assert {name: sorted(kinds) for name, (_, kinds) in TABLE.items()} == wanted
+
+
+def test_the_table_has_a_row_for_every_method():
+    """Of those with parameters that neither Keras calls nor the table has of another class."""
+    known = {inspect.unwrap(getattr(f, "__func__", f)) for f in map(function_of, METHODS)}
+    keras_calls = {*dir(keras.layers.Layer), *dir(keras.callbacks.Callback)}
+    found = {
+        f"{name}.{method}"
+        for name, cls in PUBLIC.items()
+        if inspect.isclass(cls)
+        for base in cls.__mro__
+        if base.__module__.startswith(("tfnode", "zoo"))
+        for method, member in vars(base).items()
+        if not method.startswith("_") and method not in keras_calls - {"from_config"}
+        if (f := getattr(member, "__func__", member)) not in known
+        if inspect.isfunction(f) and len(inspect.signature(f).parameters) > 1
+    }
+    assert sorted(found - ASKED) == []
 
 
 def has_three_parts(text, parameter):
@@ -483,11 +584,12 @@ OPEN = {
 )
 def test_bad_values_are_refused(name, parameter):
     make, kinds = TABLE[name]
+    given = make()
     kind = kinds[parameter].removesuffix(" or none")
     accepted = KINDS[kind] | ({"none"} if kind != kinds[parameter] else set())
     wrong = {}
     for label in VALUES.keys() - accepted:
-        found = answer(PUBLIC[name], {**make(), parameter: VALUES[label]}, parameter)
+        found = answer(function_of(name), {**given, parameter: VALUES[label]}, parameter)
         if found is not None:
             wrong[label] = found
     assert not wrong

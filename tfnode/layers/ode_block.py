@@ -258,6 +258,8 @@ class ODEBlock(keras.layers.Layer):
         """
         z = arguments.tensors("z", z, advice="Pass states of the shape (batch_size, ...).")
         checks.check_state(z, self.name)
+        if conditions is not None:
+            conditions = arguments.tensors("conditions", conditions, advice="Pass tensors.")
         if not self.built:
             self.build(tree.map_structure(lambda z: z.shape, z))
         z = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), z)
@@ -445,8 +447,9 @@ class ODEBlock(keras.layers.Layer):
         Args:
             print_fn: Callable that takes a string, called once a line.
         """
-        arguments = "t, z" if self.time_dependent else "z"
-        print_fn(f"{self.name}: dz/dt = {self.field.name}({arguments}), t = {self.t0} .. {self.t1}")
+        arguments.function("print_fn", print_fn, advice="Leave it out to print.")
+        given = "t, z" if self.time_dependent else "z"
+        print_fn(f"{self.name}: dz/dt = {self.field.name}({given}), t = {self.t0} .. {self.t1}")
         print_fn(f"solver: {self.solver}, {self._weights.describe()}")
         print_fn(f"gradient: {self.gradient}{', unrolled' if self.unroll else ''}")
         if isinstance(self.field, keras.Model):

@@ -1,5 +1,6 @@
 """The ranges of the numbers in a configuration."""
 
+import dataclasses
 from typing import Any
 
 from tfnode import arguments
@@ -18,6 +19,17 @@ def check_step_size(step_size: Any, name: str = "step_size") -> float:
 def check_tolerance(tolerance: Any, name: str) -> float:
     """Returns a tolerance as a float, or raises if it is not positive and finite."""
     return arguments.number(name, tolerance, 0, advice="A usual value is 1e-5.")
+
+
+def check_config(cls: type, config: Any) -> dict[str, Any]:
+    """Returns the values of a stored dataclass, or raises if they are none for its fields."""
+    fields = dataclasses.fields(cls)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    names = [field.name for field in fields]
+    if not isinstance(config, dict) or not needed <= set(config) <= {*names}:
+        rule = f"The configuration of a `{cls.__name__}` is a dictionary of {names}"
+        raise arguments.refused(rule, "config", config, "Take it from `get_config`.")
+    return config
 
 
 def check_num_steps(step_size: float, length: float, name: str) -> None:

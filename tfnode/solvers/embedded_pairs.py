@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar, Self
 
 from tfnode import arguments, tableaus
-from tfnode.solvers.checks import MAX_NUM_STEPS, check_tolerance
+from tfnode.solvers.checks import MAX_NUM_STEPS, check_config, check_tolerance
 from tfnode.tableaus import ButcherTableau
 
 
@@ -81,7 +81,7 @@ class AdaptiveSolver:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns the solver that a configuration was taken from."""
-        return cls(**config)
+        return cls(**check_config(cls, config))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar, Self
 
 from tfnode import arguments, tableaus
-from tfnode.solvers.checks import check_step_size
+from tfnode.solvers.checks import check_config, check_step_size
 from tfnode.tableaus import ButcherTableau
 
 
@@ -42,7 +42,7 @@ class FixedStepSolver:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns the solver that a configuration was taken from."""
-        return cls(**config)
+        return cls(**check_config(cls, config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,4 +124,5 @@ class RungeKutta(FixedStepSolver):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**{**config, "tableau": ButcherTableau(**config["tableau"])})
+        tableau = check_config(cls, config).get("tableau")
+        return cls(**{**config, "tableau": ButcherTableau(**check_config(ButcherTableau, tableau))})

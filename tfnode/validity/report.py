@@ -90,7 +90,8 @@ class ValidityReport(Result):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "A report is read from the JSON that `ValidityReport.to_json` wrote. Received: "
-                f"{text[:80]!r}. Write it again with `tfnode.validity.check`. {error}"
+                f"text={arguments.shown(text)}. Write it again with `tfnode.validity.check`: "
+                f"{error}."
             ) from error
 
     def plot(self, title: str | None = None) -> "Figure":
