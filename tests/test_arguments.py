@@ -4,6 +4,7 @@ The table has a row for every public function and class, and in it a kind for ev
 the values below a kind accepts some; all others must be refused.
 """
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -460,6 +461,7 @@ PARTS = {
     "identifier": "solver|class_name",
     "solver": "solver|class_name",
     "solvers": "solvers?",
+    "methods": "methods|solver",
     "config": "config|class_name",
     "low": r"low|min_\w+",
     "high": r"high|max_\w+|min_\w+",
@@ -593,3 +595,141 @@ def test_bad_values_are_refused(name, parameter):
         if found is not None:
             wrong[label] = found
     assert not wrong
+
+
+# === What is assigned, and what a block is called with ===
+@pytest.mark.parametrize(
+    "solver, name, kind",
+    [
+        ("euler", "step_size", "positive"),
+        ("euler", "solver", "solver"),
+        ("euler", "methods", "solvers"),
+        ("fehlberg21", "rtol", "positive"),
+        ("fehlberg21", "atol", "positive"),
+    ],
+)
+def test_bad_values_are_not_assigned(solver, name, kind):
+    made = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solver)
+    before = made.solver, made.methods
+    wrong = {}
+    for label in VALUES.keys() - KINDS[kind]:
+        found = answer(lambda v: setattr(made, name, v), {"v": VALUES[label]}, name)
+        if found is not None:
+            wrong[label] = found
+    assert not wrong
+    assert (made.solver, made.methods) == before
+
+
+@pytest.fixture
+def unframed():
+    """Errors inside of a call as they are, without what Keras writes around them."""
+    keras.config.disable_traceback_filtering()
+    yield
+    keras.config.enable_traceback_filtering()
+
+
+@pytest.mark.parametrize(
+    "name, accepted",
+    [
+        # A solution that cannot be had is NaN, as it is for times in a graph.
+        ("t1", {"none", "nan", "infinite", "minus one", "zero"}),
+        ("save_at", {"none", "array"}),
+        ("conditions", {"none", *KINDS["tensors"]}),
+    ],
+)
+def test_a_block_is_not_called_with_bad_values(name, accepted, unframed):
+    wrong = {}
+    for label in VALUES.keys() - accepted:
+        call = functools.partial(block(), np.zeros((2, 2), "float32"))
+        found = answer(call, {name: VALUES[label]}, name)
+        if found is not None:
+            wrong[label] = found
+    assert not wrong
+
+
+# === Good types, bad content ===
+X, Y = np.eye(2, dtype="float32"), np.arange(2)
+
+
+def unbuilt():
+    return keras.Sequential([tfnode.ODEBlock(keras.layers.Dense(2))])
+
+
+def without_block():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+
+
+def used_up():
+    batches = iter([(X, Y)])
+    next(batches)
+    return batches
+
+
+def integrate(**given):
+    return tfnode.odeint(
+        **{"field": lambda t, z: -z, "z0": X, "times": [0.0, 1.0], "solver": "rk4", **given}
+    )
+
+
+def built(**given):
+    return tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1 / 2), **given)
+
+
+def checked(**given):
+    return validity.check(**{"model": model(), "data": (X, Y), "reference_steps": 2, **given})
+
+
+def exported(**given):
+    rest = {"model": model(), "base": "nowhere", "solvers": ["rk4"], "data": (X, Y)}
+    return tfnode.export.export_saved_models(**{**rest, **given})
+
+
+@pytest.mark.parametrize(
+    "call, part",
+    [
+        *(
+            (lambda times=times: integrate(times=times), "times")
+            for times in ([0.0, 1.0, 0.5], [0.0, math.nan], [], [0.0], [[0.0], [1.0, 2.0]])
+        ),
+        (lambda: integrate(times=["0", "1"]), "times"),
+        (lambda: integrate(z0=["text"]), "z0"),
+        (lambda: integrate(z0=np.eye(2, dtype=int)), "z0"),
+        (lambda: integrate(z0={}), "z0"),
+        (lambda: integrate(conditions={"a": None}), "conditions"),
+        *(
+            (lambda times=times: built(save_at=times), "save_at")
+            for times in ([0.5, 0.2], [math.nan], [0.5, 2.0], [[0.5]], ["0.5"])
+        ),
+        (lambda: built(t0="0"), "t0"),
+        (lambda: built(t1="1"), "t1"),
+        (lambda: built(t1=1 / 4), "step_size"),
+        (lambda: tfnode.with_solver(model(), Euler(2.0)), "step_size"),
+        (lambda: setattr(block(), "step_size", 2.0), "step_size"),
+        (lambda: validity.sweep(model(), (X, Y), solvers=[Euler(2.0)]), "solvers"),
+        (lambda: tfnode.with_solver(without_block(), "rk4"), "model"),
+        (lambda: tfnode.with_solver(keras.Model, "rk4"), "model"),
+        (lambda: checked(model=without_block()), "model"),
+        (lambda: checked(model=unbuilt()), "model"),
+        (lambda: checked(data=(X, Y[:1])), "data"),
+        (lambda: checked(data=(X[:0], Y[:0])), "data"),
+        (lambda: checked(data=(X,)), "data"),
+        (lambda: checked(data=(X, "text")), "data"),
+        (lambda: checked(data=used_up()), "data"),
+        (lambda: checked(data=[X]), "data"),
+        (lambda: checked(data=(X, Y + 5)), "y"),
+        (lambda: checked(data=(X, np.array(["a", "b"]))), "y"),
+        (lambda: checked(metric="no such metric"), "metric"),
+        (lambda: validity.crossings(without_block(), X), "model"),
+        (lambda: validity.crossings(model(), np.array([["a"], ["b"]])), "x"),
+        (lambda: exported(report=report().to_json()), "report"),
+        (lambda: exported(report=dataclasses.replace(report(), digest="")), "report"),
+        (lambda: exported(solvers=[Euler(2.0)]), "step_size"),
+        (lambda: exported(base="\0"), "base"),
+        (lambda: plots.adaption_behaviour({**CURVE, "rk4": []}), "curve"),
+        (lambda: plots.crossings(FOUND, classes=[0, 1]), "classes"),
+        (lambda: solvers.deserialize({"class_name": "Euler", "config": {"steps": 8}}), "config"),
+    ],
+)
+def test_bad_content_is_refused(call, part):
+    found = answer(call, {}, part)
+    assert found is None

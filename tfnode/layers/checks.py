@@ -193,9 +193,7 @@ def check_tensors(name: str, value: Any) -> None:
         )
 
 
-def check_times_of_call(
-    t1: Any, save_at: Any, unroll: bool, solver: solvers.Solver, name: str
-) -> None:
+def check_choice_of_times(t1: Any, save_at: Any, unroll: bool, name: str) -> None:
     """Raises if a call may not have an end time, or times to save at, of its own."""
     if unroll or (t1 is not None and save_at is not None):
         raise ValueError(
@@ -203,7 +201,15 @@ def check_times_of_call(
             f"the graph. Received: t1={t1}, save_at={save_at} for {name!r} with unroll={unroll}. "
             "Pass one of them, to a block with unroll=False."
         )
-    is_each = np.ndim(t1) > 0 if t1 is not None else np.ndim(save_at) > 1
+
+
+def check_times_of_call(argument: str, times: Any, solver: solvers.Solver, name: str) -> None:
+    """Raises if the times of a call have no shape for `t1` or `save_at`, or need other steps."""
+    for_all = 0 if argument == "t1" else 1
+    if np.ndim(times) not in (for_all, for_all + 1) or 0 in tuple(np.shape(times)):
+        rule = "An end time has the shape () or (batch_size,), times to save at have one axis more"
+        raise arguments.refused(rule, argument, times, "Pass numbers or a tensor of such a shape.")
+    is_each = np.ndim(times) > for_all
     if is_each and isinstance(solver, solvers.AdaptiveSolver) and not solver.per_sample:
         raise ValueError(
             "Times for each sample need steps for each sample. "

@@ -189,14 +189,14 @@ class ODEBlock(keras.layers.Layer):
         """The times of a call, `(num_times, ...)`, if it has its own."""
         if t1 is None and save_at is None:
             return None
-        checks.check_times_of_call(t1, save_at, self.unroll, self.methods[0], self.name)
-        times = save_at if t1 is None else t1
+        checks.check_choice_of_times(t1, save_at, self.unroll, self.name)
+        name, times = ("save_at", save_at) if t1 is None else ("t1", t1)
         if any(ops.is_tensor(t) or isinstance(t, keras.Variable) for t in tree.flatten(times)):
             times = ops.convert_to_tensor(times, dtype=self.time_dtype)
         else:
             # Not rounded, so that steps are not told from rounded times.
-            name = "save_at" if t1 is None else "t1"
             times = arguments.reals(name, times, is_finite=False, advice="Pass times, or None.")
+        checks.check_times_of_call(name, times, self.methods[0], self.name)
         if t1 is not None:
             return times[None]
         return times.T if isinstance(times, np.ndarray) else ops.transpose(times)
