@@ -5,8 +5,10 @@ the values below a kind accepts some; all others must be refused.
 """
 
 import dataclasses
+import fractions
 import functools
 import inspect
+import itertools
 import math
 import re
 import time
@@ -17,7 +19,7 @@ import pytest
 
 import tfnode
 import zoo
-from tfnode import adaption, models, plots, solvers, tableaus, validity
+from tfnode import adaption, arguments, models, plots, solvers, tableaus, validity
 from tfnode.solvers import RK4, Euler
 
 VALUES = {
@@ -595,6 +597,78 @@ def test_bad_values_are_refused(name, parameter):
         if found is not None:
             wrong[label] = found
     assert not wrong
+
+
+# === The checks themselves ===
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(3, np.int8(3), np.array(3), 3.0, np.float32(3), np.float64(3), np.array(3.0)),
+        *(fractions.Fraction(3), keras.ops.convert_to_tensor(3.0), keras.Variable(3.0)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_numbers_of_every_kind_become_floats(value):
+    found = arguments.number("x", value, advice="Pass one.")
+    assert (type(found), found) == (float, 3.0)
+
+
+def test_a_double_keeps_its_digits():
+    for value in (0.1, np.float64(0.1), np.array(0.1)):
+        assert arguments.number("x", value, advice="Pass one.") == 0.1
+
+
+@pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.array(3)])
+def test_integers_of_every_kind_become_int(value):
+    found = arguments.count("n", value, advice="Pass one.")
+    assert (type(found), found) == (int, 3)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.array(True)])
+def test_booleans_of_every_kind_become_bool(value):
+    assert arguments.flag("b", value) is True
+
+
+@pytest.mark.parametrize("value", [3.0, np.float32(3), np.True_, "3", np.array([3])])
+def test_these_are_no_integers(value):
+    with pytest.raises(ValueError, match="`n` must be an integer from 1 to"):
+        arguments.count("n", value, advice="Pass one.")
+
+
+@pytest.mark.parametrize(
+    "ends, inside",
+    [("()", [False, True, False]), ("[]", [True] * 3), ("[)", [True, True, False])],
+)
+def test_brackets_say_which_ends_belong(ends, inside):
+    call = functools.partial(arguments.number, "x", low=0, high=1, ends=ends, advice="Pass one.")
+    found = [answer(call, {"value": x}, "x") for x in (0, 0.5, 1)]
+    assert found == ["is taken in silence" if x else None for x in inside]
+
+
+def test_what_is_endless_is_no_list():
+    call = functools.partial(arguments.items, "x", what="numbers", advice="Pass a list.")
+    assert answer(call, {"value": itertools.count()}, "x") is None
+    assert call(value=iter((1, 2))) == [1, 2]
+
+
+class Unsayable:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (10**5000, "<int>"),
+        (Unsayable(), "<Unsayable>"),
+        ("a" * 1000, "'" + "a" * 199 + "..."),
+        (np.arange(300.0), "<ndarray of shape (300,) and dtype float64>"),
+        (np.arange(2), "array([0, 1])"),
+    ],
+    ids=["digits", "object", "text", "array", "small array"],
+)
+def test_what_was_received_is_short(value, text):
+    assert arguments.shown(value) == text
 
 
 # === What is assigned, and what a block is called with ===

@@ -70,8 +70,8 @@ def odeint(
         a graph and ask for more than 1000 fixed steps they are NaN.
 
     Raises:
-        ValueError: If the state is not floating-point, if there are less than two times, or if
-            they do not increase or decrease.
+        ValueError: If an argument is not as described: if the state is not floating-point, if
+            there are less than two times, or if they do not increase or decrease.
         FloatingPointError: If an adaptive integration cannot be finished; see `ODEBlock`.
     """
     solver = solvers.get(solver)

@@ -34,6 +34,9 @@ def adaption_over_training(
 
     Returns:
         The figure, with two panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     for curve in arguments.mapping("curves", curves, advice=_ADVICE).values():
         _check_curve("curves", curve, ("iteration", "train_solver", "num_steps"))
@@ -60,6 +63,9 @@ def adaption_behaviour(curve: Mapping[str, Sequence[Any]], title: str | None = N
 
     Returns:
         A `matplotlib.figure.Figure` with two panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     _check_curve("curve", curve, ("iteration", "num_steps", *MARKERS))
     figure = Figure(figsize=_TWO_PANELS, layout="constrained")
@@ -90,6 +96,9 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
 
     Returns:
         A `matplotlib.figure.Figure` with one panel.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     _check_title(title)
     _check_result("report", report, ("rows", "measure", "is_ode", "gap"), "ValidityReport")
@@ -156,6 +165,9 @@ def convergence(result: "ConvergenceResult", title: str | None = None) -> Figure
 
     Returns:
         A `matplotlib.figure.Figure` with one or two panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     _check_title(title)
     _check_result("result", result, ("rows", "order", "reference_loss"), "ConvergenceResult")
@@ -194,6 +206,9 @@ def crossings(
 
     Returns:
         A `matplotlib.figure.Figure` with one panel.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     _check_title(title)
     _check_result("found", found, ("states", "points", "count"), "Crossings")
@@ -216,6 +231,9 @@ def trajectories(
         states: Array `(num_steps + 1, num_samples, 2)`.
         classes: Integers, one for each path.
         points: Array `(count, 2)` of crossings to mark.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     advice = "Take them from the axes of a matplotlib figure."
     arguments.instance("axes", axes, Axes, "matplotlib axes", advice=advice)

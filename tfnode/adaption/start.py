@@ -26,6 +26,9 @@ def reference_solver(solver: FixedStepSolver, length: float = 1.0) -> FixedStepS
     Args:
         solver: A fixed-step solver.
         length: Float, the length of the interval.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     check_solver(solver, FixedStepSolver)
     length = _checked_length(length)
@@ -45,6 +48,9 @@ def tighter_solver(solver: AdaptiveSolver) -> AdaptiveSolver:
 
     Args:
         solver: An adaptive solver.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     check_solver(solver, AdaptiveSolver)
     if isinstance(solver, DormandPrince):
@@ -72,6 +78,9 @@ def initial_step_size(
         order: Integer, the order of the solver.
         length: Float, the length of the interval, which caps the step.
         direction: 1.0 or -1.0, the direction of integration.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     arguments.function("field", field, advice="Pass one of a time and a state.")
     t0 = arguments.number("t0", t0, advice="Pass the time of the state.")

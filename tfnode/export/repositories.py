@@ -37,6 +37,9 @@ def solver_slug(solver: Solver) -> str:
 
     Args:
         solver: A solver of `tfnode.solvers`.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
     check_solver(solver)
     method = "dopri5" if isinstance(solver, DormandPrince) else solver.tableau.name

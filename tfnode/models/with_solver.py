@@ -91,7 +91,7 @@ def with_solver(
         inputs and outputs; an `ODEBlock` if one was given.
 
     Raises:
-        ValueError: If the model has no `ODEBlock`.
+        ValueError: If the model is none, or has no `ODEBlock`, or if there is no such solver.
     """
     solver = solvers.get(solver)
     arguments.model(model)

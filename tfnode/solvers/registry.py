@@ -66,7 +66,11 @@ def get(identifier: SolverLike, step_size: float | None = None) -> Solver:
 
 
 def serialize(solver: Solver) -> dict[str, Any]:
-    """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`."""
+    """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`.
+
+    Raises:
+        ValueError: If it is none.
+    """
     check_solver(solver)
     return {"class_name": type(solver).__name__, "config": solver.get_config()}
 
@@ -86,7 +90,8 @@ def deserialize(config: dict[str, Any]) -> Solver:
             class_name,
             advice,
         )
-    return _SOLVERS[class_name].from_config(config.get("config"))
+    values: Any = config.get("config")
+    return _SOLVERS[class_name].from_config(values)
 
 
 def check_solver(solver: Any, *kinds: type[Solver]) -> Any:
