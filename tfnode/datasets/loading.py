@@ -68,8 +68,8 @@ def load(
         last, incomplete batch; others keep their order and the remainder.
 
     Raises:
-        ValueError: If the name is unknown, if `batch_size` is missing or not positive, or if another
-            argument is not as described.
+        ValueError: If the name is unknown, if `batch_size` is missing or not positive, or if
+            another argument is not as described.
     """
     arguments.choice("name", name, list_datasets(), advice="Pick one of these.")
     if not isinstance(split, str) or not _SPLIT.fullmatch(split):

@@ -33,6 +33,7 @@ class Judge:
             one-hot rows mean classification, and all others regression.
         metric: Anything that `keras.metrics.get` understands, or None.
         weights: NumPy array, by how much each sample counts, or None.
+        is_all: Boolean, whether these are all the samples. Among a few none may count.
 
     Raises:
         ValueError: If the labels do not fit the outputs.
@@ -46,6 +47,7 @@ class Judge:
         task: str | None = None,
         metric: Metric | None = None,
         weights: np.ndarray | None = None,
+        is_all: bool = True,
     ) -> None:
         # Half precision, which NumPy does not know, is of the kind V.
         if y.dtype.kind not in "biufV":
@@ -78,6 +80,8 @@ class Judge:
         else:
             self.labels = self._class_labels(outputs)
             self.counts = self._counts()
+            if is_all:
+                self._check_counts()
 
     def _task(self, name: str, outputs: np.ndarray) -> str:
         if self._is_known and any(part in name for part in _CLASSIFYING):
@@ -200,13 +204,16 @@ class Judge:
             weights = np.asarray(self._weights, "float64")
             missing = (1,) * (counts.ndim - weights.ndim)
             counts = counts * weights.reshape(weights.shape + missing)
+        return counts
+
+    def _check_counts(self) -> None:
+        counts = self.counts
         if not (np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() > 0):
             raise ValueError(
                 "There must be an answer that counts: sample weights are finite and not negative, "
                 f"not all of them 0, and not all labels ignored. Received: {counts.size} answers "
                 f"that count as {counts.sum()} in all. Pass others, or none."
             )
-        return counts
 
     def _mean_loss(self, outputs: np.ndarray) -> float:
         losses = self._loss(self._y, outputs)

@@ -151,7 +151,7 @@ def convergence_test(
     task = checked_task(task)
     reference_steps = check_reference_steps(reference_steps)
     verbose = arguments.verbosity(verbose, "auto")
-    subject = Subject.of(model, data)
+    subject = Subject.of(model, data, task)
     training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A convergence test")
     trials = [scaled(training, factor) for factor in multiples]

@@ -13,7 +13,8 @@ from keras import ops
 from tfnode import arguments, batches
 from tfnode.layers import ODEBlock
 from tfnode.layers.checks import epsilon
-from tfnode.models import Reached, Twin, reached_blocks
+from tfnode.models import Reached, Twin, looked_at
+from tfnode.models.judge import Judge
 from tfnode.models.outputs import single_output
 from tfnode.typing import Data, Nested
 from tfnode.validity.trials import Trial
@@ -71,6 +72,11 @@ class Samples:
         """The inputs of the first batch."""
         return keras.tree.map_structure(ops.convert_to_tensor, self._first[0])
 
+    @property
+    def first_labels(self) -> np.ndarray:
+        """The labels of the first batch."""
+        return batches.to_numpy(self._first[1])
+
     def __iter__(self) -> Iterator[tuple]:
         return itertools.chain([self._first], self._batches)
 
@@ -94,8 +100,11 @@ class Subject:
     samples: Samples
 
     @classmethod
-    def of(cls, model: keras.Model, data: Data) -> "Subject":
-        """The subject, after a look at the blocks that the model calls for the first samples."""
+    def of(cls, model: keras.Model, data: Data, task: str | None = None) -> "Subject":
+        """The subject, after a look at what the model makes of the first samples.
+
+        What cannot be judged is refused now, and not after it has been evaluated.
+        """
         batches.check_data(data)
         if not arguments.model(model).built:
             raise ValueError(
@@ -103,7 +112,9 @@ class Subject:
                 f"for model={model.name!r}. Train it first, or call it once."
             )
         samples = Samples(data)
-        return cls(model, reached_blocks(model, samples.first_inputs), samples)
+        reached, outputs = looked_at(model, samples.first_inputs)
+        Judge(model, samples.first_labels, single_output(outputs), task, is_all=False)
+        return cls(model, reached, samples)
 
     @property
     def blocks(self) -> list[ODEBlock]:
