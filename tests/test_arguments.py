@@ -722,6 +722,12 @@ def test_a_block_is_not_called_with_bad_values(name, accepted, unframed):
     assert not wrong
 
 
+@pytest.mark.parametrize("name, value", [("t1", [[0.5]]), ("save_at", 0.5), ("save_at", "text")])
+def test_a_symbolic_call_refuses_them_alike(name, value, unframed):
+    found = answer(functools.partial(block(), keras.Input((2,))), {name: value}, name)
+    assert found is None
+
+
 # === Good types, bad content ===
 X, Y = np.eye(2, dtype="float32"), np.arange(2)
 

@@ -119,7 +119,8 @@ def write_models_config(
             name, or if `mount` is not absolute.
     """
     repository = arguments.path("repository", repository).resolve()
-    mount = pathlib.PurePosixPath(arguments.path("mount", mount))
+    arguments.path("mount", mount)
+    mount = pathlib.PurePosixPath(mount)
     if not mount.is_absolute():
         raise ValueError(
             "TensorFlow Serving finds models by absolute paths. "

@@ -232,6 +232,9 @@ class ODEBlock(keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         checks.check_state(inputs, self.name)
+        for name, times in (("t1", t1), ("save_at", save_at)):
+            if times is not None:
+                checks.check_times_of_call(name, times, self.methods[0], self.name)
         num_times = None if self.save_at is None or t1 is not None else (len(self.save_at),)
         num_times = num_times if save_at is None else (np.shape(save_at)[-1],)
 

@@ -67,25 +67,24 @@ def require_fixed_step(training: Trial, what: str) -> None:
 def sweep_trials(
     blocks: Sequence[ODEBlock],
     training: Trial,
-    methods: Iterable[SolverLike] | None,
-    factors: Iterable[float] | None,
+    methods: Sequence[SolverLike] | None,
+    factors: Sequence[float] | None,
 ) -> list[Trial]:
     """The trials of a sweep, steps that are longer than the interval left out.
 
     Args:
         blocks: The blocks of the model.
         training: The model's own `Trial`.
-        methods: None for those of the paper, or an iterable of names (tried at multiples of the
-            training step) and solvers (tried as they are).
-        factors: None for those of the paper, or an iterable of floats.
+        methods: None for those of the paper, or what `check_methods` returns: names are tried at
+            multiples of the training step, solvers as they are.
+        factors: None for those of the paper, or what `check_factors` returns.
     """
     if factors is None:
         factors = TOLERANCE_FACTORS if training.is_adaptive else STEP_FACTORS
-    factors = check_factors(factors)
     if methods is None and training.is_adaptive:
         return _tolerance_trials(blocks, training, factors)
     trials = []
-    methods = _methods(training) if methods is None else check_methods(methods)
+    methods = _methods(training) if methods is None else methods
     for method in methods:
         if isinstance(method, str):
             trials += [scaled(training, factor, method) for factor in factors]
