@@ -210,7 +210,7 @@ BOTH = {"u": Y, "v": Y}
         (two_outputs, (X, Y), "must have one output to be judged by"),
         (lambda: model(SPARSE), ((X, Y), (X, Y)), "Pass batches as a list"),
         (lambda: model(SPARSE), (X, Y + 1), "Labels must be classes from 0 to 1"),
-        (lambda: model(SPARSE), (X[:0], Y[:0]), "needs at least one batch"),
+        (lambda: model(SPARSE), (X[:0], Y[:0]), "at least one sample"),
         (lambda: model(SPARSE), (X, Y, np.zeros(64)), "an answer that counts"),
         (lambda: model("mse"), (X, Y), "targets of a regression must have the shape"),
     ],
@@ -305,3 +305,34 @@ def test_a_model_that_says_nothing_is_no_ode(where, tmp_path):
     options = {"require_valid": True, "reference_steps": 8, "verbose": 0}
     with pytest.raises(ValueError, match=r"must be an ODE|finite"):
         tfnode.export.export_saved_models(built, tmp_path, [RK4(1 / 4)], (x, y), **options)
+
+
+class Once:
+    """Batches of which only the first may be read."""
+
+    def __init__(self, batch):
+        self._batch = batch
+
+    def __iter__(self):
+        yield self._batch
+        raise AssertionError("the second batch was read")
+
+
+@pytest.mark.parametrize(
+    "judging", [validity.check, validity.sweep, validity.convergence_test, validity.certify]
+)
+@pytest.mark.parametrize(
+    "labels", [Y + 7, Y.astype(str), Y[:, None, None]], ids=["range", "kind", "shape"]
+)
+def test_labels_are_refused_before_anything_is_evaluated(judging, labels):
+    with pytest.raises(ValueError, match=r"Labels must be .*Received: y"):
+        judging(model(SPARSE), Once((X, labels)))
+
+
+def test_of_some_samples_none_may_count():
+    """A first batch of ignored labels is no reason to refuse the data."""
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    ignored, batch = (X[:4], np.full(4, 255)), (X, Y)
+    judged = model(loss)
+    rows = [validity.sweep(judged, data, ["rk4"], [1.0]) for data in ([ignored, batch], [batch])]
+    assert rows[0][0].accuracy == rows[1][0].accuracy

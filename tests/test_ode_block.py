@@ -376,7 +376,7 @@ def test_numpy_field_is_the_field():
     ("options", "message"),
     [
         ({"t0": 1.0, "t1": 1.0}, "Received: t0=1.0, t1=1.0"),
-        ({"t1": float("nan")}, "Received: t0=0.0, t1=nan"),
+        ({"t1": float("nan")}, "Received: t1=nan"),
         ({"gradient": "adjiont"}, "Received: gradient='adjiont'"),
         ({"unroll": True}, "Received: unroll=True, gradient='discrete_adjoint'"),
         ({"solver": solvers.RK4(1.5)}, "Received: step_size=1.5"),

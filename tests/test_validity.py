@@ -322,7 +322,7 @@ def endless():
         (None, (X, Y), {"task": "ranking"}, "task='ranking'"),
         (None, (X, Y), {"verbose": 2}, "verbose=2"),
         (None, (X, Y), {"reference_steps": 1}, "reference_steps=1"),
-        (None, (X, Y), {"threshold": 2}, r"a fraction in \[0, 1\).*threshold=2"),
+        (None, (X, Y), {"threshold": 2}, r"a number in \[0, 1\)\. Received: threshold=2"),
         (None, (X, Y), {"threshold": -0.1}, "threshold=-0.1"),
         (two_methods, (X, X), {}, "must have the same method"),
         (two_outputs, (X, Y), {}, "must have one output.*2 outputs"),
@@ -458,10 +458,19 @@ def test_a_step_is_valid_if_every_finer_one_is(gaps, critical):
 
 # === No evidence is no agreement ===
 @pytest.mark.parametrize(
-    ("gaps", "threshold"), [({}, 0.1), ({1: 0.0}, math.nan), ({1: 0.0}, math.inf), ({1: 0.0}, -0.1)]
+    ("gaps", "threshold", "wrong"),
+    [
+        ({}, 0.1, "gaps"),
+        ({"eight": 0.0}, 0.1, "gaps"),
+        ({8: "large"}, 0.1, "gaps"),
+        ({8: [0.0, 0.1]}, 0.1, "gaps"),
+        ({1: 0.0}, math.nan, "threshold"),
+        ({1: 0.0}, math.inf, "threshold"),
+        ({1: 0.0}, -0.1, "threshold"),
+    ],
 )
-def test_a_critical_step_of_nothing_is_refused(gaps, threshold):
-    with pytest.raises(ValueError, match="Received: gaps="):
+def test_a_critical_step_of_nothing_is_refused(gaps, threshold, wrong):
+    with pytest.raises(ValueError, match=f"Received: {wrong}="):
         validity.critical_step(gaps, threshold)
 
 

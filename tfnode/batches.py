@@ -10,8 +10,34 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfnode import arguments
+
 # Inputs, which may be nested, labels, and the samples' weights or None.
 Batch = tuple[Any, Any, Any]
+
+
+def check_data(data: Any) -> None:
+    """Raises if this is neither a tuple of arrays nor an iterable of batches; reads nothing."""
+    if isinstance(data, tuple):
+        arrays(data)
+    elif not arguments.is_iterable(data):
+        raise arguments.refused(
+            "`data` must be a tuple of arrays `(x, y)`, or an iterable of batches",
+            "data",
+            data,
+            "Pass what `fit` takes, for example a `tf.data.Dataset`.",
+        )
+
+
+def empty(data: Any) -> ValueError:
+    """The error for data without a sample."""
+    return arguments.refused(
+        "A model is measured on at least one sample",
+        "data",
+        data,
+        "Is it empty, a generator that was used up, or smaller than one batch with "
+        "drop_remainder=True? Pass data that has samples.",
+    )
 
 
 def arrays(data: tuple) -> Batch:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.integrate.grids import fixed_grid
 from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
 from tfnode.layers.checks import (
@@ -70,13 +70,17 @@ def odeint(
         a graph and ask for more than 1000 fixed steps they are NaN.
 
     Raises:
-        ValueError: If the state is not floating-point, if there are less than two times, or if
-            they do not increase or decrease.
+        ValueError: If an argument is not as described: if the state is not floating-point, if
+            there are less than two times, or if they do not increase or decrease.
         FloatingPointError: If an adaptive integration cannot be finished; see `ODEBlock`.
     """
     solver = solvers.get(solver)
-    z0 = tree.map_structure(ops.convert_to_tensor, z0)
-    check_state(z0, "odeint")
+    arguments.function("field", field, advice="Pass a function `field(t, z)` or a Keras layer.")
+    advice = "Pass arrays or tensors of the shape (batch_size, ...)."
+    z0 = arguments.tensors("z0", z0, advice=advice)
+    if conditions is not None:
+        conditions = arguments.tensors("conditions", conditions, advice=advice)
+    check_state(z0, "odeint", "z0")
     dtype = keras.backend.standardize_dtype(tree.flatten(z0)[0].dtype)
     check_precision(dtype, dtype, solver, "odeint")
     time_dtype = "float64" if dtype == "float64" else "float32"
@@ -112,16 +116,14 @@ def _adaptively(forward: ForwardPass, solver: Any, z0: Any, t0: Any, ends: Any, 
 def _checked(times: Any) -> tuple:
     """The first time and the others: floats if they are numbers, else tensors."""
     if not (ops.is_tensor(times) or isinstance(times, keras.Variable)):
-        times = np.asarray(times, "float64")
+        advice = "Pass at least two that increase or decrease; the first is the time of z0."
+        times = arguments.reals("times", times, is_finite=False, advice=advice)
         with np.errstate(over="ignore", invalid="ignore"):
             moves = np.diff(times, axis=0) if times.ndim in (1, 2) else np.zeros(1)
-        if not (
-            np.isfinite(times).all() and len(moves) and ((moves > 0).all() or (moves < 0).all())
-        ):
-            raise ValueError(
-                "Times must be at least two finite numbers that increase or decrease. "
-                f"Received: times={times.tolist()}. The first is the time of z0."
-            )
+        turns = not ((moves > 0).all() or (moves < 0).all())
+        if turns or not moves.size or not np.isfinite(times).all():
+            rule = "Times must be at least two finite numbers that increase or decrease"
+            raise arguments.refused(rule, "times", times, advice)
         if times.ndim == 1:
             return float(times[0]), tuple(times[1:].tolist())
     times = ops.convert_to_tensor(times)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
+
+from tfnode import arguments
 
 if TYPE_CHECKING:
     from tfnode.validity import CheckRow, ConvergenceResult, Crossings, ValidityReport
@@ -33,8 +34,16 @@ def adaption_over_training(
 
     Returns:
         The figure, with two panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
-    figure = figure or Figure(figsize=_TWO_PANELS, layout="constrained")
+    for curve in arguments.mapping("curves", curves, advice=_ADVICE).values():
+        _check_curve("curves", curve, ("iteration", "train_solver", "num_steps"))
+    if figure is None:
+        figure = Figure(figsize=_TWO_PANELS, layout="constrained")
+    advice = "Leave it out for a new one."
+    arguments.instance("figure", figure, FigureBase, "a matplotlib figure", advice=advice)
     accuracy, steps = _two_panels(figure, title)
     for seed, curve in sorted(curves.items()):
         accuracy.plot(curve["iteration"], curve["train_solver"], label=f"seed {seed}")
@@ -54,7 +63,11 @@ def adaption_behaviour(curve: Mapping[str, Sequence[Any]], title: str | None = N
 
     Returns:
         A `matplotlib.figure.Figure` with two panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
+    _check_curve("curve", curve, ("iteration", "num_steps", *MARKERS))
     figure = Figure(figsize=_TWO_PANELS, layout="constrained")
     accuracy, steps = _two_panels(figure, title)
     accuracy.plot(curve["iteration"], curve["train_solver"], color="tab:blue", linewidth=1)
@@ -83,7 +96,12 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
 
     Returns:
         A `matplotlib.figure.Figure` with one panel.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
+    _check_title(title)
+    _check_result("report", report, ("rows", "measure", "is_ode", "gap"), "ValidityReport")
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     adaptive = report.rows[0].tolerance is not None
@@ -147,7 +165,12 @@ def convergence(result: "ConvergenceResult", title: str | None = None) -> Figure
 
     Returns:
         A `matplotlib.figure.Figure` with one or two panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
+    _check_title(title)
+    _check_result("result", result, ("rows", "order", "reference_loss"), "ConvergenceResult")
     steps = [row.step_size for row in result.rows]
     curves: dict[str, list[Any]] = {"relative error": [row.error for row in result.rows]}
     if result.reference_loss is not None:
@@ -183,7 +206,12 @@ def crossings(
 
     Returns:
         A `matplotlib.figure.Figure` with one panel.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
+    _check_title(title)
+    _check_result("found", found, ("states", "points", "count"), "Crossings")
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
     colours = [0] * found.states.shape[1] if classes is None else classes
@@ -203,8 +231,21 @@ def trajectories(
         states: Array `(num_states, num_samples, 2)`.
         classes: Integers, one for each path.
         points: Array `(count, 2)` of crossings to mark.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
-    states, points = np.asarray(states), np.asarray(points)
+    advice = "Take them from the axes of a matplotlib figure."
+    arguments.instance("axes", axes, Axes, "matplotlib axes", advice=advice)
+    advice = "Pass what `tfnode.validity.crossings` returned."
+    states = arguments.reals("states", states, is_finite=False, advice=advice)
+    points = arguments.reals("points", points, advice=advice)
+    if states.ndim != 3 or states.shape[-1] != 2:
+        rule = "`states` must have the shape (num_steps + 1, num_samples, 2)"
+        raise arguments.refused(rule, "states", states, advice)
+    if points.size and points.shape[1:] != (2,):
+        raise arguments.refused("`points` must have the shape (count, 2)", "points", points, advice)
+    classes = _checked_classes(classes, states.shape[1])
     for path, label in zip(states.transpose(1, 0, 2), classes):
         axes.plot(path[:, 0], path[:, 1], color=f"C{label}", linewidth=0.8)
     x, y = states[0].T
@@ -214,7 +255,41 @@ def trajectories(
         axes.scatter(x, y, color="black", marker="x", s=20, zorder=3, label="crossing")
 
 
+# === What is refused ===
+_ADVICE = "Pass the lists of a training by their names, all of one length."
+
+
+def _check_curve(name: str, curve: Any, keys: Sequence[str]) -> None:
+    arguments.mapping(name, curve, keys, advice=_ADVICE)
+    lengths = {
+        key: len(arguments.items(f"{name}[{key!r}]", curve[key], "values", advice=_ADVICE))
+        for key in keys
+    }
+    if len({*lengths.values()}) > 1:
+        raise arguments.refused("The lists of a curve must have one length", name, lengths, _ADVICE)
+
+
+def _check_result(name: str, value: Any, fields: Sequence[str], kind: str) -> None:
+    what, advice = f"a `tfnode.validity.{kind}`", "Pass what `tfnode.validity` returned."
+    arguments.record(name, value, fields, what, advice=advice)
+
+
+def _check_title(title: Any) -> None:
+    if title is not None:
+        arguments.text("title", title, advice="Leave it out for the usual one.")
+
+
+def _checked_classes(classes: Any, num_paths: int) -> list[int]:
+    advice = "Pass an integer from 0 up for each path."
+    found = arguments.items("classes", classes, "integers", advice=advice)
+    found = [arguments.count(f"classes[{i}]", c, 0, advice=advice) for i, c in enumerate(found)]
+    if len(found) != num_paths:
+        raise arguments.refused("Every path must have a class", "classes", found, advice)
+    return found
+
+
 def _two_panels(figure: FigureBase, title: str | None) -> tuple[Axes, Axes]:
+    _check_title(title)
     accuracy, steps = figure.subplots(1, 2)
     accuracy.set(xlabel="iteration", ylabel="test accuracy", title="(a)")
     steps.set(xlabel="iteration", ylabel="number of steps", title="(b)")

@@ -15,10 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from tfnode import arguments
+
 _TOLERANCE = 1e-13
 
 # Up to here every order condition is checked.
 _MAX_CHECKED_ORDER = 5
+
+_ADVICE = "Write `a` as ((), (a10,), (a20, a21), ...), and `b`, `c` and `b_error` as (x0, x1, ...)."
 
 # A rooted tree is the tuple of its subtrees, so that a single node is ().
 _Tree = tuple
@@ -63,11 +67,12 @@ class ButcherTableau:
     b_error: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("b", "c", "b_error"):
-            value = getattr(self, field)
-            if value is not None:
-                object.__setattr__(self, field, tuple(float(v) for v in value))
-        object.__setattr__(self, "a", tuple(tuple(float(v) for v in row) for row in self.a))
+        arguments.text("name", self.name, advice="Files and exported models are told apart by it.")
+        arguments.count("order", self.order, advice="State the order of convergence.")
+        rows = enumerate(arguments.items("a", self.a, "rows", advice=_ADVICE))
+        object.__setattr__(self, "a", tuple(_coefficients(f"a[{i}]", row) for i, row in rows))
+        for field in ("b", "c") if self.b_error is None else ("b", "c", "b_error"):
+            object.__setattr__(self, field, _coefficients(field, getattr(self, field)))
         self._check_shapes()
         self._check_conditions()
 
@@ -96,17 +101,7 @@ class ButcherTableau:
                 "An explicit tableau with s stages has s weights `b`, s times `c`, s `b_error` "
                 "(or None), and a row `a[i]` of i coefficients for each stage i. "
                 f"Received: name={self.name!r}, row lengths of a={rows}, len(b)={stages}, "
-                f"len(c)={len(self.c)}. Write `a` as ((), (a10,), (a20, a21), ...)."
-            )
-        if not isinstance(self.name, str):
-            raise ValueError(
-                "The name of a method is a string: files and exported models are told apart by "
-                f"it. Received: name={self.name!r}. Pass a string such as 'ralston'."
-            )
-        if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order < 1:
-            raise ValueError(
-                "The order of a method is a positive integer. "
-                f"Received: order={self.order!r}. State the order of convergence."
+                f"len(c)={len(self.c)}, b_error={self.b_error}. {_ADVICE}"
             )
 
     def _check_conditions(self) -> None:
@@ -139,6 +134,12 @@ class ButcherTableau:
                     f"Received: name={self.name!r}, b_error={self.b_error}. Pass `b` minus the "
                     "weights of the embedded method, or None if there is none."
                 )
+
+
+def _coefficients(name: str, values: Any) -> tuple[float, ...]:
+    """One row of a tableau, as floats."""
+    values = arguments.items(name, values, "numbers", advice=_ADVICE)
+    return tuple(arguments.number(f"{name}[{i}]", v, advice=_ADVICE) for i, v in enumerate(values))
 
 
 def _grown(tree: _Tree) -> Iterator[_Tree]:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 import tfnode
+from tfnode import arguments
 from tfnode.solvers import SolverLike
 
 
@@ -21,8 +22,11 @@ class Layers:
     """
 
     def __init__(self, dtype: str | None = None, seed: int | None = None) -> None:
-        self._policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        self._random = None if seed is None else random.Random(seed)
+        self._policy = _policy(dtype)
+        self._random = None
+        if seed is not None:
+            advice = "Leave it out for fresh weights that differ in every call."
+            self._random = random.Random(arguments.count("seed", seed, 0, 2**32 - 1, advice=advice))
 
     @property
     def dtype(self) -> str:
@@ -86,3 +90,15 @@ class Layers:
 
     def flatten(self) -> keras.layers.Flatten:
         return keras.layers.Flatten(name="flatten", dtype=self.dtype)
+
+
+def _policy(dtype: str | None) -> keras.DTypePolicy:
+    """The policy of a name, by default Keras's own; it must be one of floating-point numbers."""
+    try:
+        found = keras.dtype_policies.get(keras.config.dtype_policy() if dtype is None else dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or not keras.backend.is_float_dtype(found.variable_dtype):
+        rule = "`dtype` must be a Keras dtype policy of floating-point numbers"
+        raise arguments.refused(rule, "dtype", dtype, 'An example is "mixed_bfloat16".')
+    return found

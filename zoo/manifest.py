@@ -108,8 +108,9 @@ class Manifest:
             ValueError: If the model has no such weights.
         """
         names = [name for name, entry in self.weights.items() if entry.model == model]
-        name = self.default.get(model) if weights == "DEFAULT" else weights
-        if name not in names:
+        is_default = isinstance(weights, str) and weights == "DEFAULT"
+        name = self.default.get(model) if is_default else weights
+        if not isinstance(name, str) or name not in names:
             raise ValueError(
                 f'`weights` must be None, "DEFAULT" if {model!r} has one, one of the names {names} '
                 f"of its pretrained weights, or the path of a `.weights.h5` file. "
@@ -165,7 +166,9 @@ def _solver(name: str, config: Any) -> solvers.Solver:
 
 def _is_name(name: str, entry: WeightsEntry) -> bool:
     solver = type(entry.solver).__name__.lower()
-    return bool(re.fullmatch(rf"{re.escape(entry.model)}_{solver}_[a-z0-9_]+_v[1-9][0-9]*", name))
+    return isinstance(name, str) and bool(
+        re.fullmatch(rf"{re.escape(entry.model)}_{solver}_[a-z0-9_]+_v[1-9][0-9]*", name)
+    )
 
 
 def _is_model(value: Any) -> bool:

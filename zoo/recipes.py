@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+from tfnode import arguments
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -16,6 +18,9 @@ class Recipe:
         batch_size: Integer; the last, incomplete batch is dropped.
         iterations: Integer, the number of optimizer steps.
         loss: String, the name of a Keras loss, applied to logits.
+
+    Raises:
+        ValueError: If a value is not as described.
     """
 
     dataset: str
@@ -24,6 +29,17 @@ class Recipe:
     batch_size: int
     iterations: int
     loss: str = "SparseCategoricalCrossentropy"
+
+    def __post_init__(self) -> None:
+        advice = "`zoo.get_recipe` returns the paper's."
+        arguments.text("dataset", self.dataset, advice=advice)
+        arguments.choice("optimizer", self.optimizer, ("adam", "sgd"), advice=advice)
+        arguments.number("learning_rate", self.learning_rate, 0, advice=advice)
+        arguments.count("batch_size", self.batch_size, advice=advice)
+        arguments.count("iterations", self.iterations, advice=advice)
+        if not isinstance(self.loss, str) or not hasattr(keras.losses, self.loss):
+            rule = "`loss` must be the name of a Keras loss"
+            raise arguments.refused(rule, "loss", self.loss, advice)
 
     def build_optimizer(self) -> keras.optimizers.Optimizer:
         """Returns a new optimizer; Adam has the epsilon 1e-8 of the authors' experiments."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 
 import tfnode
+from tfnode import arguments
 from tfnode.solvers import SolverLike
 from tfnode.typing import PathLike
 from tfnode.validity import ValidityReport
@@ -49,8 +50,11 @@ def list_models(pretrained: bool = False) -> list[str]:
     Args:
         pretrained: Boolean. If true, prints a table of the pretrained weights, with their solver,
             test accuracy, verdict and size, and returns their names.
+
+    Raises:
+        ValueError: If `pretrained` is not a boolean.
     """
-    if not pretrained:
+    if not arguments.flag("pretrained", pretrained):
         return list(_MODELS)
     entries = manifest.read().weights
     print(listing.pretrained(entries.values()) if entries else "There are no pretrained weights.")
@@ -147,8 +151,4 @@ def get_recipe(name: str) -> Recipe:
 
 
 def _entry(name: str) -> tuple[Callable[[SolverLike, Layers], keras.Model], Recipe]:
-    if name not in _MODELS:
-        raise ValueError(
-            f"`name` must be one of {list_models()}. Received: name={name!r}. Pick one of these."
-        )
-    return _MODELS[name]
+    return _MODELS[arguments.choice("name", name, list_models(), advice="Pick one of these.")]

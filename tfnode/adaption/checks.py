@@ -1,8 +1,10 @@
 """What the rules share: the ranges of their constants, and when two solvers disagree."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+from tfnode import arguments
 from tfnode.adaption.measurement import Measurement, SolverT
 from tfnode.solvers import check_num_steps
 
@@ -10,24 +12,33 @@ from tfnode.solvers import check_num_steps
 _ROUNDING = 1e-7
 
 
-def check(rule: Any, name: str, bound: str, holds: bool) -> None:
-    """Raises if a constant of a rule lies outside its range.
+def check_number(
+    rule: Any, name: str, low: float = 0.0, high: float = math.inf, ends: str = "()"
+) -> None:
+    """Raises if a constant of a rule is no number in its range; see `arguments.number`.
 
     Args:
         rule: A dataclass with the constant as a field.
         name: String, the name of the constant.
-        bound: String, its range in words.
-        holds: Boolean, whether it lies in its range.
+        low: Float, the lower end of its range.
+        high: Float, the upper end.
+        ends: String, the brackets of the range.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If it is none.
     """
-    if not holds:
-        default = type(rule).__dataclass_fields__[name].default
-        raise ValueError(
-            f"`{name}` must be {bound}. Received: {name}={getattr(rule, name)!r}. "
-            f"The default is {name}={default}."
-        )
+    _keep(rule, name, arguments.number, low, high, ends)
+
+
+def check_count(rule: Any, name: str, low: int = 1) -> None:
+    """Raises if a constant of a rule is no integer from `low` up."""
+    _keep(rule, name, arguments.count, low)
+
+
+def _keep(rule: Any, name: str, check: Callable, *bounds: Any) -> None:
+    """Puts a constant into its plain form."""
+    advice = f"The default is {name}={type(rule).__dataclass_fields__[name].default}."
+    object.__setattr__(rule, name, check(name, getattr(rule, name), *bounds, advice=advice))
 
 
 def check_factors(rule: Any, quantity: str) -> None:
@@ -40,37 +51,13 @@ def check_factors(rule: Any, quantity: str) -> None:
     Raises:
         ValueError: If one of them does.
     """
-    check(rule, "shrink", "in (0, 1)", 0 < rule.shrink < 1)
-    check(rule, "growth", "above 1 and finite", 1 < rule.growth < math.inf)
-    low, high = getattr(rule, f"min_{quantity}"), getattr(rule, f"max_{quantity}")
-    fits = 0 < low <= high < math.inf
-    check(rule, f"min_{quantity}", f"in (0, max_{quantity} = {high}]", fits)
+    check_number(rule, "shrink", 0, 1)
+    check_number(rule, "growth", 1)
+    low, high = f"min_{quantity}", f"max_{quantity}"
+    check_number(rule, high)
+    check_number(rule, low, 0, getattr(rule, high), "(]")
     if quantity == "step_size":
-        check_num_steps(low, high, type(rule).__name__)
-
-
-def check_solver(rule: object, solver: object, kind: type) -> None:
-    """Raises if a rule is asked about a kind of solver that it does not adapt.
-
-    Args:
-        rule: The rule.
-        solver: The solver that it was given.
-        kind: The class of the solvers that it adapts.
-
-    Raises:
-        ValueError: If the solver is not of that class.
-    """
-    if not isinstance(solver, kind):
-        raise ValueError(
-            f"`{type(rule).__name__}` adapts a `{kind.__name__}` only. Received: "
-            f"solver={solver!r}. Take `StepRule` or `DampedRule` for fixed steps, and "
-            "`ToleranceRule` for an adaptive solver."
-        )
-
-
-def is_count(value: object) -> bool:
-    """Whether a value is an integer from 1 up."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        check_num_steps(getattr(rule, low), getattr(rule, high), type(rule).__name__)
 
 
 def is_gap(gap: float, threshold: float) -> bool:

@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tfnode.adaption.checks import check, check_factors, check_solver, is_count
+from tfnode.adaption.checks import check_count, check_factors, check_number
 from tfnode.adaption.measurement import Measurement
 from tfnode.adaption.rule import Decision
 from tfnode.adaption.start import reference_solver
-from tfnode.solvers import RK4, FixedStepSolver, Midpoint
+from tfnode.solvers import RK4, FixedStepSolver, Midpoint, check_solver
 
 # A step size may be single precision: its rounding must not add a step, nor take one.
 _ROUNDING = 1e-6
@@ -89,15 +89,10 @@ class DampedRule:
     max_step_size: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self, "high", "in (0, 1)", 0 < self.high < 1)
-        check(self, "low", f"in (0, high = {self.high})", 0 < self.low < self.high)
-        check(self, "patience", "an integer from 1 up", is_count(self.patience))
-        check(
-            self,
-            "memory",
-            f"an integer from patience = {self.patience} up",
-            is_count(self.memory) and self.memory >= self.patience,
-        )
+        check_number(self, "high", 0, 1)
+        check_number(self, "low", 0, self.high)
+        check_count(self, "patience")
+        check_count(self, "memory", self.patience)
         check_factors(self, "step_size")
 
     def first_memory(self) -> DampedMemory:
@@ -108,12 +103,12 @@ class DampedRule:
 
     def start(self, solver: FixedStepSolver) -> FixedStepSolver:
         """Returns the solver with its step size `snapped` to the interval over an integer."""
-        check_solver(self, solver, FixedStepSolver)
+        check_solver(solver, FixedStepSolver)
         return solver.with_step_size(self.snapped(solver.step_size))
 
     def methods(self, solver: FixedStepSolver) -> tuple[type[FixedStepSolver], ...]:
         """Returns the class of the solver and those that it can climb to."""
-        check_solver(self, solver, FixedStepSolver)
+        check_solver(solver, FixedStepSolver)
         found, better = [type(solver)], _BETTER.get(solver.order)
         while better:
             found.append(better)

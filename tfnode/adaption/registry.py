@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tfnode import arguments
 from tfnode.adaption.damped_rule import DampedRule
 from tfnode.adaption.rule import Rule
 from tfnode.adaption.step_rule import StepRule
@@ -39,6 +40,7 @@ def get(
     Raises:
         ValueError: If there is no such policy, or if it does not read what was given.
     """
+    adaptive = arguments.flag("adaptive", adaptive)
     paper = ToleranceRule if adaptive else StepRule
     given = paper(threshold, shrink, growth)
     if isinstance(policy, str) and policy == ("tolerance" if adaptive else "paper"):

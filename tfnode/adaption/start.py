@@ -4,7 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfnode.solvers import RK4, AdaptiveSolver, DormandPrince, FixedStepSolver, Midpoint
+from tfnode import arguments
+from tfnode.solvers import (
+    RK4,
+    AdaptiveSolver,
+    DormandPrince,
+    FixedStepSolver,
+    Midpoint,
+    check_solver,
+)
 
 
 def reference_solver(solver: FixedStepSolver, length: float = 1.0) -> FixedStepSolver:
@@ -18,7 +26,12 @@ def reference_solver(solver: FixedStepSolver, length: float = 1.0) -> FixedStepS
     Args:
         solver: A fixed-step solver.
         length: Float, the length of the interval.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
+    check_solver(solver, FixedStepSolver)
+    length = _checked_length(length)
     r, p = solver.step_size / length, solver.order
     if p >= 3:
         return solver.with_step_size(solver.step_size / 2)
@@ -35,7 +48,11 @@ def tighter_solver(solver: AdaptiveSolver) -> AdaptiveSolver:
 
     Args:
         solver: An adaptive solver.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
+    check_solver(solver, AdaptiveSolver)
     if isinstance(solver, DormandPrince):
         return solver.scaled(1 / 10)
     return DormandPrince(**solver.get_config()).scaled(1 / 5)
@@ -61,8 +78,21 @@ def initial_step_size(
         order: Integer, the order of the solver.
         length: Float, the length of the interval, which caps the step.
         direction: 1.0 or -1.0, the direction of integration.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
-    z0 = np.asarray(z0, "float64")
+    arguments.function("field", field, advice="Pass one of a time and a state.")
+    t0 = arguments.number("t0", t0, advice="Pass the time of the state.")
+    z0 = arguments.reals("z0", z0, is_finite=False, advice="Pass states (batch_size, ...).")
+    if not z0.ndim or not z0.size:
+        rule = "`z0` must have at least one sample"
+        raise arguments.refused(rule, "z0", z0, "Pass states (batch_size, ...).")
+    order = arguments.count("order", order, advice="Pass `solver.order`.")
+    length = _checked_length(length)
+    advice = "Pass 1.0 or -1.0, the sign of t1 - t0."
+    if abs(arguments.number("direction", direction, advice=advice)) != 1:
+        raise arguments.refused("A direction is a sign", "direction", direction, advice)
     f0 = np.asarray(field(t0, z0), "float64")
     d0, d1 = _mean_norm(z0), _mean_norm(f0)
     h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1
@@ -72,6 +102,10 @@ def initial_step_size(
     d = float(np.maximum(d1, d2))
     h1 = max(1e-6, 1e-3 * h0) if d <= 1e-15 else (0.01 / d) ** (1 / (order + 1))
     return float(np.min([100 * h0, h1, length]))
+
+
+def _checked_length(length: float) -> float:
+    return arguments.number("length", length, 0, advice="Pass that of the interval, |t1 - t0|.")
 
 
 def _mean_norm(z: np.ndarray) -> float:

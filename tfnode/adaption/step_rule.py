@@ -4,11 +4,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from tfnode.adaption.checks import check, check_factors, check_solver, disagrees, is_gap
+from tfnode.adaption.checks import check_factors, check_number, disagrees, is_gap
 from tfnode.adaption.measurement import Measurement
 from tfnode.adaption.rule import Decision
 from tfnode.adaption.start import reference_solver
-from tfnode.solvers import FixedStepSolver
+from tfnode.solvers import FixedStepSolver, check_solver
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class StepRule:
     max_step_size: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self, "threshold", "in [0, 1)", 0 <= self.threshold < 1)
+        check_number(self, "threshold", 0, 1, "[)")
         check_factors(self, "step_size")
 
     def first_memory(self) -> tuple[float, ...]:
@@ -58,12 +58,12 @@ class StepRule:
 
     def start(self, solver: FixedStepSolver) -> FixedStepSolver:
         """Returns the solver with its step size clipped to the floor and the cap."""
-        check_solver(self, solver, FixedStepSolver)
+        check_solver(solver, FixedStepSolver)
         step_size = min(max(solver.step_size, self.min_step_size), self.max_step_size)
         return solver.with_step_size(step_size)
 
     def methods(self, solver: FixedStepSolver) -> tuple[type[FixedStepSolver], ...]:
-        check_solver(self, solver, FixedStepSolver)
+        check_solver(solver, FixedStepSolver)
         return (type(solver),)
 
     def reference(self, solver: FixedStepSolver, length: float) -> FixedStepSolver:

@@ -4,11 +4,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from tfnode.adaption.checks import check, check_factors, check_solver, disagrees, is_gap
+from tfnode.adaption.checks import check_factors, check_number, disagrees, is_gap
 from tfnode.adaption.measurement import Measurement
 from tfnode.adaption.rule import Decision
 from tfnode.adaption.start import tighter_solver
-from tfnode.solvers import AdaptiveSolver
+from tfnode.solvers import AdaptiveSolver, check_solver
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ToleranceRule:
     max_tolerance: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self, "threshold", "in [0, 1)", 0 <= self.threshold < 1)
+        check_number(self, "threshold", 0, 1, "[)")
         check_factors(self, "tolerance")
 
     def first_memory(self) -> tuple[float, ...]:
@@ -58,12 +58,12 @@ class ToleranceRule:
 
     def start(self, solver: AdaptiveSolver) -> AdaptiveSolver:
         """Returns the solver with `rtol`, clipped to the floor and the cap, as both tolerances."""
-        check_solver(self, solver, AdaptiveSolver)
+        check_solver(solver, AdaptiveSolver)
         tolerance = min(max(solver.rtol, self.min_tolerance), self.max_tolerance)
         return solver.with_tolerance(tolerance)
 
     def methods(self, solver: AdaptiveSolver) -> tuple[type[AdaptiveSolver], ...]:
-        check_solver(self, solver, AdaptiveSolver)
+        check_solver(solver, AdaptiveSolver)
         return (type(solver),)
 
     def reference(self, solver: AdaptiveSolver, length: float) -> AdaptiveSolver:

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode import arguments
 from tfnode.adaption import Measurement, Rule
+from tfnode.batches import check_data
 from tfnode.callbacks.batches import CheckBatches
-from tfnode.callbacks.checks import check_count, check_loss
+from tfnode.callbacks.checks import check_loss
 from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.layers import ODEBlock
@@ -41,11 +43,12 @@ class SolverAdaption(keras.callbacks.Callback):
         verbose: int,
     ) -> None:
         super().__init__()
-        check_count("every", every)
-        check_count("batch_size", batch_size)
+        advice = "The paper checks every 50 iterations on batches of 128 or 256."
+        self._every = arguments.count("every", every, advice=advice)
+        batch_size = arguments.count("batch_size", batch_size, advice=advice)
+        self._verbose = arguments.verbosity(verbose)
+        check_data(data)
         self._given_rule = self._rule = rule
-        self._every = every
-        self._verbose = verbose
         self._writer = None if log_dir is None else TensorBoardWriter(log_dir)
         self._reports: list[keras.callbacks.Callback] = []
         if self._writer:
@@ -129,10 +132,12 @@ class SolverAdaption(keras.callbacks.Callback):
         Raises:
             ValueError: If it is the state of another callback.
         """
-        if state.get("callback") != type(self).__name__:
+        advice = "Pass what `get_state` returned."
+        arguments.mapping("state", state, self.get_state(), advice=advice)
+        if state["callback"] != type(self).__name__:
             raise ValueError(
                 f"A state must come from `get_state` of the same class, {type(self).__name__}. "
-                f"Received: state of {state.get('callback')!r}. Pass the state of this callback."
+                f"Received: state of {state['callback']!r}. Pass the state of this callback."
             )
         self.history = list(state["history"])
         self._batches = self._batches.copy()

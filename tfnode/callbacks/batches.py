@@ -64,7 +64,7 @@ def endless_batches(data: Data, batch_size: int) -> Iterator[batches.Batch]:
     if isinstance(data, tuple):
         arrays = batches.arrays(data)
         if not len(arrays[1]):
-            raise _empty(data)
+            raise batches.empty(data)
         yield from _shuffled(arrays, batch_size)
     rest: list[batches.Batch] = []
     size = 0
@@ -81,7 +81,7 @@ def endless_batches(data: Data, batch_size: int) -> Iterator[batches.Batch]:
                 rest = [batches.rows(rest[0], slice(size, None))]
             rest = rest if len(rest[0][1]) else []
         if is_empty:
-            raise _empty(data)
+            raise batches.empty(data)
 
 
 def _shuffled(arrays: batches.Batch, batch_size: int) -> Iterator[batches.Batch]:
@@ -93,11 +93,3 @@ def _shuffled(arrays: batches.Batch, batch_size: int) -> Iterator[batches.Batch]
         end = len(order) - len(order) % batch_size or len(order)
         for start in range(0, end, batch_size):
             yield batches.rows(arrays, order[start : start + batch_size])
-
-
-def _empty(data: Data) -> ValueError:
-    return ValueError(
-        "Step adaption needs at least one batch of data. "
-        f"Received: data={data!r}, which is empty. Is it a generator that was used up, "
-        "or smaller than one batch with drop_remainder=True?"
-    )

@@ -1,7 +1,6 @@
-"""What the adapting callbacks refuse: counts below 1, and losses that are not finite."""
+"""What the adapting callbacks refuse in training: losses that are not finite."""
 
 import math
-from typing import Any
 
 
 def check_loss(logs: dict | None, iteration: int, solver: str) -> None:
@@ -22,12 +21,4 @@ def check_loss(logs: dict | None, iteration: int, solver: str) -> None:
             f"Received: loss={loss} at iteration {iteration} with {solver}. Training "
             "has stopped; the model and the records of its callbacks stay as they are. Try a "
             "smaller learning rate, gradient clipping (`clipnorm`), or a more accurate solver."
-        )
-
-
-def check_count(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}. "
-            "The paper checks every 50 iterations on batches of 128 or 256."
         )

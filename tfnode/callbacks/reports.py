@@ -6,13 +6,12 @@ report when all callbacks have ended, so that what is reported is the model as `
 """
 
 import io
-import pathlib
 from typing import Any
 
 import keras
 from keras import ops
 
-from tfnode import export, files, validity
+from tfnode import arguments, export, files, validity
 from tfnode.adaption import Rule
 from tfnode.batches import joined
 from tfnode.callbacks.batches import endless_batches
@@ -33,7 +32,7 @@ class TensorBoardWriter:
     """
 
     def __init__(self, log_dir: PathLike) -> None:
-        self._log_dir = str(log_dir)
+        self._log_dir = str(arguments.path("log_dir", log_dir))
         # TensorFlow also writes to other places than the file system.
         if "://" not in self._log_dir:
             files.check_writable(self._log_dir, "log_dir")
@@ -139,8 +138,8 @@ class ExportAtEnd(FinalReport):
 
     def __init__(self, export_dir: PathLike, rule: Rule, data: Data, batch_size: int = 128) -> None:
         super().__init__(data, batch_size)
-        files.check_writable(export_dir, "export_dir")
-        self._export_dir = pathlib.Path(export_dir)
+        self._export_dir = arguments.path("export_dir", export_dir)
+        files.check_writable(self._export_dir, "export_dir")
         self._rule = rule
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -113,8 +113,8 @@ class StepAdaption(SolverAdaption):
     ) -> None:
         rule = adaption.get(policy, threshold, shrink, growth)
         super().__init__(rule, data, every, batch_size, log_dir, verbose)
-        if initial_step_size != "auto":
-            initial_step_size = solvers.check_step_size(initial_step_size)
+        if not isinstance(initial_step_size, str) or initial_step_size != "auto":
+            initial_step_size = solvers.check_step_size(initial_step_size, "initial_step_size")
         self._initial_step_size = initial_step_size
         if export_dir is not None:
             self._reports.append(ExportAtEnd(export_dir, rule, data, batch_size))

@@ -97,7 +97,7 @@ class ToleranceAdaption(SolverAdaption):
     ) -> None:
         rule = adaption.get(policy, threshold, shrink, growth, adaptive=True)
         super().__init__(rule, data, every, batch_size, log_dir, verbose)
-        self._initial_tolerance = solvers.check_tolerance("initial_tolerance", initial_tolerance)
+        self._initial_tolerance = solvers.check_tolerance(initial_tolerance, "initial_tolerance")
         self._latest_nfe = 0.0
 
     # === Start ===

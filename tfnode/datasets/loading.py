@@ -2,11 +2,12 @@
 
 import contextlib
 import pathlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfnode import files
+from tfnode import arguments, files
 from tfnode.typing import PathLike
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ _IMAGES = ("mnist", "cifar10")
 
 # How long to wait for another process that prepares the same set, and may download it.
 _SECONDS = 3600
+
+# A split, or a slice of one, or several of them, in TFDS's notation.
+_BOUND = r"-?[\d_]*(%|shard)?"
+_SLICE = rf"(train|test|all)(\[{_BOUND}:?{_BOUND}\](\(\w+\))?)?"
+_SPLIT = re.compile(rf"{_SLICE}(\+{_SLICE})*")
 
 
 def list_datasets() -> list[str]:
@@ -67,22 +73,24 @@ def load(
         last, incomplete batch; others keep their order and the remainder.
 
     Raises:
-        ValueError: If the name is unknown, `batch_size` is missing or not positive, or a set is
-            still to be prepared and the data directory cannot be written to.
+        ValueError: If the name is unknown, if `batch_size` is missing or not positive, if another
+            argument is not as described, or if a set is still to be prepared and the data directory
+            cannot be written to.
     """
-    if name not in list_datasets():
-        raise ValueError(
-            f"`name` must be one of {list_datasets()}. Received: name={name!r}. Pick one of these."
-        )
-    if as_numpy:
-        x, y = _read(name, split, data_dir)
-        return _scaled(x), y
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            "A dataset of batches needs a positive `batch_size`. "
-            f"Received: batch_size={batch_size!r}. Pass one, or as_numpy=True for arrays."
-        )
+    arguments.choice("name", name, list_datasets(), advice="Pick one of these.")
+    if not isinstance(split, str) or not _SPLIT.fullmatch(split):
+        rule = '`split` must be "train", "test" or a slice of one in TFDS\'s notation'
+        raise arguments.refused(rule, "split", split, 'An example is "train[:100]".')
+    as_numpy = arguments.flag("as_numpy", as_numpy)
+    if not as_numpy or batch_size is not None:
+        advice = "Pass one, or as_numpy=True for arrays."
+        batch_size = arguments.count("batch_size", batch_size, advice=advice)
+    seed = arguments.count("seed", seed, 0, advice="The default is 0.")
+    if data_dir is not None:
+        data_dir = arguments.path("data_dir", data_dir)
     x, y = _read(name, split, data_dir)
+    if batch_size is None or as_numpy:
+        return _scaled(x), y
     return batched(x, y, split, batch_size, seed)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tfnode import files
-from tfnode.solvers import AdaptiveSolver, DormandPrince, Solver
+from tfnode import arguments, files
+from tfnode.solvers import AdaptiveSolver, DormandPrince, Solver, check_solver
 from tfnode.typing import PathLike
 
 CARD = pathlib.PurePath("assets.extra", "validity.json")
@@ -45,7 +45,11 @@ def solver_slug(solver: Solver) -> str:
 
     Args:
         solver: A solver of `tfnode.solvers`.
+
+    Raises:
+        ValueError: If an argument is not as described.
     """
+    check_solver(solver)
     method = "dopri5" if isinstance(solver, DormandPrince) else solver.tableau.name
     parts = [re.sub(r"[^a-z0-9]+", "_", method.lower())]
     if not isinstance(solver, AdaptiveSolver):
@@ -179,7 +183,9 @@ def write_models_config(
             name, if `mount` is not absolute, or if a path is not UTF-8.
         TimeoutError: If another process writes to the directory for too long.
     """
-    repository, mount = pathlib.Path(repository).resolve(), pathlib.PurePosixPath(mount)
+    repository = arguments.path("repository", repository).resolve()
+    arguments.path("mount", mount)
+    mount = pathlib.PurePosixPath(mount)
     check_path(mount)
     if not mount.is_absolute():
         raise ValueError(

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import keras
 import numpy as np
 
-from tfnode import files, validity
+from tfnode import arguments, files, validity
 from tfnode import solvers as tfnode_solvers
+from tfnode.batches import check_data
 from tfnode.export import cards, graphs, repositories, warmup
 from tfnode.export.signatures import named_inputs, served_model
 from tfnode.models import digest, held_blocks
@@ -104,8 +105,20 @@ def export_saved_models(
             `require_valid`, if it is not valid.
         TimeoutError: If another process exports to `base` for too long.
     """
-    base = pathlib.Path(base)
-    repository = base if repository is None else pathlib.Path(repository)
+    base = arguments.path("base", base)
+    repository = base if repository is None else arguments.path("repository", repository)
+    if data_name is not None:
+        arguments.text("data_name", data_name, advice="Leave it out for none.")
+    require_valid = arguments.flag("require_valid", require_valid)
+    as_signatures = arguments.flag("as_signatures", as_signatures)
+    if version is not None:
+        advice = "Leave it out for the next free one."
+        version = arguments.count("version", version, 1, repositories.LAST_VERSION, advice=advice)
+    if report is not None:
+        advice = "Pass what `tfnode.validity.check` returned, or leave it out."
+        arguments.instance("report", report, ValidityReport, "a `ValidityReport`", advice=advice)
+    if data is not None:
+        check_data(data)
     check_exportable(model, base)
     _check_repository(base, repository)
     models = _models(model, solvers)
@@ -159,7 +172,7 @@ def check_exportable(model: keras.Model, base: PathLike) -> None:
             f"Received: base={str(base)!r} with KERAS_BACKEND={keras.backend.backend()!r}. Save "
             "weights instead, with `model.save_weights`."
         )
-    repositories.check_path(base)
+    repositories.check_path(arguments.path("base", base))
     files.check_writable(base, "base")
     graphs.check_model(model)
 
@@ -179,7 +192,9 @@ def _models(
 ) -> dict[str, tuple[Solver, keras.Model]]:
     """A dictionary from slugs to pairs of a solver and a model with it that shares the weights."""
     models: dict[str, tuple[Solver, keras.Model]] = {}
-    for solver in map(tfnode_solvers.get, solvers):
+    advice = "Pass a list of solvers, such as [tfnode.solvers.Euler(1 / 8)]."
+    given = arguments.items("solvers", solvers, "solvers", advice=advice)
+    for solver in map(tfnode_solvers.get, given):
         slug = repositories.solver_slug(solver)
         if slug in models:
             raise ValueError(
@@ -222,12 +237,6 @@ def _targets(folders: Sequence[pathlib.Path], version: int | None) -> list[pathl
     """The paths of the versions to write, none of which exists."""
     if version is None:
         version = repositories.next_version(folders)
-    is_integer = isinstance(version, int) and not isinstance(version, bool)
-    if not is_integer or not 1 <= version <= repositories.LAST_VERSION:
-        raise ValueError(
-            f"A version is an integer from 1 to {repositories.LAST_VERSION}. "
-            f"Received: version={version!r}. Leave it out for the next free one."
-        )
     targets = [folder / str(version) for folder in folders]
     for target in targets:
         if target.exists():

@@ -106,7 +106,7 @@ class AdaptiveSteps:
 
     def checked(self, name: str, value: Any) -> float:
         """Returns a tolerance as a float, or raises if the dtype cannot meet it."""
-        value = solvers.check_tolerance(name, value)
+        value = solvers.check_tolerance(value, name)
         # The weight may be single precision: its rounding is no reason to refuse.
         if value < self.min_tolerance * (1 - 1e-6):
             raise ValueError(

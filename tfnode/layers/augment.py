@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfnode import arguments
 from tfnode.typing import Shape, Tensor
 
 
@@ -35,12 +36,8 @@ class Augment(keras.layers.Layer):
 
     def __init__(self, extra_dims: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(extra_dims, int) or extra_dims < 0:
-            raise ValueError(
-                "`extra_dims` must be a non-negative integer. "
-                f"Received: extra_dims={extra_dims!r}. Give the number of dimensions to append."
-            )
-        self.extra_dims = extra_dims
+        advice = "Give the number of dimensions to append."
+        self.extra_dims = arguments.count("extra_dims", extra_dims, 0, advice=advice)
         self.built = True
 
     def call(self, inputs: Tensor) -> Tensor:

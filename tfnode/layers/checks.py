@@ -1,13 +1,12 @@
 """What an `ODEBlock` accepts as arguments, and the errors for all else."""
 
-import math
 import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.integrate.problems import smallest_step
 
 GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
@@ -17,13 +16,13 @@ _HALF_EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
 def check_field(field: Any) -> keras.Layer:
-    if not isinstance(field, keras.layers.Layer):
-        raise ValueError(
-            "`field` must be a Keras layer or model that maps a state to its derivative. "
-            f"Received: field={field!r}. Wrap a function in a `keras.layers.Layer`, or pass it to "
-            "`tfnode.odeint`."
-        )
-    return field
+    return arguments.instance(
+        "field",
+        field,
+        keras.layers.Layer,
+        "a Keras layer or model that maps a state to its derivative",
+        advice="Wrap a function in a `keras.layers.Layer`, or pass it to `tfnode.odeint`.",
+    )
 
 
 def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
@@ -34,11 +33,12 @@ def check_interval(t0: Any, t1: Any) -> tuple[float, float]:
                 f"give it a gradient. Received: {name}={time!r}. Pass a float, and an end time "
                 "that changes at the call: `block(z, t1=...)`."
             )
-    t0, t1 = float(t0), float(t1)
-    if not (math.isfinite(t0) and math.isfinite(t1) and t0 != t1):
+    advice = "Choose t1 > t0, or t1 < t0 to integrate backwards."
+    t0, t1 = (arguments.number(n, t, advice=advice) for n, t in (("t0", t0), ("t1", t1)))
+    if t0 == t1:
         raise ValueError(
-            "The interval of integration must have two different, finite ends. "
-            f"Received: t0={t0}, t1={t1}. Choose t1 > t0, or t1 < t0 to integrate backwards."
+            "The interval of integration must have two different ends. "
+            f"Received: t0={t0}, t1={t1}. {advice}"
         )
     return t0, t1
 
@@ -89,12 +89,12 @@ def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | Non
     """The times as floats, or None; they must run from `t0` to `t1` without turning back."""
     if save_at is None:
         return None
-    times = np.asarray(save_at, "float64")
+    times = arguments.reals("save_at", save_at, advice="Pass times from t0 to t1, or None.")
     sign = 1 if t1 > t0 else -1
-    good = times.ndim == 1 and len(times) and np.isfinite(times).all()
+    good = times.ndim == 1 and len(times) > 0
     if good:
         ends = np.concatenate([times[:1] - t0, np.diff(times), t1 - times[-1:]]) * sign
-        good = (ends >= 0).all() and (ends[1:-1] > 0).all() and times[-1] != t0
+        good = bool((ends >= 0).all() and (ends[1:-1] > 0).all() and times[-1] != t0)
     if not good:
         raise ValueError(
             "`save_at` must be a list of finite times between t0 and t1, in the order in which "
@@ -105,11 +105,8 @@ def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | Non
 
 
 def check_gradient(gradient: Any, unroll: bool, solver: solvers.Solver) -> str:
-    if gradient not in GRADIENTS:
-        raise ValueError(
-            f"`gradient` must be one of {GRADIENTS}. Received: gradient={gradient!r}. "
-            'Keep the default "discrete_adjoint" unless the field has random state.'
-        )
+    advice = 'Keep the default "discrete_adjoint" unless the field has random state.'
+    arguments.choice("gradient", gradient, GRADIENTS, advice=advice)
     if unroll and gradient != "backprop":
         raise ValueError(
             "An unrolled block keeps every intermediate result, so its gradient is backprop. "
@@ -172,20 +169,31 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
         )
 
 
-def check_state(state: Any, name: str) -> None:
+def check_state(state: Any, name: str, argument: str = "inputs") -> None:
     """Raises if a state is not made of floating-point tensors."""
+    check_tensors(argument, state)
     for z in keras.tree.flatten(state):
         if not keras.backend.is_float_dtype(z.dtype):
             raise ValueError(
                 "An `ODEBlock` integrates a floating-point state. "
-                f"Received: inputs.dtype={keras.backend.standardize_dtype(z.dtype)!r} for block "
-                f"{name!r}. Cast the inputs, for example with `ops.cast(x, 'float32')`."
+                f"Received: {argument}.dtype={keras.backend.standardize_dtype(z.dtype)!r} for "
+                f"block {name!r}. Cast the inputs, for example with `ops.cast(x, 'float32')`."
             )
 
 
-def check_times_of_call(
-    t1: Any, save_at: Any, unroll: bool, solver: solvers.Solver, name: str
-) -> None:
+def check_tensors(name: str, value: Any) -> None:
+    """Raises if an argument of a call is not made of tensors; Keras has made them of arrays."""
+    leaves = keras.tree.flatten(value)
+    if not leaves or not all(hasattr(leaf, "dtype") for leaf in leaves):
+        raise arguments.refused(
+            f"`{name}` must be a tensor, or a nested structure of tensors",
+            name,
+            value,
+            "Pass NumPy arrays or tensors of the shape (batch_size, ...).",
+        )
+
+
+def check_choice_of_times(t1: Any, save_at: Any, unroll: bool, name: str) -> None:
     """Raises if a call may not have an end time, or times to save at, of its own."""
     if unroll or (t1 is not None and save_at is not None):
         raise ValueError(
@@ -193,7 +201,15 @@ def check_times_of_call(
             f"the graph. Received: t1={t1}, save_at={save_at} for {name!r} with unroll={unroll}. "
             "Pass one of them, to a block with unroll=False."
         )
-    is_each = np.ndim(t1) > 0 if t1 is not None else np.ndim(save_at) > 1
+
+
+def check_times_of_call(argument: str, times: Any, solver: solvers.Solver, name: str) -> None:
+    """Raises if the times of a call have no shape for `t1` or `save_at`, or need other steps."""
+    for_all = 0 if argument == "t1" else 1
+    if np.ndim(times) not in (for_all, for_all + 1) or 0 in tuple(np.shape(times)):
+        rule = "An end time has the shape () or (batch_size,), times to save at have one axis more"
+        raise arguments.refused(rule, argument, times, "Pass numbers or a tensor of such a shape.")
+    is_each = np.ndim(times) > for_all
     if is_each and isinstance(solver, solvers.AdaptiveSolver) and not solver.per_sample:
         raise ValueError(
             "Times for each sample need steps for each sample. "

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.integrate.problems import Statistics
 from tfnode.keras_internals import no_autocast
 from tfnode.layers import checks, solver_weights
@@ -121,9 +121,9 @@ class ODEBlock(keras.layers.Layer):
         self._t0, self._t1 = checks.check_interval(t0, t1)
         checks.check_length(self._t0, self._t1, self.time_dtype, self.name)
         self.save_at = checks.check_save_at(save_at, self._t0, self._t1)
-        self.time_dependent = time_dependent
+        self.time_dependent = arguments.flag("time_dependent", time_dependent)
+        self.unroll = arguments.flag("unroll", unroll)
         self.gradient = checks.check_gradient(gradient, unroll, solver)
-        self.unroll = unroll
         self.vector_field = VectorField(field, time_dependent, self.name)
         self.supports_masking = True
         checks.check_precision(self.variable_dtype, self.compute_dtype, solver, self.name)
@@ -179,6 +179,8 @@ class ODEBlock(keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         checks.check_state(inputs, self.name)
+        if conditions is not None:
+            checks.check_tensors("conditions", conditions)
         block = stand_in_for(self, inputs, conditions)
         with no_autocast(), integrating(block):
             state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
@@ -194,13 +196,14 @@ class ODEBlock(keras.layers.Layer):
         """The times of a call, `(num_times, ...)`, if it has its own."""
         if t1 is None and save_at is None:
             return None
-        checks.check_times_of_call(t1, save_at, self.unroll, self.methods[0], self.name)
-        times = save_at if t1 is None else t1
+        checks.check_choice_of_times(t1, save_at, self.unroll, self.name)
+        name, times = ("save_at", save_at) if t1 is None else ("t1", t1)
         if any(ops.is_tensor(t) or isinstance(t, keras.Variable) for t in tree.flatten(times)):
             times = ops.convert_to_tensor(times, dtype=self.time_dtype)
         else:
             # Not rounded, so that steps are not told from rounded times.
-            times = np.asarray(times, "float64")
+            times = arguments.reals(name, times, is_finite=False, advice="Pass times, or None.")
+        checks.check_times_of_call(name, times, self.methods[0], self.name)
         if t1 is not None:
             return times[None]
         return times.T if isinstance(times, np.ndarray) else ops.transpose(times)
@@ -236,6 +239,9 @@ class ODEBlock(keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         checks.check_state(inputs, self.name)
+        for name, times in (("t1", t1), ("save_at", save_at)):
+            if times is not None:
+                checks.check_times_of_call(name, times, self.methods[0], self.name)
         num_times = None if self.save_at is None or t1 is not None else (len(self.save_at),)
         num_times = num_times if save_at is None else (np.shape(save_at)[-1],)
 
@@ -260,8 +266,10 @@ class ODEBlock(keras.layers.Layer):
         Raises:
             ValueError: If every sample has adaptive steps of its own.
         """
-        z = tree.map_structure(ops.convert_to_tensor, z)
+        z = arguments.tensors("z", z, advice="Pass states of the shape (batch_size, ...).")
         checks.check_state(z, self.name)
+        if conditions is not None:
+            conditions = arguments.tensors("conditions", conditions, advice="Pass tensors.")
         if not self.built:
             self.build(tree.map_structure(lambda z: z.shape, z))
         z = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), z)
@@ -345,7 +353,10 @@ class ODEBlock(keras.layers.Layer):
 
     @methods.setter
     def methods(self, methods: Sequence[solvers.FixedStepSolver]) -> None:
-        self._fixed("methods").allow(tuple(methods))
+        advice = "Pass solvers with fixed steps, the present one among them."
+        methods = arguments.items("methods", methods, "solvers", advice=advice)
+        checked = (solvers.check_solver(method, solvers.FixedStepSolver) for method in methods)
+        self._fixed("methods").allow(tuple(checked))
 
     @property
     def step_size(self) -> Any:
@@ -446,8 +457,9 @@ class ODEBlock(keras.layers.Layer):
         Args:
             print_fn: Callable that takes a string, called once a line.
         """
-        arguments = "t, z" if self.time_dependent else "z"
-        print_fn(f"{self.name}: dz/dt = {self.field.name}({arguments}), t = {self.t0} .. {self.t1}")
+        arguments.function("print_fn", print_fn, advice="Leave it out to print.")
+        given = "t, z" if self.time_dependent else "z"
+        print_fn(f"{self.name}: dz/dt = {self.field.name}({given}), t = {self.t0} .. {self.t1}")
         print_fn(f"solver: {self.solver}, {self._weights.describe()}")
         print_fn(f"gradient: {self.gradient}{', unrolled' if self.unroll else ''}")
         if isinstance(self.field, keras.Model):

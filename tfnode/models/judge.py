@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode import arguments
 from tfnode.models.outputs import decision_threshold, gives_logits, loss_of
 from tfnode.typing import Metric, Tensor
 
@@ -32,6 +33,7 @@ class Judge:
             one-hot rows mean classification, and all others regression.
         metric: Anything that `keras.metrics.get` understands, or None.
         weights: NumPy array, by how much each sample counts, or None.
+        is_all: Boolean, whether these are all the samples. Among a few none may count.
 
     Raises:
         ValueError: If the labels do not fit the outputs.
@@ -45,7 +47,12 @@ class Judge:
         task: str | None = None,
         metric: Metric | None = None,
         weights: np.ndarray | None = None,
+        is_all: bool = True,
     ) -> None:
+        # Half precision, which NumPy does not know, is of the kind V.
+        if y.dtype.kind not in "biufV":
+            advice = "Number the classes from 0."
+            raise arguments.refused("Labels must be numbers", "y.dtype", y.dtype, advice)
         if outputs.shape[-1] == 1 and y.ndim == outputs.ndim - 1:
             y = y[..., None]
         if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -57,7 +64,7 @@ class Judge:
         # Logits and probabilities look alike, so that a guess could be wrong.
         loss = loss_of(model)
         self._loss: Any = None if loss is None else keras.losses.get(loss)
-        self._metric: Any = None if metric is None else keras.metrics.get(metric)
+        self._metric: Any = checked_metric(metric)
         self.metric_name = None if metric is None else _name(self._metric)
         self._y, self._weights = y, weights
         self._are_logits = gives_logits(model)
@@ -65,7 +72,7 @@ class Judge:
         self._is_known = loss is None or _is_keras(self._loss)
         self._is_hinge = self._is_known and "hinge" in name
         self.threshold = 0.0 if self._is_hinge else decision_threshold(model)
-        self.task = self._task(name, outputs) if task is None else _checked_task(task)
+        self.task = checked_task(task) or self._task(name, outputs)
         is_binary = self._is_known and ("binary" in name or name in ("hinge", "squaredhinge"))
         self.has_labels = is_binary and _has_rows(y, outputs)
         if self.task == "regression":
@@ -73,6 +80,8 @@ class Judge:
         else:
             self.labels = self._class_labels(outputs)
             self.counts = self._counts()
+            if is_all:
+                self._check_counts()
 
     def _task(self, name: str, outputs: np.ndarray) -> str:
         if self._is_known and any(part in name for part in _CLASSIFYING):
@@ -195,13 +204,16 @@ class Judge:
             weights = np.asarray(self._weights, "float64")
             missing = (1,) * (counts.ndim - weights.ndim)
             counts = counts * weights.reshape(weights.shape + missing)
+        return counts
+
+    def _check_counts(self) -> None:
+        counts = self.counts
         if not (np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() > 0):
             raise ValueError(
                 "There must be an answer that counts: sample weights are finite and not negative, "
                 f"not all of them 0, and not all labels ignored. Received: {counts.size} answers "
                 f"that count as {counts.sum()} in all. Pass others, or none."
             )
-        return counts
 
     def _mean_loss(self, outputs: np.ndarray) -> float:
         losses = self._loss(self._y, outputs)
@@ -251,13 +263,24 @@ def _mean(values: Tensor) -> float:
     return float(ops.convert_to_numpy(ops.mean(values)))
 
 
-def _checked_task(task: str) -> str:
-    if task not in TASKS:
-        raise ValueError(
-            f"`task` must be one of {TASKS} or None. Received: task={task!r}. "
-            "None infers it from the loss and the labels."
-        )
-    return task
+def checked_task(task: str | None) -> str | None:
+    """One of `TASKS`, or None."""
+    if task is None:
+        return None
+    advice = "Pass None to infer it from the loss and the labels."
+    return arguments.choice("task", task, TASKS, advice=advice)
+
+
+def checked_metric(metric: Metric | None) -> Any:
+    """The metric that a name stands for, as `keras.metrics.get` has it; None for none."""
+    try:
+        found = None if metric is None else keras.metrics.get(metric)
+    except (TypeError, ValueError):
+        found = None
+    if metric is not None and not callable(found):
+        rule = "`metric` must be a Keras metric, its name, or a function `metric(y_true, y_pred)`"
+        raise arguments.refused(rule, "metric", metric, "Leave it out to compare accuracies.")
+    return found
 
 
 def _name(metric: Any) -> str:

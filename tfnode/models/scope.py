@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from tfnode import arguments
 from tfnode.keras_internals import sublayers
 from tfnode.layers import ODEBlock
 from tfnode.layers.stand_ins import enclosing_block, stand_ins
@@ -167,6 +168,6 @@ def _asks_for_shapes(state: Any) -> bool:
 
 def held_blocks(model: keras.Layer) -> list[ODEBlock]:
     """Returns the blocks that a model tracks, wherever they sit, in order."""
-    layers = list(sublayers(model))
+    layers = list(sublayers(arguments.model(model)))
     replaced = {id(b) for layer in layers for b in getattr(layer, "replaced_blocks", ())}
     return [b for b in layers if isinstance(b, ODEBlock) and id(b) not in replaced]

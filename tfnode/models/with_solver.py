@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.keras_internals import serialized
 from tfnode.layers import ODEBlock
 from tfnode.models.scope import held_blocks, solver_scope
@@ -92,9 +92,10 @@ def with_solver(
         inputs and outputs; an `ODEBlock` if one was given.
 
     Raises:
-        ValueError: If the model has no `ODEBlock`.
+        ValueError: If the model is none, or has no `ODEBlock`, or if there is no such solver.
     """
     solver = solvers.get(solver)
+    arguments.model(model)
     if isinstance(model, ODEBlock):
         return model.with_solver(solver)
     if not held_blocks(model):

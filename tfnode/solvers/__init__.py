@@ -16,7 +16,7 @@ from tfnode.solvers.embedded_pairs import (
     Fehlberg21,
 )
 from tfnode.solvers.fixed_step import RK4, RK38, Euler, FixedStepSolver, Heun, Midpoint, RungeKutta
-from tfnode.solvers.registry import Solver, SolverLike, deserialize, get, serialize
+from tfnode.solvers.registry import Solver, SolverLike, check_solver, deserialize, get, serialize
 
 __all__ = [
     "MAX_NUM_STEPS",
@@ -34,6 +34,7 @@ __all__ = [
     "Solver",
     "SolverLike",
     "check_num_steps",
+    "check_solver",
     "check_step_size",
     "check_tolerance",
     "deserialize",

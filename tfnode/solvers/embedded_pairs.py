@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any, ClassVar, Self
 
-from tfnode import tableaus
-from tfnode.solvers.checks import MAX_NUM_STEPS, check_tolerance
+from tfnode import arguments, tableaus
+from tfnode.solvers.checks import MAX_NUM_STEPS, check_config, check_tolerance
 from tfnode.tableaus import ButcherTableau
 
 
@@ -42,20 +42,18 @@ class AdaptiveSolver:
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
-            object.__setattr__(self, name, check_tolerance(name, getattr(self, name)))
-        steps = self.max_num_steps
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 0 < steps <= MAX_NUM_STEPS:
-            raise ValueError(
-                f"`max_num_steps` must be an integer from 1 to {MAX_NUM_STEPS}. "
-                f"Received: max_num_steps={steps!r}. The default is 1000."
-            )
-        failures = ("raise", "nan") if self.per_sample else ("raise",)
-        if self.per_sample_failure not in failures:
-            raise ValueError(
-                f"`per_sample_failure` must be one of {failures} with per_sample="
-                f"{self.per_sample}. Received: per_sample_failure={self.per_sample_failure!r}. "
-                "Samples fail alone where they have steps of their own."
-            )
+            object.__setattr__(self, name, check_tolerance(getattr(self, name), name))
+        budget = arguments.count(
+            "max_num_steps", self.max_num_steps, 1, MAX_NUM_STEPS, advice="The default is 1000."
+        )
+        object.__setattr__(self, "max_num_steps", budget)
+        object.__setattr__(self, "per_sample", arguments.flag("per_sample", self.per_sample))
+        arguments.choice(
+            "per_sample_failure",
+            self.per_sample_failure,
+            ("raise", "nan") if self.per_sample else ("raise",),
+            advice="Samples fail alone where they have steps of their own, by per_sample=True.",
+        )
 
     @property
     def isolates_failures(self) -> bool:
@@ -73,6 +71,7 @@ class AdaptiveSolver:
 
     def scaled(self, factor: float) -> Self:
         """The same solver with both tolerances multiplied by `factor`."""
+        factor = arguments.number("factor", factor, 0, advice="Below 1 it makes them tighter.")
         return dataclasses.replace(self, rtol=factor * self.rtol, atol=factor * self.atol)
 
     def get_config(self) -> dict[str, Any]:
@@ -82,7 +81,7 @@ class AdaptiveSolver:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns the solver that a configuration was taken from."""
-        return cls(**config)
+        return cls(**check_config(cls, config))
 
 
 @dataclasses.dataclass(frozen=True)

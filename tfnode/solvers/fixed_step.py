@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any, ClassVar, Self
 
-from tfnode import tableaus
-from tfnode.solvers.checks import check_step_size
+from tfnode import arguments, tableaus
+from tfnode.solvers.checks import check_config, check_step_size
 from tfnode.tableaus import ButcherTableau
 
 
@@ -42,7 +42,7 @@ class FixedStepSolver:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns the solver that a configuration was taken from."""
-        return cls(**config)
+        return cls(**check_config(cls, config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,16 +110,19 @@ class RungeKutta(FixedStepSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.tableau, ButcherTableau):
-            raise ValueError(
-                "`tableau` must be a `tfnode.tableaus.ButcherTableau`. "
-                f"Received: tableau={self.tableau!r}. Build one from its coefficients, or use a "
-                "named solver such as `tfnode.solvers.RK4`."
-            )
+        arguments.instance(
+            "tableau",
+            self.tableau,
+            ButcherTableau,
+            "a `tfnode.tableaus.ButcherTableau`",
+            advice="Build one from its coefficients, or use a named solver such as "
+            "`tfnode.solvers.RK4`.",
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tableau": self.tableau.get_config()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**{**config, "tableau": ButcherTableau(**config["tableau"])})
+        tableau = check_config(cls, config).get("tableau")
+        return cls(**{**config, "tableau": ButcherTableau(**check_config(ButcherTableau, tableau))})

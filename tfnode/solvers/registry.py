@@ -2,6 +2,7 @@
 
 from typing import Any, TypeAlias
 
+from tfnode import arguments
 from tfnode.solvers.embedded_pairs import (
     AdaptiveSolver,
     BogackiShampine32,
@@ -65,7 +66,12 @@ def get(identifier: SolverLike, step_size: float | None = None) -> Solver:
 
 
 def serialize(solver: Solver) -> dict[str, Any]:
-    """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`."""
+    """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    check_solver(solver)
     return {"class_name": type(solver).__name__, "config": solver.get_config()}
 
 
@@ -75,11 +81,41 @@ def deserialize(config: dict[str, Any]) -> Solver:
     Raises:
         ValueError: If `config` does not name a known solver.
     """
-    class_name = config.get("class_name")
-    if class_name not in _SOLVERS or "config" not in config:
-        raise ValueError(
-            f"A serialized solver names one of the classes {sorted(_SOLVERS)} and has a config. "
-            f"Received: class_name={class_name!r}, keys={sorted(config)}. Make the dictionary "
-            "with `tfnode.solvers.serialize(solver)`."
+    advice = "Make the dictionary with `tfnode.solvers.serialize(solver)`."
+    class_name = arguments.mapping("config", config, advice=advice).get("class_name")
+    if not isinstance(class_name, str) or class_name not in _SOLVERS:
+        raise arguments.refused(
+            f"A serialized solver names one of the classes {sorted(_SOLVERS)}",
+            "class_name",
+            class_name,
+            advice,
         )
-    return _SOLVERS[class_name].from_config(config["config"])
+    values: Any = config.get("config")
+    return _SOLVERS[class_name].from_config(values)
+
+
+def check_solver(solver: Any, *kinds: type[Solver]) -> Any:
+    """Returns a solver, or raises if it is none of some kinds; a name does not stand for one here.
+
+    Examples:
+
+    >>> check_solver("euler", FixedStepSolver)
+    Traceback (most recent call last):
+        ...
+    ValueError: `solver` must be a `FixedStepSolver`. Received: solver='euler'. Make one with
+    `tfnode.solvers.get`, or take what is meant for solvers of the other kind.
+
+    Args:
+        solver: What was received for it.
+        *kinds: The base classes that it may have; any if there are none.
+    """
+    kinds = kinds or (FixedStepSolver, AdaptiveSolver)
+    what = "a " + " or ".join(f"`{kind.__name__}`" for kind in kinds)
+    return arguments.instance(
+        "solver",
+        solver,
+        kinds,
+        what,
+        advice="Make one with `tfnode.solvers.get`, or take what is meant for solvers of the other "
+        "kind.",
+    )

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from tfnode.models.judge import Judge, relative_distance
+from tfnode import arguments
+from tfnode.models.judge import Judge, checked_task, relative_distance
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.trials import (
     Trial,
     check_factors,
+    check_reference_steps,
     fine_trial,
     fits,
     require_fixed_step,
@@ -143,18 +145,22 @@ def convergence_test(
             if there is no other step to try, if the margin is negative or not finite, if the
             labels do not fit its outputs, or if the data is empty or endless.
     """
-    subject = Subject.of(model, data)
+    multiples = sorted({1.0, *check_factors(factors)}, reverse=True)
+    advice = "A rise of the loss by a hundredth is 0.01."
+    margin = arguments.number("margin", margin, 0, ends="[)", advice=advice)
+    task = checked_task(task)
+    reference_steps = check_reference_steps(reference_steps)
+    verbose = arguments.verbosity(verbose, "auto")
+    subject = Subject.of(model, data, task)
     training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A convergence test")
-    multiples = sorted({1.0, *check_factors(factors)}, reverse=True)
     trials = [scaled(training, factor) for factor in multiples]
     trials = [trial for trial in trials if fits(subject.blocks, trial)]
-    if len(trials) < 2 or not 0 <= margin < math.inf:
+    if len(trials) < 2:
         raise ValueError(
             "A convergence test compares the training step with at least one other that is not "
-            "longer than the interval, by a finite margin from 0 up. Received: "
-            f"factors={multiples}, margin={margin!r} with {training.solvers[0]}. Add a factor "
-            "below 1."
+            f"longer than the interval. Received: factors={multiples} with {training.solvers[0]}. "
+            "Add a factor below 1."
         )
     reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
     evaluation = evaluate(subject, [*trials, reference], verbose)

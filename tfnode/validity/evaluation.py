@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode import batches
+from tfnode import arguments, batches
 from tfnode.layers import ODEBlock
 from tfnode.layers.checks import epsilon
-from tfnode.models import Reached, Twin, reached_blocks
+from tfnode.models import Reached, Twin, looked_at
+from tfnode.models.judge import Judge
 from tfnode.models.outputs import single_output
 from tfnode.typing import Data, Nested
 from tfnode.validity.trials import Trial
@@ -61,7 +62,7 @@ class Samples:
         stream = _batches(data)
         first = next(stream, None)
         if first is None:
-            raise _empty(data)
+            raise batches.empty(data)
         self._first = first
         self._batches: Iterable[tuple] = stream
         self.data = data
@@ -70,6 +71,11 @@ class Samples:
     def first_inputs(self) -> Nested:
         """The inputs of the first batch."""
         return keras.tree.map_structure(ops.convert_to_tensor, self._first[0])
+
+    @property
+    def first_labels(self) -> np.ndarray:
+        """The labels of the first batch."""
+        return batches.to_numpy(self._first[1])
 
     def __iter__(self) -> Iterator[tuple]:
         return itertools.chain([self._first], self._batches)
@@ -94,15 +100,21 @@ class Subject:
     samples: Samples
 
     @classmethod
-    def of(cls, model: keras.Model, data: Data) -> "Subject":
-        """The subject, after a look at the blocks that the model calls for the first samples."""
-        if not model.built:
+    def of(cls, model: keras.Model, data: Data, task: str | None = None) -> "Subject":
+        """The subject, after a look at what the model makes of the first samples.
+
+        What cannot be judged is refused now, and not after it has been evaluated.
+        """
+        batches.check_data(data)
+        if not arguments.model(model).built:
             raise ValueError(
                 "The model must be built: it has no weights to judge yet. Received: built=False "
                 f"for model={model.name!r}. Train it first, or call it once."
             )
         samples = Samples(data)
-        return cls(model, reached_blocks(model, samples.first_inputs), samples)
+        reached, outputs = looked_at(model, samples.first_inputs)
+        Judge(model, samples.first_labels, single_output(outputs), task, is_all=False)
+        return cls(model, reached, samples)
 
     @property
     def blocks(self) -> list[ODEBlock]:
@@ -177,14 +189,6 @@ def _batches(data: Data) -> Iterator[batches.Batch]:
         yield batches.rows(arrays, slice(start, start + _BATCH_SIZE))
 
 
-def _empty(data: Data) -> ValueError:
-    return ValueError(
-        "Validity is measured on at least one sample. "
-        f"Received: data={data!r}, which is empty. Is it a generator that was used up, or "
-        "smaller than one batch with drop_remainder=True?"
-    )
-
-
 def _num_batches(data: Data) -> int | None:
     """The number of batches, None if unknown."""
     if isinstance(data, tuple):
@@ -203,11 +207,6 @@ class _Progress:
     """A bar over batches and trials, at once if `verbose` is 1, after a while if `"auto"`."""
 
     def __init__(self, num_batches: int | None, num_trials: int, verbose: int | str) -> None:
-        if verbose not in ("auto", 0, 1):
-            raise ValueError(
-                '`verbose` must be "auto", 0 or 1. '
-                f"Received: verbose={verbose!r}. With the default a bar shows what takes long."
-            )
         self._target = None if num_batches is None else num_batches * num_trials
         self._start = {"auto": time.monotonic() + _QUIET_SECONDS, 0: float("inf"), 1: 0.0}[verbose]
         self._bar: Any = None

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from tfnode import arguments
 from tfnode.models.judge import Judge, relative_distance
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Subject, evaluate
 from tfnode.validity.results import Result
 from tfnode.validity.trials import (
+    check_reference_steps,
     fine_trial,
     is_better,
     require_fixed_step,
@@ -89,7 +91,9 @@ def certify(
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
             if the labels are not classes, or if the data is empty or endless.
     """
-    subject = Subject.of(model, data)
+    reference_steps = check_reference_steps(reference_steps)
+    verbose = arguments.verbosity(verbose, "auto")
+    subject = Subject.of(model, data, "classification")
     training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A certificate")
     fine = fine_trial(subject.blocks, training, 0.25, reference_steps)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.layers import ODEBlock
 from tfnode.models import Reached, reached_blocks
 from tfnode.typing import Nested
@@ -137,7 +137,8 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
 
 def _paths(model: keras.Model, x: Nested) -> tuple[np.ndarray, np.ndarray]:
     """The states at the ends of the steps, and those with the fractions of the steps between."""
-    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    arguments.model(model)
+    x = arguments.tensors("x", x, advice="Pass inputs of the model, (num_samples, ...).")
     reached = reached_blocks(model, x)
     if len(reached) != 1 or reached[0].calls != 1 or reached[0].block.time_dependent:
         raise ValueError(

@@ -5,6 +5,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Self
 
+from tfnode import arguments
 from tfnode.validity.results import Result
 from tfnode.validity.sweeps import SweepRow
 
@@ -78,6 +79,7 @@ class ValidityReport(Result):
         Raises:
             ValueError: If the text is not the JSON of a report.
         """
+        arguments.text("text", text, advice="Pass what `ValidityReport.to_json` wrote.")
         try:
             content: dict[str, Any] = json.loads(text)
             gaps = content["class_gaps"]
@@ -88,7 +90,8 @@ class ValidityReport(Result):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "A report is read from the JSON that `ValidityReport.to_json` wrote. Received: "
-                f"{text[:80]!r}. Write it again with `tfnode.validity.check`. {error}"
+                f"text={arguments.shown(text)}. Write it again with `tfnode.validity.check`: "
+                f"{error}."
             ) from error
 
     def plot(self, title: str | None = None) -> "Figure":

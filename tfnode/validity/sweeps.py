@@ -6,11 +6,18 @@ from typing import Any
 
 import keras
 
-from tfnode.models.judge import Judge
+from tfnode import arguments
+from tfnode.models.judge import Judge, checked_metric, checked_task
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
-from tfnode.validity.trials import Trial, sweep_trials, training_trial
+from tfnode.validity.trials import (
+    Trial,
+    check_factors,
+    check_methods,
+    sweep_trials,
+    training_trial,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +104,11 @@ def sweep(
             do not fit its outputs, if the data is empty or endless, or if there is nothing to
             try (no solvers, no factors) or to measure (a regression without a loss or a metric).
     """
-    subject = Subject.of(model, data)
+    solvers = None if solvers is None else check_methods(solvers)
+    factors = None if factors is None else check_factors(factors)
+    task, metric = checked_task(task), checked_metric(metric)
+    verbose = arguments.verbosity(verbose, "auto")
+    subject = Subject.of(model, data, task)
     training = training_trial(model, subject.blocks)
     trials = sweep_trials(subject.blocks, training, solvers, factors)
     evaluation = evaluate(subject, [training, *trials], verbose)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfnode import solvers
+from tfnode import arguments, solvers
 from tfnode.layers import ODEBlock
 from tfnode.solvers import AdaptiveSolver, SolverLike
 
@@ -67,25 +67,24 @@ def require_fixed_step(training: Trial, what: str) -> None:
 def sweep_trials(
     blocks: Sequence[ODEBlock],
     training: Trial,
-    methods: Iterable[SolverLike] | None,
-    factors: Iterable[float] | None,
+    methods: Sequence[SolverLike] | None,
+    factors: Sequence[float] | None,
 ) -> list[Trial]:
     """The trials of a sweep, steps that are longer than the interval left out.
 
     Args:
         blocks: The blocks of the model.
         training: The model's own `Trial`.
-        methods: None for those of the paper, or an iterable of names (tried at multiples of the
-            training step) and solvers (tried as they are).
-        factors: None for those of the paper, or an iterable of floats.
+        methods: None for those of the paper, or what `check_methods` returns: names are tried at
+            multiples of the training step, solvers as they are.
+        factors: None for those of the paper, or what `check_factors` returns.
     """
     if factors is None:
         factors = TOLERANCE_FACTORS if training.is_adaptive else STEP_FACTORS
-    factors = check_factors(factors)
     if methods is None and training.is_adaptive:
         return _tolerance_trials(blocks, training, factors)
     trials = []
-    methods = _methods(training) if methods is None else list(methods)
+    methods = _methods(training) if methods is None else methods
     for method in methods:
         if isinstance(method, str):
             trials += [scaled(training, factor, method) for factor in factors]
@@ -103,13 +102,26 @@ def sweep_trials(
 
 def check_factors(factors: Iterable[float]) -> list[float]:
     """The multiples of a step size or of tolerances as floats; at least one."""
-    checked = [solvers.check_step_size(factor) for factor in factors]
+    advice = "Pass at least one positive number, or leave them out for the usual ones."
+    given = arguments.items("factors", factors, "numbers", advice=advice)
+    checked = [arguments.number(f"factors[{i}]", f, 0, advice=advice) for i, f in enumerate(given)]
     if not checked:
-        raise ValueError(
-            "A model is tried at one multiple of its step size or tolerances at least. "
-            "Received: factors=[]. Leave them out for the usual ones."
-        )
+        rule = "A model is tried at one multiple of its step size or tolerances at least"
+        raise arguments.refused(rule, "factors", checked, advice)
     return checked
+
+
+def check_methods(methods: Iterable[SolverLike]) -> list[SolverLike]:
+    """The methods as a list, each of them known by its name or a solver."""
+    advice = "Pass a list of solvers and names, such as ['rk4']."
+    checked = arguments.items("solvers", methods, "solvers", advice=advice)
+    for method in checked:
+        solvers.get(method)
+    return checked
+
+
+def check_reference_steps(num_steps: int) -> int:
+    return arguments.count("reference_steps", num_steps, 2, advice="The default is 256.")
 
 
 def _tolerance_trials(
@@ -166,11 +178,6 @@ def fine_trial(
     It has at least twice the steps of the training solver, and at least twice those of the finest
     step of the sweep where that is of RK4's order too.
     """
-    if not isinstance(num_steps, int) or num_steps < 2:
-        raise ValueError(
-            "`reference_steps` must be an integer from 2 up. "
-            f"Received: reference_steps={num_steps!r}. The default is 256."
-        )
     factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
     steps = [block.length / num_steps for block in blocks]
     if not training.is_adaptive:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
+from tfnode import arguments
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
-from tfnode.models.judge import Judge, relative_distance
+from tfnode.models.judge import Judge, checked_metric, checked_task, relative_distance
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
@@ -18,6 +19,8 @@ from tfnode.validity.sweeps import row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
     Trial,
+    check_methods,
+    check_reference_steps,
     fine_trial,
     is_better,
     is_finer,
@@ -102,11 +105,17 @@ def check(
             the model has no `ODEBlock` or blocks of different methods, if the labels do not fit
             its outputs, or if the data is empty or endless.
     """
-    subject = Subject.of(model, data)
+    threshold = _checked_threshold(threshold)
+    task, metric = checked_task(task), checked_metric(metric)
+    reference_steps = check_reference_steps(reference_steps)
+    verbose = arguments.verbosity(verbose, "auto")
+    given = [tfnode_solvers.get(solver) for solver in check_methods(solvers)]
+    stop_early = arguments.flag("stop_early", stop_early)
+    subject = Subject.of(model, data, task)
     training = training_trial(model, subject.blocks)
     fine = fine_trial(subject.blocks, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
-    further = [Trial((tfnode_solvers.get(s),) * len(subject.blocks)) for s in solvers]
+    further = [Trial((solver,) * len(subject.blocks)) for solver in given]
     swept = [*sweep_trials(subject.blocks, training, None, None), *further]
     trials = [t for t in dict.fromkeys([training, *swept, half]) if t != fine] + [fine]
 
@@ -232,12 +241,15 @@ def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:
     return float("inf") if np.isnan(gaps).any() else max(gaps)
 
 
+def _checked_threshold(threshold: float, high: float = math.inf) -> float:
+    advice = "A gap of 2 points is 0.02."
+    return arguments.number("threshold", threshold, 0, high, "[)", advice=advice)
+
+
 def _check_threshold(threshold: float, measure: str, rounding: float) -> None:
-    if not (0 <= threshold < math.inf and (threshold < 1 or measure != "accuracy")):
-        raise ValueError(
-            "`threshold` must be a fraction in [0, 1), of the accuracy. "
-            f"Received: threshold={threshold!r}. A gap of 2 points is 0.02."
-        )
+    if measure == "accuracy":
+        # A fraction of the samples.
+        _checked_threshold(threshold, 1)
     if measure == "outputs" and threshold < 2 * rounding:
         warnings.warn(
             "A threshold below the rounding of the field asks for more than its dtype has: the gap "
@@ -272,12 +284,15 @@ def critical_step(gaps: Mapping[int, float], threshold: float) -> tuple[int | No
     Raises:
         ValueError: If there are no gaps, or if the threshold is negative or not finite.
     """
-    if not gaps or not 0 <= threshold < math.inf:
-        raise ValueError(
-            "A critical step lies in a grid of at least one gap, at a finite threshold from 0 up. "
-            f"Received: gaps={dict(gaps)}, threshold={threshold!r}. Pass the gaps of `check` by "
-            "their numbers of steps."
-        )
+    advice = "Pass the gaps of `check` by their numbers of steps, such as {8: 0.05, 16: 0.0}."
+    arguments.mapping("gaps", gaps, advice=advice)
+    for num_steps, gap in gaps.items():
+        arguments.count("gaps", num_steps, advice=advice)
+        if arguments.reals("gaps", gap, is_finite=False, advice=advice).ndim:
+            raise arguments.refused("A gap is one number", "gaps", gap, advice)
+    if not gaps:
+        raise arguments.refused("A critical step lies in a grid of gaps", "gaps", gaps, advice)
+    threshold = _checked_threshold(threshold)
     above = None
     for num_steps in sorted(gaps, reverse=True):
         # Not `gap > threshold`: one that is NaN is not valid.
