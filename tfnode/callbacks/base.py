@@ -11,7 +11,7 @@ from keras import ops
 
 from tfnode.adaption import Measurement, Rule
 from tfnode.callbacks.batches import CheckBatches
-from tfnode.callbacks.checks import check_count, check_loss
+from tfnode.callbacks.checks import check_count, check_loss, check_optimizer
 from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.layers import ODEBlock
@@ -155,6 +155,7 @@ class SolverAdaption(keras.callbacks.Callback):
             report.set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
+        check_optimizer(self.model)
         x, y, weights = self._look_at_data()
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         if not self.model.built:

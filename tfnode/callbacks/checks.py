@@ -1,7 +1,9 @@
-"""What the adapting callbacks refuse: counts below 1, and losses that are not finite."""
+"""What the adapting callbacks refuse: counts below 1, no optimizer, and losses not finite."""
 
 import math
 from typing import Any
+
+import keras
 
 
 def check_loss(logs: dict | None, iteration: int, solver: str) -> None:
@@ -30,4 +32,14 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}. "
             "The paper checks every 50 iterations on batches of 128 or 256."
+        )
+
+
+def check_optimizer(model: keras.Model) -> None:
+    """Raises if a model has no optimizer, whose steps are counted."""
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError(
+            "Checks are told by the steps of the model's optimizer. "
+            f"Received: model={model.name!r}, which has none. Compile it, or in a training loop of "
+            "your own set `model.optimizer` to the one that takes the steps."
         )
