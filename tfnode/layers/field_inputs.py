@@ -60,8 +60,8 @@ class FieldInputs:
         if not hasattr(z, "shape") or len(z.shape) < 2:
             raise self._unfit([t, z], "It has one input, and the state no last axis for the time.")
         time = ops.cast(t, z.dtype) * ops.ones_like(z[..., :1])
-        # On torch Keras takes a product of symbolic doubles to be single precision.
-        return ops.concatenate([z, ops.cast(time, z.dtype)], axis=-1)
+        # On torch Keras takes symbolic doubles together to be single precision.
+        return ops.cast(ops.concatenate([z, time], axis=-1), z.dtype)
 
     def _unfit(self, arguments: list, found: str) -> ValueError:
         names = ["t"] * self._time_dependent + ["z"]
