@@ -152,6 +152,8 @@ def test_arguments_that_have_no_place_are_refused(field, state, conditions):
 
 def test_conditions_of_a_functional_model_that_is_not_told_the_time():
     z, c = keras.Input((2,)), keras.Input((1,))
-    block = tfnode.ODEBlock(keras.Model([z, c], keras.layers.Multiply()([z, c])), solvers.Euler(1.0))
+    block = tfnode.ODEBlock(
+        keras.Model([z, c], keras.layers.Multiply()([z, c])), solvers.Euler(1.0)
+    )
     found = ops.convert_to_numpy(eager(block)(Z, conditions=CONDITIONS))
     np.testing.assert_allclose(found, Z * (1 + CONDITIONS), rtol=1e-6)
