@@ -7,6 +7,7 @@ Each problem is `dy/dt = field(t, y)` on [0, 20] with states in the last axis, w
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 
@@ -84,7 +85,7 @@ def _chain(rates):
 
     def components(xp, t, y):
         flows = [rate * part for rate, part in zip(rates, y)]
-        inner = [before - now for before, now in zip(flows, flows[1:])]
+        inner = [before - now for before, now in itertools.pairwise(flows)]
         return -flows[0], *inner, flows[-1]
 
     return components

@@ -2,13 +2,13 @@
 
 import contextlib
 import ctypes
-import ctypes.util
 import gc
 import itertools
 import os
 import pathlib
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from typing import Any
 
 import keras
 import numpy as np
@@ -79,15 +79,21 @@ class Watch(keras.callbacks.Callback):
             self._connection.send({**now, "files": files})
 
 
-def train(connection: Connection, every: int) -> None:
-    """Trains for ever, and tells what the process holds; a process of its own runs this."""
+def train(connection: Connection, every: int, **options: Any) -> None:
+    """Trains for ever, and tells what the process holds; a process of its own runs this.
+
+    Args:
+        connection: Is sent what the process holds.
+        every: Integer, the iterations between.
+        **options: Of `model.compile`.
+    """
     keras.utils.set_random_seed(0)
     field, inputs = Field(), keras.Input((2,))
     block = tfnode.ODEBlock(field, tfnode.solvers.Euler(1 / 4))
     model = keras.Model(inputs, keras.layers.Dense(2)(block(inputs)))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # So slow that thousands of iterations are all alike.
-    model.compile(keras.optimizers.SGD(1e-4), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.SGD(1e-4), loss, metrics=["accuracy"], **options)
     x = np.random.default_rng(0).normal(size=(512, 2)).astype("float32")
     y = (x[:, 0] * x[:, 1] > 0).astype("int32")
     callbacks = [tfnode.StepAdaption((x, y), every=10), Watch(connection, every, field)]
@@ -97,7 +103,7 @@ def train(connection: Connection, every: int) -> None:
 def resident() -> float:
     """The memory of this process in MB, without what the allocator only keeps for later."""
     gc.collect()
-    libc = ctypes.CDLL(ctypes.util.find_library("c"))
+    libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])

@@ -35,7 +35,9 @@ def campaign(directory: pathlib.Path) -> Iterator[Try]:
     yield try_one
 
 
-def hold(check: Callable[[Any], None], strategy: st.SearchStrategy, seed: int, examples: int) -> int:
+def hold(
+    check: Callable[[Any], None], strategy: st.SearchStrategy, seed: int, examples: int
+) -> int:
     """Checks examples of a strategy, the same for a seed; returns how many."""
     # An example that fails is not made smaller, as that may take minutes.
     settings = hypothesis.settings(

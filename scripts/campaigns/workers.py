@@ -13,10 +13,6 @@ class Died(Exception):
     """A process ended before it answered."""
 
 
-class Hangs(Exception):
-    """A process has not answered in time."""
-
-
 class Worker:
     """A process that runs a function, which is given a connection to this one.
 
@@ -45,10 +41,10 @@ class Worker:
 
         Raises:
             Died: If it ended before.
-            Hangs: If it takes longer.
+            TimeoutError: If it takes longer.
         """
         if not self._ours.poll(seconds):
-            raise Hangs(f"A process must answer within {seconds} seconds.")
+            raise TimeoutError(f"A process must answer within {seconds} seconds.")
         try:
             return self._ours.recv()
         except (EOFError, ConnectionResetError) as error:
