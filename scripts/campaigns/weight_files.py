@@ -16,7 +16,7 @@ import numpy as np
 import zoo
 import zoo.loading
 from scripts.campaigns.running import Try
-from scripts.campaigns.workers import Worker, answering
+from scripts.campaigns.workers import Died, Worker, answering
 
 MODEL = "energy_landscape"
 SECONDS = 10
@@ -28,27 +28,29 @@ LOADED, REFUSED = "loaded", "refused: "
 
 @contextlib.contextmanager
 def campaign(directory: pathlib.Path) -> Iterator[Try]:
-    original, stack = saved(directory), contextlib.ExitStack()
-    worker: Worker | None = None
+    original = saved(directory)
+    with contextlib.ExitStack() as stack:
 
-    def try_one(rng: np.random.Generator) -> int:
-        nonlocal worker
-        if worker is None:
+        def started() -> Worker:
             worker = stack.enter_context(Worker(answer_for_ever))
             worker.answer(_SECONDS_TO_START)
-        path, told = changed(original, rng)
-        worker.send(str(path))
-        try:
-            answer = worker.answer(SECONDS)
-        except Exception as error:
-            # The next one gets a process of its own.
-            worker.kill()
-            worker = None
-            raise AssertionError(f"{told}: {error}") from error
-        assert answer.startswith((LOADED, REFUSED)), f"{told}: {answer}"
-        return 1
+            return worker
 
-    with stack:
+        worker = started()
+
+        def try_one(rng: np.random.Generator) -> int:
+            nonlocal worker
+            path, told = changed(original, rng)
+            worker.send(str(path))
+            try:
+                answer = worker.answer(SECONDS)
+            except (Died, TimeoutError) as error:
+                worker.kill()
+                worker = started()
+                raise AssertionError(f"{told}: {error}") from error
+            assert answer.startswith((LOADED, REFUSED)), f"{told}: {answer}"
+            return 1
+
         yield try_one
 
 
