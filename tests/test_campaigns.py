@@ -1,5 +1,6 @@
 """The campaigns: what they count, that each would see a fault, and a quick part of each."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -30,7 +31,7 @@ from tfnode.export.repositories import CARD, MODELS_CONFIG
 DRAWN = []
 
 
-@running.contextlib.contextmanager
+@contextlib.contextmanager
 def draws(directory):
     """Draws a number at each try; those below 1/4 break."""
     assert list(directory.iterdir()) == []
@@ -65,7 +66,7 @@ def test_a_campaign_ends_when_its_time_is_up():
 
 
 def test_the_command_tells_what_broke(monkeypatch, capsys):
-    fine = running.contextlib.contextmanager(lambda directory: iter([lambda rng: 1]))
+    fine = contextlib.contextmanager(lambda directory: iter([lambda rng: 1]))
     several = {"fine": fine, "breaks": draws}
     monkeypatch.setattr(campaign, "CAMPAIGNS", several)
     run = functools.partial(running.run, tries=20)
