@@ -5,7 +5,6 @@ import functools
 import json
 import re
 
-import detest
 import keras
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from problems import LINEAR
 from scipy.integrate import RK23, RK45, solve_ivp
 
 import tfnode
+from scripts.campaigns import detest
 from tfnode import tableaus
 from tfnode.integrate import adaptive, problems, tfp, walks
 from tfnode.integrate.problems import Problem, Statistics
@@ -178,7 +178,7 @@ def scipys(problem, direction, method, tolerance, **options):
 
 def test_detest_is_what_the_paper_says():
     """Its closed forms and its first integrals, at the end of the interval."""
-    y = {p.name: scipys(p, 1, "DOP853", 1e-12).y[:, -1] for p in PROBLEMS}
+    y = {p.name: scipys(p, 1, "DOP853", 1e-12).y[:, -1] for p in detest.ALL}
     t, tight = 20.0, {"rel": 1e-9, "abs": 1e-10}
     assert y["A1"][0] == pytest.approx(np.exp(-t), **tight)
     assert y["A2"][0] == pytest.approx(1 / np.sqrt(1 + t), **tight)
@@ -197,6 +197,23 @@ def test_detest_is_what_the_paper_says():
     assert np.hypot(np.hypot(*y["B4"][:2]) - 2, y["B4"][2]) == pytest.approx(1.0, **tight)
     energy = y["B5"][0] ** 2 + y["B5"][1] ** 2, 0.51 * y["B5"][0] ** 2 + y["B5"][2] ** 2
     assert energy == pytest.approx((1.0, 1.0), **tight)
+    assert [sum(y["C1"]), sum(y["C2"])] == pytest.approx([1.0, 1.0], **tight)
+    for size, name in ((10, "C3"), (51, "C4")):
+        rates, waves = np.linalg.eigh(np.diag(np.full(size, -2.0)) + 2 * _neighbours(size))
+        assert y[name] == pytest.approx(waves @ (np.exp(rates * t) * waves[0]), **tight)
+    for i, eccentricity in enumerate((0.1, 0.3, 0.5, 0.7, 0.9), start=1):
+        (x1, x2, v1, v2), loose = y[f"D{i}"], {"rel": 1e-8}
+        assert (v1**2 + v2**2) / 2 - 1 / np.hypot(x1, x2) == pytest.approx(-0.5, **loose)
+        assert x1 * v2 - x2 * v1 == pytest.approx(np.sqrt(1 - eccentricity**2), **loose)
+    # Bessel's function of order 1/2, a fall with friction, and the pursuit of a line.
+    assert y["E1"][0] == pytest.approx(np.sqrt(2 / np.pi / 21) * np.sin(21), **tight)
+    assert y["E4"][1] == pytest.approx(np.sqrt(0.08) * np.tanh(np.sqrt(0.0128) * t), **tight)
+    assert y["E5"][1] == pytest.approx(np.sinh(np.log(5)), **tight)
+
+
+def _neighbours(size):
+    """Half the sum of a vector's neighbours, as a matrix."""
+    return (np.eye(size, k=1) + np.eye(size, k=-1)) / 2
 
 
 @every_direction

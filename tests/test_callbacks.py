@@ -404,7 +404,8 @@ def test_export(tmp_path):
     # Midpoint and Euler differ enough here not to be taken for each other.
     train, better = expected.values()
     assert np.max(np.abs(train - better)) > 0.05
-    assert {path.name for path in export_dir.iterdir()} == {*expected, "models.config"}
+    found = {path.name for path in export_dir.iterdir()}
+    assert found == {*expected, ".lock", "models.config"}
     for name, outputs in expected.items():
         loaded = tf.saved_model.load(str(export_dir / name / "1"))
         answer = loaded.signatures["serving_default"](tf.constant(x))
@@ -517,6 +518,44 @@ def test_a_model_that_is_built_by_its_first_batch():
     callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=0.25)
     fit(model, callback, iterations=2)
     assert columns(callback, "step_size", "action")[0] == (0.25, "grow")
+
+
+def by_hand(model, callback, iterations):
+    """A training loop of one's own, without a loss to train by."""
+    callbacks = keras.callbacks.CallbackList([callback], model=model)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    for batch in range(iterations):
+        callbacks.on_train_batch_begin(batch)
+        variables = model.trainable_variables
+        model.optimizer.apply([np.zeros(v.shape, "float32") for v in variables], variables)
+        callbacks.on_train_batch_end(batch, {})
+    callbacks.on_epoch_end(0)
+    callbacks.on_train_end()
+
+
+def test_a_model_that_is_not_compiled_is_adapted_in_a_loop_of_ones_own():
+    """As `fit` adapts the compiled one, and judged by what its labels say."""
+    options = {"every": 1, "initial_step_size": 1.0}
+    compiled, expected = frozen(**FLIP), tfnode.StepAdaption((X, ZEROS), **options)
+    fit(compiled, expected, ZEROS)
+    same = frozen(**FLIP)
+    model = keras.Model(same.inputs, same.outputs)
+    step_adaption = tfnode.StepAdaption((X, ZEROS), **options)
+    with pytest.raises(ValueError, match=r"(?s)steps of the model's optimizer.*`model.optimizer`"):
+        by_hand(model, step_adaption, 0)
+    model.optimizer = keras.optimizers.SGD(0.0)
+    by_hand(model, step_adaption, 4)
+    # Without a loss, nobody says that outputs are logits: classes are compared.
+    names = [name for name in KEYS if name != "change"]
+    assert columns(step_adaption, *names) == columns(expected, *names)
+    assert {"shrink", "grow"} <= {record["action"] for record in step_adaption.history}
+    assert step_adaption.nfe_per_iteration == expected.nfe_per_iteration
+    ours, theirs = (
+        tfnode.validity.check(m, (X, ZEROS), reference_steps=8, verbose=0)
+        for m in (model, compiled)
+    )
+    assert (ours.is_ode, ours.gap) == (theirs.is_ode, theirs.gap)
 
 
 def test_blocks_in_nested_models():

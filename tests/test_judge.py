@@ -230,13 +230,22 @@ WEIGHTS = np.arange(64.0)
 TWO = {"a": X, "b": X[:, :1]}
 
 
-def two_inputs():
+PAIR = [X, X[:, :1]]
+
+
+def two_inputs(in_a=dict):
     keras.utils.set_random_seed(1)
-    a, b = keras.Input((2,), name="a"), keras.Input((1,), name="b")
-    z = tfnode.ODEBlock(keras.layers.Dense(3))(keras.layers.Concatenate()([a, b]))
-    built = keras.Model({"a": a, "b": b}, keras.layers.Dense(2)(z))
+    inputs = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
+    together = keras.layers.Concatenate()(list(inputs.values()))
+    z = tfnode.ODEBlock(keras.layers.Dense(3))(together)
+    inputs = inputs if in_a is dict else list(inputs.values())
+    built = keras.Model(inputs, keras.layers.Dense(2)(z))
     built.compile("sgd", SPARSE)
     return built
+
+
+def two_in_a_list():
+    return two_inputs(in_a=list)
 
 
 def dataset(*parts):
@@ -252,12 +261,17 @@ def dataset(*parts):
         (lambda: model(SPARSE), (X, Y.tolist())),
         (two_inputs, (TWO, Y)),
         (two_inputs, dataset(TWO, Y).batch(32)),
+        (two_in_a_list, (PAIR, Y, WEIGHTS)),
+        (two_in_a_list, dataset(tuple(PAIR), Y).batch(32)),
     ],
-    ids=["weights", "list", "weighted batches", "numbers", "dictionary", "batches of dictionaries"],
+    ids=[
+        *("weights", "list", "weighted batches", "numbers", "dictionary"),
+        *("batches of dictionaries", "a weighted list of two", "batches of pairs"),
+    ],
 )
 def test_data_in_every_form(build, data):
     built = build()
-    x = TWO if isinstance(built.input, dict) else X
+    x = {dict: TWO, list: PAIR}.get(type(built.input), X)
     step_adaption = tfnode.StepAdaption(data, every=1, batch_size=32)
     built.fit(x, Y, batch_size=32, verbose=0, callbacks=[step_adaption])
     assert len(step_adaption.history) == 2

@@ -196,6 +196,48 @@ def test_training_in_eager_mode_equals_training_in_a_graph():
         np.testing.assert_allclose(eager, graph, rtol=1e-5, atol=1e-6)
 
 
+class Penalized(keras.Model):
+    """Trains with a penalty on the gradient by its inputs, in a `train_step` of its own."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                outputs = self(x, training=True)
+                total = tf.reduce_sum(outputs**2)
+            penalty = tf.reduce_mean(inner.gradient(total, x) ** 2)
+            loss = self.compute_loss(x, y, outputs) + 0.1 * penalty
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(outer.gradient(loss, variables), variables))
+        return {"loss": loss}
+
+
+def test_a_gradient_penalty_in_a_train_step_of_ones_own():
+    """Eagerly and in a graph as with steps that are written out."""
+    x, y = normal(4, 3), np.arange(4) % 2
+    found = []
+    written_out = {"gradient": "backprop", "unroll": True}
+    for run_eagerly, options in ((True, {}), (False, {}), (True, written_out)):
+        keras.utils.set_random_seed(0)
+        field = layers.Dense(3, "tanh")
+        block = tfnode.ODEBlock(field, solvers.Heun(0.5), name="ode", **options)
+        inputs = keras.Input((3,))
+        model = Penalized(inputs, layers.Dense(2)(block(inputs)))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=run_eagerly, jit_compile=False)
+        # The first is adapted, too; unrolled steps cannot be.
+        adaption = tfnode.StepAdaption((x, y), every=1, initial_step_size=0.5, growth=1 + 1e-9)
+        callbacks = [] if found else [adaption]
+        history = model.fit(x, y, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
+        found.append([*history.history["loss"], *(w.numpy() for w in model.trainable_weights)])
+        assert all(len(c.history) == 2 and c.nfe_per_iteration == 4 for c in callbacks)
+    *others, expected = found
+    for values in others:
+        for a, b in zip(values, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
 # === The step size is a weight ===
 
 
@@ -349,6 +391,15 @@ def test_times_end_exactly_at_t1():
         times, states = block.trajectory(np.ones((1, 1), "float32"))
         assert len(times) == len(states) == n + 1
         assert float(times[-1]) == np.float32(0.8)
+
+
+@pytest.mark.parametrize("solver", [solvers.RK4(0.3), solvers.BogackiShampine32()])
+def test_numbers_of_a_block_are_refused_in_a_graph(solver):
+    block = tfnode.ODEBlock(growth_field(), solver, name="ode")
+    block(np.ones((2, 1), "float32"))
+    for read in (block.trajectory, lambda z: z * block.nfe):
+        with pytest.raises(ValueError, match=r"(?s)are read eagerly.*`save_at=times`"):
+            tf.function(read)(tf.ones((2, 1)))
 
 
 def test_time_dependent_field_sees_the_time(float64):

@@ -97,6 +97,7 @@ SCRIPTS = {
     "serving": {"paper", "publishing"},
     "gpu": {"paper", "publishing"},
     "benchmarks": {"paper"},
+    "campaigns": {"paper", "serving"},
 }
 
 

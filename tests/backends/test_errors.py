@@ -84,6 +84,17 @@ def test_integers_are_refused():
         tfnode.odeint(lambda t, z: z, np.ones((4, 2), "int32"), [0.0, 1.0], "rk4")
 
 
+def test_complex_numbers_are_refused_with_the_advice_to_take_them_apart():
+    z = ops.convert_to_tensor(np.ones((4, 2), "complex64"))
+    message = r"(?s)a real, floating-point state.*complex64.*\(ops\.real\(z\), ops\.imag\(z\)\)"
+    block = tfnode.ODEBlock(field(2), solvers.Euler(0.5))
+    for call in (block, block.trajectory, lambda z: tfnode.odeint(lambda t, z: z, z, [0.0, 1.0])):
+        with pytest.raises(ValueError, match=message):
+            call(z)
+    with pytest.raises(ValueError, match=message):
+        block(keras.Input((2,), dtype="complex64"))
+
+
 def test_half_precision_is_integrated_in_single():
     block = tfnode.ODEBlock(field(2), solvers.Euler(0.5))
     block(X)

@@ -10,9 +10,9 @@ import pytest
 from autodiff import compiled, eager, grad, tensors
 from keras import ops
 
+from scripts.campaigns import methods
 from tfnode.integrate import walks
 from tfnode.integrate.grids import fixed_grid
-from tfnode.tableaus import ButcherTableau
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -32,15 +32,7 @@ FIELDS = [
 def random_tableau(rng, stages):
     """A consistent explicit method: some of its coefficients are 0, and rows sum to its times."""
     rows = [rng.normal(size=i) * (rng.random(i) < 0.8) for i in range(stages)]
-    b = rng.normal(size=stages)
-    b += (1 - b.sum()) / stages
-    return ButcherTableau(
-        "random",
-        a=tuple(tuple(row.tolist()) for row in rows),
-        b=tuple(b.tolist()),
-        c=tuple(float(row.sum()) for row in rows),
-        order=1,
-    )
+    return methods.consistent(rows, rng.normal(size=stages))
 
 
 class Coefficient:

@@ -13,7 +13,7 @@ from tfnode import arguments
 from tfnode.adaption import Measurement, Rule
 from tfnode.batches import check_data
 from tfnode.callbacks.batches import CheckBatches
-from tfnode.callbacks.checks import check_loss
+from tfnode.callbacks.checks import check_loss, check_optimizer
 from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.layers import ODEBlock
@@ -160,6 +160,7 @@ class SolverAdaption(keras.callbacks.Callback):
             report.set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
+        check_optimizer(self.model)
         x, y, weights = self._look_at_data()
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         if not self.model.built:

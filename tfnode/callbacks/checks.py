@@ -1,6 +1,8 @@
-"""What the adapting callbacks refuse in training: losses that are not finite."""
+"""What the adapting callbacks refuse in training: no optimizer, and losses that are not finite."""
 
 import math
+
+import keras
 
 
 def check_loss(logs: dict | None, iteration: int, solver: str) -> None:
@@ -21,4 +23,14 @@ def check_loss(logs: dict | None, iteration: int, solver: str) -> None:
             f"Received: loss={loss} at iteration {iteration} with {solver}. Training "
             "has stopped; the model and the records of its callbacks stay as they are. Try a "
             "smaller learning rate, gradient clipping (`clipnorm`), or a more accurate solver."
+        )
+
+
+def check_optimizer(model: keras.Model) -> None:
+    """Raises if a model has no optimizer, whose steps are counted."""
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError(
+            "Checks are told by the steps of the model's optimizer. "
+            f"Received: model={model.name!r}, which has none. Compile it, or in a training loop of "
+            "your own set `model.optimizer` to the one that takes the steps."
         )

@@ -36,6 +36,9 @@ class StepAdaption(SolverAdaption):
     `logs` gets `step_size`, `num_steps`, `nfe` (both summed over the blocks) and `accuracy_gap`,
     NaN before the first check. List this callback before those that shall see them.
 
+    A training loop of one's own calls it by `keras.callbacks.CallbackList([...], model=model)`, and
+    sets `model.optimizer` if the model is not compiled.
+
     Examples:
 
     >>> field = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(2)])

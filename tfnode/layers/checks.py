@@ -174,10 +174,13 @@ def check_state(state: Any, name: str, argument: str = "inputs") -> None:
     check_tensors(argument, state)
     for z in keras.tree.flatten(state):
         if not keras.backend.is_float_dtype(z.dtype):
+            dtype = keras.backend.standardize_dtype(z.dtype)
+            advice = "Cast the inputs, for example with `ops.cast(x, 'float32')`."
+            if dtype.startswith("complex"):
+                advice = "Integrate the pair `(ops.real(z), ops.imag(z))`."
             raise ValueError(
-                "An `ODEBlock` integrates a floating-point state. "
-                f"Received: {argument}.dtype={keras.backend.standardize_dtype(z.dtype)!r} for "
-                f"block {name!r}. Cast the inputs, for example with `ops.cast(x, 'float32')`."
+                "An `ODEBlock` integrates a real, floating-point state. "
+                f"Received: {argument}.dtype={dtype!r} for block {name!r}. {advice}"
             )
 
 

@@ -63,7 +63,9 @@ class ODEBlock(keras.layers.Layer):
         t1: Float, the time of the output; `t1 < t0` integrates backwards.
         time_dependent: Boolean. If true, the field is called as `field(t, z)` with a scalar `t`,
             under a solver with `per_sample=True`, and with times for each sample, with a `t` of
-            shape `(batch_size, 1, ...)`.
+            shape `(batch_size, 1, ...)`. A functional model is called as `field([t, z])`, with a
+            time for each sample. A field of one input, such as a `Sequential` of usual layers, is
+            given the state with the time as one more feature, in the last axis.
         save_at: Optional sequence of floats, times from `t0` to `t1` in the order in which they
             are reached. The output then has a time axis behind that of the batch.
         gradient: `"discrete_adjoint"` (default) keeps only the states of the solution and
@@ -264,8 +266,9 @@ class ODEBlock(keras.layers.Layer):
             steps these are the accepted ones.
 
         Raises:
-            ValueError: If every sample has adaptive steps of its own.
+            ValueError: If every sample has adaptive steps of its own, or in a graph.
         """
+        solver = self.solver
         z = arguments.tensors("z", z, advice="Pass states of the shape (batch_size, ...).")
         checks.check_state(z, self.name)
         if conditions is not None:
@@ -275,7 +278,7 @@ class ODEBlock(keras.layers.Layer):
         z = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), z)
         weights, forward = self._weights, self._forward(conditions, training=False)
         if isinstance(weights, FixedStepWeights):
-            return forward.trajectory(weights.static_grid, z, self.solver.tableau, weights.steps)
+            return forward.trajectory(weights.static_grid, z, solver.tableau, weights.steps)
         problem = weights.problem(None)
         return forward.adaptive_trajectory(weights.steps, problem, z, weights.watch)
 

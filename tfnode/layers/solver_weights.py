@@ -257,8 +257,21 @@ def names_of(weights: SolverWeights) -> list[str]:
 
 
 def read(variable: Any) -> np.ndarray:
-    """The value of a variable, on every backend and however many devices mirror it."""
-    return ops.convert_to_numpy(variable.value)
+    """The value of a variable, on every backend and however many devices mirror it.
+
+    Raises:
+        ValueError: In a graph, which has no values while it is written.
+    """
+    try:
+        return ops.convert_to_numpy(variable.value)
+    # TensorFlow's and JAX's own, which name no block.
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(
+            "The numbers of a block, and what depends on them such as `num_steps`, `nfe` and "
+            f"`trajectory`, are read eagerly. Received: {variable.name!r}, read in a graph. Read "
+            "it outside of `tf.function` or `jax.jit`; call the block with `save_at=times` for "
+            "states on the way."
+        ) from error
 
 
 def refused(solver: solvers.Solver, present: solvers.Solver, name: str) -> ValueError:

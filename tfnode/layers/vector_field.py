@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from tfnode.keras_internals import stateless_values
+from tfnode.layers.field_inputs import FieldInputs
 from tfnode.layers.stand_ins import in_open_scopes
 
 tree = keras.tree
@@ -18,14 +19,14 @@ class VectorField:
 
     Args:
         layer: Keras layer, called with a state; before it with a time if it is time-dependent, and
-            after it with the conditions if there are any.
+            after it with the conditions if there are any, as `FieldInputs` has it.
         time_dependent: Boolean.
         owner: String, the name of the block, for errors.
     """
 
     def __init__(self, layer: keras.Layer, time_dependent: bool, owner: str) -> None:
         self._layer = layer
-        self._time_dependent = time_dependent
+        self._inputs = FieldInputs(layer, time_dependent, owner)
         self._owner = owner
 
     def operands(self, conditions: Any) -> tuple[list, list]:
@@ -40,10 +41,7 @@ class VectorField:
 
     def __call__(self, t: Any, z: Any, conditions: Any = None, **kwargs: Any) -> Any:
         """The derivative, as the layer gives it."""
-        arguments = [t, z] if self._time_dependent else [z]
-        if conditions is not None:
-            arguments.append(conditions)
-        return self._layer(*arguments, **kwargs)
+        return self._inputs.call(t, z, conditions, **kwargs)
 
     def function(self, conditions: Any, training: bool | None) -> Callable:
         """The field as a function of `(t, z)`, in the structure and the dtypes of the state."""

@@ -1,0 +1,1 @@
+"""Campaigns: many random cases of one kind each, for minutes, reproducible by a seed."""
