@@ -204,7 +204,9 @@ def test_ctrl_c_while_a_command_starts_is_one_line():
     finally:
         signal.signal(signal.SIGINT, before)
         process.kill()
-    assert errors == "\nInterrupted.\n"
+    # TensorFlow may have said something before.
+    assert errors.endswith("\nInterrupted.\n")
+    assert "Traceback" not in errors
     assert process.returncode == 130
 
 
