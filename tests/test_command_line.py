@@ -70,7 +70,12 @@ MISUSE = {
     f"{TABLE1} --engine pbs": "invalid choice: 'pbs'",
     f"{TABLE1} --dtype float16": "invalid choice: 'float16'",
     f"{TABLE1} --colour red": "unrecognized arguments: --colour red",
-    "reproduce_figures --quick 23": "must be a number from 1 to 22. Received: 23",
+    "reproduce_table1 --qui": "one of the arguments --quick --paper is required",
+    **{
+        f"reproduce_figures --quick {number}": f"a number from 1 to 22. Received: {number}"
+        for number in ("0", "23", "three")
+    },
+    "reproduce_figures --paper --grid 3": "unrecognized arguments: --grid",
     "train --model imagenet --recipe rk4_damped": "invalid choice: 'imagenet'",
     "train --model mnist --recipe fast": "invalid choice: 'fast'",
     "benchmark --cases speed": "invalid choice: 'speed'",
