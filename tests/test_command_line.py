@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,6 +51,7 @@ MISUSE = {
         for option in options
         for value in ("0", "-1", "1.5", "many", "1_000", "²")
     },
+    "train --model mnist": "the following arguments are required: --recipe",
     f"{TRAIN} --seed -1": f"argument --seed: {NATURAL}-1",
     f"{TRAIN} --seed one": f"argument --seed: {NATURAL}one",
     **{
@@ -68,7 +70,12 @@ MISUSE = {
     f"{TABLE1} --engine pbs": "invalid choice: 'pbs'",
     f"{TABLE1} --dtype float16": "invalid choice: 'float16'",
     f"{TABLE1} --colour red": "unrecognized arguments: --colour red",
-    "reproduce_figures --quick 23": "must be a number from 1 to 22. Received: 23",
+    "reproduce_table1 --qui": "one of the arguments --quick --paper is required",
+    **{
+        f"reproduce_figures --quick {number}": f"a number from 1 to 22. Received: {number}"
+        for number in ("0", "23", "three")
+    },
+    "reproduce_figures --paper --grid 3": "unrecognized arguments: --grid",
     "train --model imagenet --recipe rk4_damped": "invalid choice: 'imagenet'",
     "train --model mnist --recipe fast": "invalid choice: 'fast'",
     "benchmark --cases speed": "invalid choice: 'speed'",
@@ -185,6 +192,27 @@ def test_a_command_ends_with_its_status_or_with_a_line(capsys):
     assert ended(lambda arguments: 3, capsys) == (3, "")
     assert ended(raising(command_line.Stop("No.")), capsys) == (1, "No.\n")
     assert ended(raising(KeyboardInterrupt), capsys) == (130, "\nInterrupted.\n")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_ctrl_c_while_a_command_starts_is_one_line():
+    # The jobs that a shell runs in the background ignore Ctrl-C, and so would their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = [sys.executable, "scripts/verify_zoo.py", "--quick"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        maps = pathlib.Path(f"/proc/{process.pid}/maps")
+        while "tensorflow" not in maps.read_text() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        process.kill()
+    # TensorFlow may have said something before.
+    assert errors.endswith("\nInterrupted.\n")
+    assert "Traceback" not in errors
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -116,6 +116,63 @@ def test_an_error_of_the_parent_ends_the_workers(run_all, local, monkeypatch):
     wait_for(lambda: not is_alive(int(pid.read_text())))
 
 
+# Computes one long errand on processes of this machine.
+SCRIPT = """
+import contextlib, pathlib, sys
+from jobs import Errand, run
+from scripts.paper import engines, runner
+out = pathlib.Path(sys.argv[1])
+with contextlib.closing(engines.Local(2, {"OMP_NUM_THREADS": "1"})) as local:
+    print("starts", flush=True)
+    runner.run_all(run, [Errand("sleeps", "sleeps")], local, out, out / "kept", "all")
+"""
+
+
+@contextlib.contextmanager
+def computing(out):
+    """A process, in a group of its own, that computes an errand without an end."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(out)],
+        env={**os.environ, "PYTHONPATH": path, "TFDS_DATA_DIR": str(out)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == "starts\n"
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    pid = tmp_path / "kept" / "errands" / "sleeps" / "pid"
+    with computing(tmp_path) as process:
+        wait_for(lambda: pid.exists() and pid.read_text())
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        wait_for(lambda: not is_alive(int(pid.read_text())), seconds=10)
+
+
+def test_ctrl_c_while_the_workers_start_is_answered_by_the_parent_alone(tmp_path):
+    # The jobs that a shell runs in the background ignore Ctrl-C, and so would their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with computing(tmp_path) as process:
+            wait_for((tmp_path / "errands").exists)
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    # Here it is not caught, and of no thread or process does another traceback come.
+    assert errors.count("Traceback (most recent call last)") == 1
+    assert errors.strip().endswith("KeyboardInterrupt")
+
+
 def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():

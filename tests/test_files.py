@@ -14,6 +14,22 @@ import pytest
 
 from tfnode import files
 
+# The module alone: the package would bring Keras.
+WRITER = """
+import importlib.util, os, pathlib, sys
+spec = importlib.util.spec_from_file_location("files", sys.argv[1])
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+target, *text = map(os.fsencode, sys.argv[2:])
+if text:
+    files.write_text(pathlib.Path(os.fsdecode(target)), text[0].decode("utf-8"))
+    sys.exit()
+with files.beside(pathlib.Path(os.fsdecode(target))) as path:
+    path.write_bytes(b"half")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
 
 def below(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
@@ -42,6 +58,13 @@ def test_json_ends_with_a_line_and_holds_finite_numbers(tmp_path):
         files.write_json(path, {"accuracy": float("nan")})
     assert json.loads(path.read_text()) == {"accuracy": 0.5}
     assert below(tmp_path) == ["result.json"]
+
+
+def test_text_is_utf_8_whatever_the_locale(tmp_path):
+    command = [sys.executable, "-c", WRITER, files.__file__, str(tmp_path / "text"), "zwölf"]
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(command, env={**os.environ, **locale}, check=True)
+    assert (tmp_path / "text").read_bytes() == "zwölf".encode()
 
 
 def test_what_fails_half_way_leaves_the_old_file_and_no_directory(tmp_path):
@@ -104,19 +127,6 @@ def test_several_may_write_one_file(tmp_path):
 
 
 # === Killed writers ===
-# The module alone: the package would bring Keras.
-WRITER = """
-import importlib.util, pathlib, sys
-spec = importlib.util.spec_from_file_location("files", sys.argv[1])
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
-with files.beside(pathlib.Path(sys.argv[2])) as path:
-    path.write_bytes(b"half")
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
-
-
 @contextlib.contextmanager
 def writer(target):
     """A process in the middle of writing a file; what ends it is a kill."""

@@ -1,8 +1,6 @@
-"""The command that reproduces the figures: end to end, again without training, misused."""
+"""The command that reproduces the figures: end to end, again without training."""
 
 import json
-
-import pytest
 
 from scripts import reproduce_figures
 from scripts.paper import runner
@@ -39,20 +37,3 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "figure01.png" in printed
     assert f"Figure 3 has no finished run below {tmp_path / 'runs'} and is left out." in printed
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--quick", "23"], "must be a number from 1 to 22. Received: 23"),
-        (["--quick", "0"], "must be a number from 1 to 22. Received: 0"),
-        (["--quick", "three"], "must be a number from 1 to 22. Received: three"),
-        (["3"], "one of the arguments --quick --paper is required"),
-        (["--paper", "--grid", "3"], "unrecognized arguments: --grid"),
-    ],
-)
-def test_misuse_is_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit) as error:
-        reproduce_figures.parse(arguments)
-    assert error.value.code == 2
-    assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command that reproduces Table 1: end to end, resumed, interrupted, misused."""
+"""The command that reproduces Table 1: end to end, resumed, interrupted."""
 
 import json
 import os
@@ -9,8 +9,6 @@ import sys
 import time
 
 import pytest
-
-from scripts import reproduce_table1
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "reproduce_table1.py"
 
@@ -89,20 +87,3 @@ def test_a_place_that_cannot_be_written_to_is_named(small):
     assert process.returncode == 1
     assert "A result could not be written: [Errno 17] File exists" in errors
     assert "0 of 2 runs are finished" in errors
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--quick", "--colour", "red"], "unrecognized arguments: --colour red"),
-        (["--qui"], "one of the arguments --quick --paper is required"),
-        (["--quick", "--rows", "imagenet"], "invalid choice: 'imagenet'"),
-        (["--quick", "--seeds", "0"], "must be a positive integer. Received: 0"),
-        (["--quick", "--paper"], "not allowed with argument --quick"),
-    ],
-)
-def test_misuse_is_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit) as error:
-        reproduce_table1.parse(arguments)
-    assert error.value.code == 2
-    assert message in capsys.readouterr().err

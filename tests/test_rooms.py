@@ -180,7 +180,7 @@ tfnode_files = pytest.mark.parametrize(
 @tfnode_files
 def test_arrows_point_down(path):
     room = room_of(path)
-    imported = [name.split(".") for name, _ in imports(path.read_text())]
+    imported = [name.split(".") for name, _ in imports(path.read_text(encoding="utf-8"))]
     assert "zoo" not in [name[0] for name in imported]
     rooms = {name[1] for name in imported if name[0] == "tfnode"}
     if room == "__init__":
@@ -192,7 +192,7 @@ def test_arrows_point_down(path):
 @tfnode_files
 def test_packages_of_the_rooms(path):
     room = room_of(path)
-    found = outside(path.read_text())
+    found = outside(path.read_text(encoding="utf-8"))
     at_top = {package for package, top in found if top}
     in_functions = {package for package, top in found if not top}
     allowed = set() if room == "__init__" else PACKAGES.get(room, {"keras", "numpy"})
@@ -209,7 +209,7 @@ def test_what_is_for_one_backend_is_imported_where_it_is_needed(path):
         f"tfnode/{name}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for name in OF_ONE_BACKEND
     )
-    at_top = [name for name, top in imports(path.read_text()) if top]
+    at_top = [name for name, top in imports(path.read_text(encoding="utf-8")) if top]
     assert not [name for name in at_top if name.startswith(modules)]
 
 
@@ -218,7 +218,7 @@ def test_adapting_stands_beside_validity_and_export():
     found = {
         path.name
         for path in files("tfnode/callbacks")
-        for name, _ in imports(path.read_text())
+        for name, _ in imports(path.read_text(encoding="utf-8"))
         if name.split(".")[1:2] in (["validity"], ["export"])
     }
     assert found == {"reports.py"}
@@ -226,7 +226,7 @@ def test_adapting_stands_beside_validity_and_export():
 
 @pytest.mark.parametrize("path", files("zoo"), ids=lambda path: path.name)
 def test_arrows_of_the_zoo(path):
-    source, room = path.read_text(), path.stem
+    source, room = path.read_text(encoding="utf-8"), path.stem
     imported = [name.split(".") for name, _ in imports(source)]
     assert {name[1] for name in imported if name[0] == "zoo"} == ZOO[room]
     packages = {package for package, _ in outside(source)}
@@ -235,7 +235,10 @@ def test_arrows_of_the_zoo(path):
 
 def test_what_fetches_weights_stands_alone():
     # So that processes that only fetch are light.
-    imported = {name.split(".")[0] for name, _ in imports((ROOT / "zoo/weights.py").read_text())}
+    imported = {
+        name.split(".")[0]
+        for name, _ in imports((ROOT / "zoo/weights.py").read_text(encoding="utf-8"))
+    }
     assert not imported & {"keras", "numpy", "tfnode", "zoo"}
     assert {"filelock", "pooch"} <= imported
 
@@ -256,12 +259,49 @@ def private_names(source):
     "path", [*files("zoo"), *files("scripts")], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_the_zoo_and_the_scripts_use_public_names(path):
-    assert private_names(path.read_text()) == []
+    assert private_names(path.read_text(encoding="utf-8")) == []
+
+
+def in_the_encoding_of_the_locale(source):
+    """Calls that read or write text without saying in which encoding."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", None))
+        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+        modes = [a.value for a in [*node.args, *keywords.values()] if isinstance(a, ast.Constant)]
+        of = ast.unparse(node.func).rpartition(".")[0]
+        is_text = name in ("read_text", "write_text") and of not in ("", "files")
+        is_file = name == "open" and of not in ("os", "opener")
+        is_file = is_file and not any("b" in str(mode) for mode in modes[-1:])
+        if (is_text or is_file or "text" in keywords) and "encoding" not in keywords:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_the_scanner_sees_text_without_an_encoding():
+    bad = ["open(p)", "p.open('w')", "p.read_text()", "p.write_text(t)", "run(c, text=True)"]
+    good = ["open(p, 'rb')", "p.open('xb')", "files.write_text(p, t)", "os.open(p, 0)"]
+    good += ["p.read_text(encoding='utf-8')", "run(c, encoding='utf-8')"]
+    assert in_the_encoding_of_the_locale("\n".join(bad)) == bad
+    assert in_the_encoding_of_the_locale("\n".join(good)) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*files("tfnode"), *files("zoo"), *files("scripts")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_text_is_utf_8_whatever_the_locale(path):
+    assert in_the_encoding_of_the_locale(path.read_text(encoding="utf-8")) == []
 
 
 def test_nothing_imports_the_scripts():
     for path in [*files("tfnode"), *files("zoo")]:
-        assert "scripts" not in {name.split(".")[0] for name, _ in imports(path.read_text())}
+        assert "scripts" not in {
+            name.split(".")[0] for name, _ in imports(path.read_text(encoding="utf-8"))
+        }
 
 
 # === The scripts ===
@@ -276,7 +316,7 @@ scripts_files = pytest.mark.parametrize(
 @scripts_files
 def test_arrows_of_the_scripts(path):
     room = path.relative_to(ROOT / "scripts").parts[0]
-    imported = [name.split(".") for name, _ in imports(path.read_text())]
+    imported = [name.split(".") for name, _ in imports(path.read_text(encoding="utf-8"))]
     rooms = {name[1] for name in imported if name[0] == "scripts"}
     assert rooms <= SCRIPTS.get(room, set(SCRIPTS)) | {room, *SHARED}
 
@@ -284,23 +324,23 @@ def test_arrows_of_the_scripts(path):
 @scripts_files
 def test_no_script_puts_generic_names_on_the_path(path):
     names = {other.stem for other in files("scripts")} - {"__init__"}
-    assert not names & {name.split(".")[0] for name, _ in imports(path.read_text())}
+    assert not names & {name.split(".")[0] for name, _ in imports(path.read_text(encoding="utf-8"))}
     changes = [
         ast.unparse(node)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.If) and "sys.path" in ast.unparse(node)
     ]
     depth = len(path.relative_to(ROOT).parts) - 1
     line = f"sys.path[0] = str(pathlib.Path(__file__).parents[{depth}])"
-    is_run = '__name__ == "__main__"' in path.read_text()
+    is_run = '__name__ == "__main__"' in path.read_text(encoding="utf-8")
     # An import, as that of these tests, leaves the path alone.
     assert changes == ([f"if not __package__:\n    {line}"] if is_run else [])
-    assert path.read_text().count("sys.path") == len(changes)
+    assert path.read_text(encoding="utf-8").count("sys.path") == len(changes)
 
 
 @commands
 def test_the_docstring_of_a_command_is_its_help(path):
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     assert f"\n\n    python scripts/{path.name}" in ast.get_docstring(tree, clean=False)
     (parser,) = [
         node
@@ -318,7 +358,7 @@ def test_a_command_runs_from_any_directory(tmp_path):
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     options = {"cwd": tmp_path, "env": variables, "capture_output": True, "text": True}
     printed = subprocess.run(command, **options).stdout
-    assert ast.get_docstring(ast.parse(path.read_text()), clean=False) in printed
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) in printed
 
 
 @pytest.mark.parametrize(

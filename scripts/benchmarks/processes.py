@@ -68,7 +68,8 @@ def run_one(job: Job, timeout: int, before: str | None = None) -> dict[str, Any]
     if absent:
         return {"error": f"not installed: {', '.join(absent)}"}
     command = [sys.executable, worker.__file__]
-    options = {"env": environment(job), "timeout": timeout, "capture_output": True, "text": True}
+    options = {"env": environment(job), "timeout": timeout, "capture_output": True}
+    options["encoding"] = "utf-8"
     if before and job.contestant.endswith("_before"):
         # The present worker, with the tfnode and the zoo of another checkout, which come first.
         command = [sys.executable, "-m", "scripts.benchmarks.worker"]

@@ -21,7 +21,7 @@ def description(command: str) -> dict[str, Any]:
     return {
         "command": command,
         "date": datetime.date.today().isoformat(),
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "commit": subprocess.run(git, capture_output=True, encoding="utf-8").stdout.strip(),
         "versions": versions.of(*present),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",

@@ -212,7 +212,7 @@ def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     root = pathlib.Path(__file__).parent
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
