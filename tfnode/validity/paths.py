@@ -185,9 +185,9 @@ def _followed(
         ops.convert_to_numpy(single(starts, conditions, t1=block.t0 + lengths * i / _PIECES))
         for i in range(1, _PIECES)
     ]
-    rows = np.stack([starts, *within]).reshape(_PIECES, num_steps, num_samples, 2)
-    rows = rows.transpose(1, 0, 2, 3).reshape(-1, num_samples, 2)
-    return np.concatenate([rows, states[-1:]])
+    points = np.stack([starts, *within]).reshape(_PIECES, num_steps, num_samples, 2)
+    path = points.transpose(1, 0, 2, 3).reshape(-1, num_samples, 2)
+    return np.concatenate([path, states[-1:]])
 
 
 def _described(found: Reached) -> tuple[str, ...]:
