@@ -101,8 +101,10 @@ def test_the_finer_solver(solver, finer):
         assert found.step_size == pytest.approx(finer.step_size)
 
 
-def test_weights_that_are_not_there(command, tmp_path):
-    status, output, errors = command("--weights", str(tmp_path / "nowhere.weights.h5"))
+def test_a_model_whose_weights_cannot_be_loaded_is_left_out(command, tmp_path):
+    weights = tmp_path / "cut_short.weights.h5"
+    weights.write_bytes(b"")
+    status, output, errors = command("--weights", str(weights))
     assert (status, output) == (1, "")
     assert errors.startswith("energy_landscape is left out. ")
     assert not (tmp_path / "out").exists()
