@@ -10,6 +10,7 @@ Needs the extra `test`.
 """
 
 import argparse
+import importlib
 import os
 import pathlib
 import sys
@@ -18,43 +19,29 @@ from collections.abc import Sequence
 if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-# Their own messages would run through the table, here and in the processes of campaigns.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from rich.progress import Progress
-
 from scripts import command_line
-from scripts.campaigns import (
-    accuracy,
-    kills,
-    long_fit,
-    random_methods,
-    running,
-    servers,
-    weight_files,
-    writers,
-)
-from tfnode.tables import aligned
 
-CAMPAIGNS = {
-    "random_methods": random_methods.campaign,
-    "accuracy": accuracy.campaign,
-    "weight_files": weight_files.campaign,
-    "kills": kills.campaign,
-    "writers": writers.campaign,
-    "servers": servers.campaign,
-    "long_fit": long_fit.campaign,
-}
+# Each is the module of its name.
+CAMPAIGNS = (
+    *("random_methods", "accuracy", "weight_files", "kills", "writers", "servers", "long_fit"),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
+    # Its messages would run through the table, here and in the processes of campaigns.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from rich.progress import Progress
+
+    from scripts.campaigns import running
+    from tfnode.tables import aligned
+
     tallies = {}
     with Progress() as progress:
         for name in args.names:
             task = progress.add_task(name, total=1.0)
             tallies[name] = running.run(
-                CAMPAIGNS[name],
+                importlib.import_module(f"scripts.campaigns.{name}").campaign,
                 args.seed,
                 60 * args.minutes / len(args.names),
                 report=lambda finished, task=task: progress.update(task, completed=finished),
@@ -69,19 +56,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CAMPAIGNS)}; all")
-    parser.add_argument("--minutes", type=command_line.positive, default=10, help="of all together")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(CAMPAIGNS)}; all if left out"
+    )
+    parser.add_argument("--minutes", type=command_line.minutes, default=10, help="of all together")
+    parser.add_argument("--seed", type=command_line.natural, default=0)
     args = parser.parse_args(arguments)
     for name in args.names:
         if name not in CAMPAIGNS:
             parser.error(f"a campaign must be one of {list(CAMPAIGNS)}. Received: {name!r}.")
     # Each once, in the order of the table.
     args.names = [name for name in CAMPAIGNS if name in args.names or not args.names]
-    if args.seed < 0:
-        parser.error(f"--seed must not be negative. Received: {args.seed}.")
     return args
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line.run(main)

@@ -108,7 +108,7 @@ def base(**given):
 
 MODEL_AND_DATA = {"model": model, "data": Unread()}
 PATHS, NO_POINTS = np.zeros((2, 1, 2)), np.zeros((0, 2))
-FOUND = validity.Crossings(0, 1, 0.0, NO_POINTS, NO_POINTS, NO_POINTS, PATHS)
+FOUND = validity.Crossings(0, 1, 0.0, NO_POINTS, NO_POINTS, NO_POINTS, PATHS, PATHS)
 RESULT = validity.ConvergenceResult((), None, 1, False, None, 0.5, None, None)
 CURVE = {n: [1.0] for n in ("iteration", "num_steps", "train_solver", "midpoint", "rk4")}
 FIXED = {"step_size": "positive"}
@@ -294,6 +294,7 @@ TABLE = {
         base(**MODEL_AND_DATA, base="base", solvers=["rk4"]),
         {
             **TESTED,
+            "data": "data or none",
             "base": "path",
             "solvers": "solvers",
             "data_name": "text or none",

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import sys
 import time
 import types
 
@@ -68,33 +69,22 @@ def test_a_campaign_ends_when_its_time_is_up():
 def test_the_command_tells_what_broke(monkeypatch, capsys):
     fine = contextlib.contextmanager(lambda directory: iter([lambda rng: 1]))
     several = {"fine": fine, "breaks": draws}
-    monkeypatch.setattr(campaign, "CAMPAIGNS", several)
-    run = functools.partial(running.run, tries=20)
-    monkeypatch.setattr(campaign, "running", types.SimpleNamespace(run=run))
+    monkeypatch.setattr(campaign, "CAMPAIGNS", tuple(several))
+    for name, opened in several.items():
+        module = types.SimpleNamespace(campaign=opened)
+        monkeypatch.setitem(sys.modules, f"scripts.campaigns.{name}", module)
+    run = running.run
+    monkeypatch.setattr(running, "run", functools.partial(run, tries=20))
     assert campaign.main(["fine"]) == 0
     assert campaign.main(["--seed", "3"]) == 1
     printed = capsys.readouterr().out
-    tally = running.run(draws, 3, seconds=60, tries=20)
+    tally = run(draws, 3, seconds=60, tries=20)
     broken = len(tally.broken)
     assert printed.splitlines()[-1].split() == [
         "breaks",
         *map(str, (tally.tried, tally.held, broken)),
     ]
     assert printed.count("breaks, try ") == broken
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["fuzz"], "a campaign must be one of ['random_methods'"),
-        (["--minutes", "0"], "must be a positive integer"),
-        (["--seed", "-1"], "must not be negative"),
-    ],
-)
-def test_misuse_of_the_command(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        campaign.main(arguments)
-    assert message in capsys.readouterr().err
 
 
 # === Random methods, and DETEST ===
@@ -246,16 +236,9 @@ def test_a_server_that_misbehaves(answer, server):
         servers.is_clear(server.port, answer.__name__)
 
 
-@pytest.mark.parametrize(
-    "answer, message",
-    [
-        (servers.as_it_should_be, "taken for an answer"),
-        (lambda connection: connection.sendall(servers._http(b"no\nno", "500 Oops")), "a line"),
-    ],
-)
-def test_a_client_at_fault_is_seen(answer, message, server):
-    server.answer = functools.partial(answer, rng=None) if answer in servers.ANSWERS else answer
-    with pytest.raises(AssertionError, match=message):
+def test_a_client_at_fault_is_seen(server):
+    server.answer = functools.partial(servers.as_it_should_be, rng=None)
+    with pytest.raises(AssertionError, match="taken for an answer"):
         servers.is_clear(server.port, "something else")
 
 

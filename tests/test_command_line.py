@@ -52,6 +52,9 @@ MISUSE = {
         for value in ("0", "-1", "1.5", "many", "1_000", "²")
     },
     "train --model mnist": "the following arguments are required: --recipe",
+    "campaign nonsense": "a campaign must be one of",
+    "campaign --minutes 0": "argument --minutes: must be a positive number. Received: 0",
+    "campaign --seed -1": f"argument --seed: {NATURAL}-1",
     f"{TRAIN} --seed -1": f"argument --seed: {NATURAL}-1",
     f"{TRAIN} --seed one": f"argument --seed: {NATURAL}one",
     **{

@@ -50,7 +50,7 @@ def _answer(worker: Worker, base: pathlib.Path) -> dict:
     ends, is_whole = time.monotonic() + _SECONDS, True
     while time.monotonic() < ends:
         if (base / RESULT).exists():
-            is_whole &= _is_whole((base / RESULT).read_text())
+            is_whole &= _is_whole((base / RESULT).read_text(encoding="utf-8"))
         with contextlib.suppress(TimeoutError):
             return {**worker.answer(0.01), "is_whole": is_whole}
     raise TimeoutError(f"A writer must end within {_SECONDS} seconds.")
@@ -78,7 +78,7 @@ def judge(base: pathlib.Path, answers: list[dict]) -> None:
         found = serve(state=tf.constant(x))["logits"].numpy()
         expected = found if expected is None else expected
         np.testing.assert_array_equal(found, expected)
-    config = (base / MODELS_CONFIG).read_text()
+    config = (base / MODELS_CONFIG).read_text(encoding="utf-8")
     (canary,) = re.findall(r'key: "canary" value: (\d+)', config)
     assert int(canary) == max(int(pathlib.Path(path).name) for path in there), config
     left = [path.name for path in base.iterdir() if path.name.startswith(".writing-")]

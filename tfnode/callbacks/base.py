@@ -160,8 +160,8 @@ class SolverAdaption(keras.callbacks.Callback):
             report.set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        check_optimizer(self.model)
         x, y, weights = self._look_at_data()
+        check_optimizer(self.model)
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         if not self.model.built:
             self.model(x, training=False)

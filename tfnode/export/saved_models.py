@@ -17,6 +17,7 @@ from tfnode.models import digest, held_blocks
 from tfnode.solvers import AdaptiveSolver, FixedStepSolver, RungeKutta, Solver, SolverLike
 from tfnode.typing import Data, Nested, PathLike
 from tfnode.validity import SweepRow, ValidityReport
+from tfnode.validity.verdict import checked_settings
 
 # The directory of a SavedModel that holds every configuration.
 ALL_SOLVERS = "all_solvers"
@@ -117,7 +118,9 @@ def export_saved_models(
     if report is not None:
         advice = "Pass what `tfnode.validity.check` returned, or leave it out."
         arguments.instance("report", report, ValidityReport, "a `ValidityReport`", advice=advice)
-    if data is not None:
+    threshold, reference_steps, verbose = checked_settings(threshold, reference_steps, verbose)
+    if not (data is None or isinstance(data, tuple)):
+        # Arrays are checked with the model, which may have labels for several outputs.
         check_data(data)
     check_exportable(model, base)
     _check_repository(base, repository)

@@ -26,7 +26,7 @@ class VectorField:
 
     def __init__(self, layer: keras.Layer, time_dependent: bool, owner: str) -> None:
         self._layer = layer
-        self._inputs = FieldInputs(layer, time_dependent, owner)
+        self._field_inputs = FieldInputs(layer, time_dependent, owner)
         self._owner = owner
 
     def operands(self, conditions: Any) -> tuple[list, list]:
@@ -41,7 +41,7 @@ class VectorField:
 
     def __call__(self, t: Any, z: Any, conditions: Any = None, **kwargs: Any) -> Any:
         """The derivative, as the layer gives it."""
-        return self._inputs.call(t, z, conditions, **kwargs)
+        return self._field_inputs.call(t, z, conditions, **kwargs)
 
     def function(self, conditions: Any, training: bool | None) -> Callable:
         """The field as a function of `(t, z)`, in the structure and the dtypes of the state."""

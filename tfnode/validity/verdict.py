@@ -105,10 +105,8 @@ def check(
             the model has no `ODEBlock` or blocks of different methods, if the labels do not fit
             its outputs, or if the data is empty or endless.
     """
-    threshold = _checked_threshold(threshold)
+    threshold, reference_steps, verbose = checked_settings(threshold, reference_steps, verbose)
     task, metric = checked_task(task), checked_metric(metric)
-    reference_steps = check_reference_steps(reference_steps)
-    verbose = arguments.verbosity(verbose, "auto")
     given = [tfnode_solvers.get(solver) for solver in check_methods(solvers)]
     stop_early = arguments.flag("stop_early", stop_early)
     subject = Subject.of(model, data, task)
@@ -239,6 +237,17 @@ def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:
         return None
     gaps = [abs(row.loss - training.loss) for row in rows if row.loss is not None]
     return float("inf") if np.isnan(gaps).any() else max(gaps)
+
+
+def checked_settings(
+    threshold: float, reference_steps: int, verbose: int | str
+) -> tuple[float, int, int | str]:
+    """The settings of a verdict, for those who have work to do before it."""
+    return (
+        _checked_threshold(threshold),
+        check_reference_steps(reference_steps),
+        arguments.verbosity(verbose, "auto"),
+    )
 
 
 def _checked_threshold(threshold: float, high: float = math.inf) -> float:
