@@ -52,9 +52,9 @@ def gpu(args: argparse.Namespace) -> Groups:
 
 
 def memory(args: argparse.Namespace) -> Groups:
-    """A step of every backend on a quarter of the batch: on a CPU, JAX's convolutions are slow."""
+    """A step of every backend on few samples: on a CPU, the convolutions of JAX are slow."""
     jobs = [images(args, "memory", c, k) for c in ("fit", *BACKENDS) for k in (4, 64)]
-    return [[dataclasses.replace(job, steps=1, batch=min(job.batch, 64)) for job in jobs]]
+    return [[dataclasses.replace(job, steps=1, batch=min(job.batch, 16)) for job in jobs]]
 
 
 def first_step(args: argparse.Namespace) -> Groups:
