@@ -20,6 +20,11 @@ class StepRule:
     if the training solver at the grown step still agrees with the better one. An accuracy or a
     change that is not a number is a gap.
 
+    By the text of algorithm 1 the step grows wherever there is no gap. That the longer step is
+    tried first, and the floor of 1/500 of the interval, come from the code that the authors
+    published with the later version of the paper, "ResNet After All? Neural ODEs and Their
+    Numerical Solution" (ICLR 2021, arXiv 2007.15386).
+
     The rule remembers nothing. For its methods see `Rule`.
 
     Examples:

@@ -1,4 +1,4 @@
-"""The paper's rule for the tolerance of an adaptive solver (Ott et al., supplement B.6)."""
+"""The rule of the paper's authors for the tolerance of an adaptive solver."""
 
 import dataclasses
 import math
@@ -18,6 +18,10 @@ class ToleranceRule:
     It decides as `StepRule` does for a step size, but for one thing: where the evaluations of the
     latest training iterations are all the same, the tolerance does not bind the solver, and a
     looser one is not tried.
+
+    The paper leaves adaptive solvers to future work (its section 6; supplement B.6 has figures
+    only). This is the rule of the code that its authors published with the later version, "ResNet
+    After All? Neural ODEs and Their Numerical Solution" (ICLR 2021, arXiv 2007.15386).
 
     The rule remembers nothing. For its methods see `Rule`.
 

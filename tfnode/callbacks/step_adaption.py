@@ -24,7 +24,8 @@ class StepAdaption(SolverAdaption):
     differ by more than `threshold` the model has grown together with its solver, and the step is
     multiplied by `shrink`; otherwise it is multiplied by `growth`, if the training solver still
     agrees with the better one there (Ott et al., "When are Neural ODE Solutions Proper ODEs?",
-    algorithm 1). All ODE blocks of a model share one step size.
+    algorithm 1; the last condition is of the authors' later code, see
+    `tfnode.adaption.StepRule`). All ODE blocks of a model share one step size.
 
     That rule grows the step until the model is bound to it again, and so for ever.
     `policy="damped"` does not: it looks at how far the class probabilities lie apart under the two

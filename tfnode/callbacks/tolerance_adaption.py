@@ -1,4 +1,4 @@
-"""`ToleranceAdaption`: the paper's algorithm for blocks with an adaptive solver."""
+"""`ToleranceAdaption`: the algorithm of the paper's authors for adaptive solvers."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ _RECENT = 5
 class ToleranceAdaption(SolverAdaption):
     """Finds the loosest tolerance that keeps the model an ODE, while it trains.
 
-    The counterpart of `StepAdaption` for adaptive solvers (Ott et al., "When are Neural ODE
-    Solutions Proper ODEs?", supplement B.6). Every `every` iterations the accuracy on one batch is
-    measured with the training solver and with a tighter one: Dormand-Prince at a tenth of the
-    tolerance, for lower orders at a fifth (on JAX and torch with steps for each sample), and
-    tighter still while Dormand-Prince evaluates the field no more often than in training. If they
-    differ by more than `threshold` the tolerance is
-    multiplied by `shrink`; otherwise by `growth`, if the training solver still agrees with the
-    tighter one there and if the evaluations of the last five executions were not all the same.
+    The counterpart of `StepAdaption` for adaptive solvers, which the paper leaves to future work,
+    as the authors' later code has it (see `tfnode.adaption.ToleranceRule`). Every `every`
+    iterations the accuracy on one batch is measured with the training solver and with a tighter
+    one: Dormand-Prince at a tenth of the tolerance, for lower orders at a fifth (on JAX and torch
+    with steps for each sample), and tighter still while Dormand-Prince evaluates the field no more
+    often than in training. If they differ by more than `threshold` the tolerance is multiplied by
+    `shrink`; otherwise by `growth`, if the training solver still agrees with the tighter one there
+    and if the evaluations of the last five executions were not all the same.
     All ODE blocks of a model share one tolerance, which is both `rtol` and `atol`.
 
     `logs` gets `tolerance`, `nfe` (the evaluations of a forward pass, the mean over the last
@@ -55,9 +55,9 @@ class ToleranceAdaption(SolverAdaption):
             their relative change. What cannot be judged is refused before the first iteration.
         every: Integer, the iterations (optimizer steps) between checks. With
             `steps_per_execution` above 1, a check waits for the end of the execution.
-        policy: `"tolerance"` for the paper's rule, or any `tfnode.adaption.Rule` for tolerances.
+        policy: `"tolerance"` for the authors' rule, or any `tfnode.adaption.Rule` for tolerances.
         threshold: Float, the largest accepted gap between the accuracies. This and the next two
-            are constants of the paper's rule.
+            are constants of that rule.
         shrink: Float in (0, 1), the factor after a larger gap.
         growth: Float above 1, the factor otherwise.
         initial_tolerance: Float. A tolerance below ten epsilons of the blocks' dtype cannot be
