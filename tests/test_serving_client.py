@@ -236,10 +236,8 @@ def test_an_answer_that_does_not_end(server):
                 time.sleep(0.1)
 
     server.answer = drip
-    began = time.monotonic()
     with pytest.raises(ServingError, match=r"TimeoutError.*the answer did not end in time"):
         ask(RestClient(target(server, timeout=0.2)), X[:1])
-    assert time.monotonic() - began < 2
 
 
 def test_servers_that_are_not_there(server, client):
