@@ -553,6 +553,12 @@ def test_the_parts_of_a_message_are_seen(text, good):
     assert has_three_parts(text, "n") == good
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    """What is taken in silence may write."""
+    monkeypatch.chdir(tmp_path)
+
+
 def answer(function, given, parameter):
     """What is wrong with how a call is refused; None if nothing is."""
     try:

@@ -430,8 +430,13 @@ def test_a_place_that_cannot_be_written_to_is_refused_at_once(callback, name, tm
             callback((X, ONES), **{name: place})
 
 
-def test_other_file_systems_of_tensorboard_are_not_tried():
+def test_other_file_systems_of_tensorboard_are_not_tried(monkeypatch):
+    tried = []
+    monkeypatch.setattr(tfnode.files, "check_writable", lambda *place: tried.append(place))
     tfnode.StepAdaption((X, ONES), log_dir="gs://bucket/logs")
+    assert tried == []
+    tfnode.StepAdaption((X, ONES), log_dir="logs")
+    assert tried == [("logs", "log_dir")]
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,8 @@ def server():
     "answer",
     [
         *(servers.as_it_should_be, servers.nothing_at_all, servers.a_cut_answer),
-        *(servers.a_cut_text, servers.another_count_of_rows),
+        *(servers.a_cut_text, servers.another_count_of_rows, servers.a_wrong_length),
+        servers.noise,
     ],
     ids=lambda answer: answer.__name__,
 )

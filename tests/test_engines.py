@@ -155,7 +155,9 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         wait_for(lambda: pid.exists() and pid.read_text())
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        wait_for(lambda: not is_alive(int(pid.read_text())), seconds=10)
+        worker = int(pid.read_text())
+        wait_for(lambda: not is_alive(worker), seconds=10)
+        assert not is_alive(worker)
 
 
 def test_ctrl_c_while_the_workers_start_is_answered_by_the_parent_alone(tmp_path):

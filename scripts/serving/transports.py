@@ -101,7 +101,8 @@ class RestClient:
             # The next request gets a new connection.
             self.close()
             raise ServingError(
-                f"A server must answer. Received: {error!r} from {self._where}. Is it up?"
+                f"A server must answer. Received: {_excerpt(repr(error).encode())} from "
+                f"{self._where}. Is it up?"
             ) from error
         if response.status != 200:
             raise ServingError(
@@ -125,6 +126,8 @@ class RestClient:
                     )
                 if time.monotonic() > ends_at:
                     raise TimeoutError("the answer did not end in time")
+            if response.length:
+                raise http.client.IncompleteRead(bytes(text), response.length)
         return bytes(text)
 
 

@@ -6,6 +6,7 @@ report when all callbacks have ended, so that what is reported is the model as `
 """
 
 import io
+import os
 from typing import Any
 
 import keras
@@ -32,7 +33,9 @@ class TensorBoardWriter:
     """
 
     def __init__(self, log_dir: PathLike) -> None:
-        self._log_dir = str(arguments.path("log_dir", log_dir))
+        arguments.path("log_dir", log_dir)
+        # As it was given: a `pathlib.Path` has one slash where an address has two.
+        self._log_dir = os.fspath(log_dir)
         # TensorFlow also writes to other places than the file system.
         if "://" not in self._log_dir:
             files.check_writable(self._log_dir, "log_dir")
