@@ -87,7 +87,7 @@ def load(
         batch_size = arguments.count("batch_size", batch_size, advice=advice)
     seed = arguments.count("seed", seed, 0, advice="The default is 0.")
     if data_dir is not None:
-        data_dir = arguments.path("data_dir", data_dir)
+        arguments.path("data_dir", data_dir)
     x, y = _read(name, split, data_dir)
     if batch_size is None or as_numpy:
         return _scaled(x), y

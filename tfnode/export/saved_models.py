@@ -108,20 +108,13 @@ def export_saved_models(
     """
     base = arguments.path("base", base)
     repository = base if repository is None else arguments.path("repository", repository)
-    if data_name is not None:
-        arguments.text("data_name", data_name, advice="Leave it out for none.")
+    _check_given(data, data_name, report)
     require_valid = arguments.flag("require_valid", require_valid)
     as_signatures = arguments.flag("as_signatures", as_signatures)
     if version is not None:
         advice = "Leave it out for the next free one."
         version = arguments.count("version", version, 1, repositories.LAST_VERSION, advice=advice)
-    if report is not None:
-        advice = "Pass what `tfnode.validity.check` returned, or leave it out."
-        arguments.instance("report", report, ValidityReport, "a `ValidityReport`", advice=advice)
     threshold, reference_steps, verbose = checked_settings(threshold, reference_steps, verbose)
-    if not (data is None or isinstance(data, tuple)):
-        # Arrays are checked with the model, which may have labels for several outputs.
-        check_data(data)
     check_exportable(model, base)
     _check_repository(base, repository)
     models = _models(model, solvers)
@@ -156,6 +149,18 @@ def export_saved_models(
             (path / repositories.CARD).write_text(card, encoding="utf-8")
     repositories.write_models_config(repository)
     return list(paths)
+
+
+def _check_given(data: Data | None, data_name: str | None, report: ValidityReport | None) -> None:
+    """Raises if what may be left out is there and is something else."""
+    if not (data is None or isinstance(data, tuple)):
+        # Arrays are checked with the model, which may have labels for several outputs.
+        check_data(data)
+    if data_name is not None:
+        arguments.text("data_name", data_name, advice="Leave it out for none.")
+    if report is not None:
+        advice = "Pass what `tfnode.validity.check` returned, or leave it out."
+        arguments.instance("report", report, ValidityReport, "a `ValidityReport`", advice=advice)
 
 
 def check_exportable(model: keras.Model, base: PathLike) -> None:
