@@ -76,6 +76,14 @@ def minutes(text: str) -> float:
     return value
 
 
+def file(text: str) -> pathlib.Path:
+    """A file that is there."""
+    path = pathlib.Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"must be a file that is there. Received: {text!r}")
+    return path
+
+
 def directory(text: str) -> pathlib.Path:
     """A directory that is there."""
     path = pathlib.Path(text)

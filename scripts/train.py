@@ -5,7 +5,9 @@
 
 This is the one way that any weight of the zoo was made. Interrupted, it goes on from the last
 checkpoint. Called again for a weight that is there, it trains it again and compares: a published
-weight never changes. `--default` moves the model's `DEFAULT` to a weight that is an ODE.
+weight never changes. `--trained FILE` publishes what `train_on_gpu.py --unpack` has written of a
+run of that recipe, in place of a training here. `--default` moves the model's `DEFAULT` to a weight
+that is an ODE.
 """
 
 import argparse
@@ -27,8 +29,10 @@ def main(arguments: Sequence[str]) -> int:
 
     name, note = f"{args.model}_{args.recipe}_v{args.version}", RECIPES[args.recipe][1]
     dtype = args.dtype or training.dtype_of(name, args.model)
-    run = training.run_of(args.model, args.recipe, args.seed, args.iterations, dtype)
-    return training.train(name, run, note, args.checkpoints, args.default)
+    run, trained = training.run_of(args.model, args.recipe, args.seed, args.iterations, dtype), None
+    if args.trained:
+        run, trained = training.trained_elsewhere(args.trained, run)
+    return training.train(name, run, note, args.checkpoints, args.default, trained)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -42,6 +46,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--checkpoints", type=pathlib.Path, default="results/checkpoints", help="(%(default)s)"
     )
     command_line.add_dtype(parser)
+    parser.add_argument(
+        "--trained", type=command_line.file, metavar="FILE", help="weights, in place of training"
+    )
     parser.add_argument("--default", action="store_true", help="make it the model's DEFAULT")
     args = parser.parse_args(arguments)
     command_line.check_writable(parser, checkpoints=args.checkpoints)

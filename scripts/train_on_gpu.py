@@ -25,7 +25,7 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from scripts import command_line
-from scripts.models import IMAGES, NAMES
+from scripts.models import ALL_IMAGES, NAMES
 
 # Of the training, in place of the paper's.
 OPTIONS = ("dtype", "iterations", "batch_size", "test_samples", "rk4_steps")
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     from scripts.gpu import bundle, parcels, plan, session
 
     if args.make_bundle:
-        bundle.make(args.make_bundle, args.models or IMAGES, args.wheels)
+        bundle.make(args.make_bundle, args.models or ALL_IMAGES, args.wheels)
         return 0
     if args.unpack:
         for path in parcels.unpack(args.unpack, args.runs, args.weights, args.checkpoints):

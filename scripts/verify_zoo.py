@@ -16,7 +16,7 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from scripts import command_line
-from scripts.models import IMAGES
+from scripts.models import ALL_IMAGES
 from scripts.publishing import names
 
 HEADER = ("weights", "quantity", "expected", "found", "")
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     entries = manifest.read().weights
     chosen = args.names or entries
     if args.quick:
-        chosen = [name for name in chosen if entries[name].model not in IMAGES]
+        chosen = [name for name in chosen if entries[name].model not in ALL_IMAGES]
     rows = [row for name in chosen for row in measuring.compare(entries[name])]
     if not rows:
         print("There are no weights to verify.")

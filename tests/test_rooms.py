@@ -78,10 +78,10 @@ ZOO = {
     "layers": set(),
     **{
         name: {"layers", "recipes"}
-        for name in ("concentric_spheres", "energy_landscape", "mnist", "cifar10")
+        for name in ("concentric_spheres", "energy_landscape", "mnist", "cifar10", "cifar10_conv")
     },
     "registry": {
-        *("concentric_spheres", "energy_landscape", "mnist", "cifar10"),
+        *("concentric_spheres", "energy_landscape", "mnist", "cifar10", "cifar10_conv"),
         *("layers", "listing", "loading", "manifest", "recipes", "reports", "weights"),
     },
     "reports": {"manifest"},

@@ -13,6 +13,7 @@ import pytest
 from scripts import train_on_gpu
 from scripts.gpu import parcels, plan
 from scripts.paper import data
+from tfnode.validity import ValidityReport
 
 ROOT = pathlib.Path(__file__).parents[1]
 OPTIONS = {"iterations": 100, "test_samples": 100, "rk4_steps": 8}
@@ -44,6 +45,24 @@ def on_jax(*command, **environment):
     return done.stdout
 
 
+def test_images_are_mirrored_and_moved():
+    x = np.random.default_rng(0).random((64, 8, 6, 3), "float32")
+    batches = data.Batches((x, np.arange(64)), 32, seed=3, augment=True)
+    moves = batches.moves(5)
+    margin = data.MARGIN
+    found = data.moved(x[:32], moves, np)
+    for image, (mirrored, top, left), moved in zip(x, moves, found):
+        padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)))
+        expected = padded[top : top + 8, left : left + 6]
+        np.testing.assert_array_equal(moved, expected[:, ::-1] if mirrored else expected)
+    # Everything happens, and depends on nothing but the seed and the number of the batch.
+    assert {tuple(column) for column in np.sort(moves.T)[:, [0, -1]]} == {(0, 1), (0, 8)}
+    same, first = data.Batches((x, np.arange(64)), 32, seed=3, augment=True), next(iter(batches))
+    np.testing.assert_array_equal(same.moves(5), moves)
+    np.testing.assert_array_equal(next(same.starting_at(0))[0], first[0])
+    np.testing.assert_array_equal(first[0], data.moved(x[first[1]], batches.moves(0), np))
+
+
 def without_times(result):
     return {name: value for name, value in result.items() if name != "seconds"}
 
@@ -64,7 +83,9 @@ def test_a_bundle_is_trained_as_the_data_of_tfds(tmp_path):
     places = [f"--{name}={names[name]}" for name in ("runs", "weights", "checkpoints")]
     assert train_on_gpu.main(["--unpack", str(names["out"]), *places]) == 0
     found = json.loads((names["runs"] / RUNS[0].path).read_text())
-    assert parcels.weights_path(names["weights"], RUNS[0]).exists()
+    assert (names["weights"] / RUNS[0].weights_path).exists()
+    report = names["weights"] / RUNS[0].report_path
+    assert ValidityReport.from_json(report.read_text()).num_samples == 100
     assert not names["checkpoints"].exists()
     for run in RUNS[1:]:
         assert (names["runs"] / run.path).read_text() == "{}"

@@ -71,7 +71,50 @@ def _inputs(name, batch_size=4):
 
 
 def test_list_models():
-    assert zoo.list_models() == list(MODELS)
+    assert zoo.list_models() == [*MODELS, "cifar10_conv"]
+
+
+def test_beyond_the_paper():
+    """CIFAR-10 behind a strided stem, with the time as a channel of the field."""
+    model = zoo.get_model("cifar10_conv", solver="rk4", step_size=1 / 2, seed=0)
+    x = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
+    assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 10))
+    block = model.get_layer("ode_block")
+    assert block.output.shape == (None, 16, 16, 128)
+    kernels = [tuple(w.shape) for w in block.trainable_weights if len(w.shape) == 4]
+    assert kernels == [(3, 3, 129, 128), (3, 3, 128, 128)]
+    assert sum(math.prod(w.shape) for w in model.trainable_weights) == 374_154
+    # The same model from the same seed; in half precision the state and the logits keep theirs.
+    half = zoo.get_model("cifar10_conv", solver="rk4", step_size=1 / 2, dtype="mixed_bfloat16")
+    half.set_weights(model.get_weights())
+    assert half.get_layer("ode_block").variable_dtype == half.output.dtype == "float32"
+    outputs = np.array(model(x))
+    np.testing.assert_allclose(half(x), outputs, atol=0.02 * abs(outputs).max())
+    again = zoo.get_model("cifar10_conv", solver="rk4", step_size=1 / 2, seed=0)
+    np.testing.assert_array_equal(again(x), outputs)
+
+
+def test_a_schedule_with_weight_decay():
+    recipe = Recipe("cifar10", "adamw", 1e-2, 256, 100, schedule="cosine", weight_decay=0.1)
+    optimizer = recipe.build_optimizer()
+    assert isinstance(optimizer, keras.optimizers.AdamW)
+    assert (optimizer.epsilon, optimizer.weight_decay) == (1e-8, 0.1)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 5, 52.5, 100)]
+    # Five iterations to the top; half the way down there is half of it; nothing at the end.
+    np.testing.assert_allclose(rates, [0, 1e-2, 5e-3, 0], atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"schedule": "step"}, "`schedule` must be one of"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be"),
+        ({"augment": "flip"}, "`augment` must be"),
+    ],
+)
+def test_a_recipe_refuses(change, error):
+    with pytest.raises(ValueError, match=error):
+        dataclasses.replace(zoo.get_recipe("cifar10_conv"), **change)
 
 
 @all_models

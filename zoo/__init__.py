@@ -1,4 +1,7 @@
-"""The four architectures of "When are Neural ODE Solutions Proper ODEs?" as Keras models."""
+"""The four architectures of "When are Neural ODE Solutions Proper ODEs?" as Keras models.
+
+`cifar10_conv` is beyond the paper: CIFAR-10 as people classify it today.
+"""
 
 from zoo.manifest import WeightsEntry
 from zoo.recipes import Recipe

@@ -9,6 +9,9 @@ import tfnode
 from tfnode import arguments
 from tfnode.solvers import SolverLike
 
+# Of group normalization.
+_GROUPS = 8
+
 
 class Layers:
     """Makes the layers of one model.
@@ -85,8 +88,47 @@ class Layers:
             name="field",
         )
 
-    def ode_block(self, field: keras.Layer, solver: SolverLike) -> tfnode.ODEBlock:
-        return tfnode.ODEBlock(field, solver, name="ode_block", dtype=self._policy)
+    def normalized_conv(self, filters: int, name: str, strides: int = 1) -> keras.Sequential:
+        """A convolution with group normalization and ReLU, for what stands before the block."""
+        options = {"padding": "same", "kernel_initializer": self.initializer()}
+        return keras.Sequential(
+            [
+                keras.layers.Conv2D(filters, 3, strides, name="conv", dtype=self.dtype, **options),
+                self.group_norm(name="norm"),
+                keras.layers.ReLU(name="relu", dtype=self.dtype),
+            ],
+            name=name,
+        )
+
+    def normalized_field(self, channels: int) -> keras.Sequential:
+        """A convolutional vector field with group normalization, of a state with the time.
+
+        Args:
+            channels: Integer, the channels of the state, and the hidden ones.
+        """
+        options = {"padding": "same", "dtype": self._policy}
+        conv = lambda name: keras.layers.Conv2D(
+            channels, 3, kernel_initializer=self.initializer(), name=name, **options
+        )
+        return keras.Sequential(
+            [
+                conv("field_in"),
+                self.group_norm(name="field_norm", dtype=self._policy),
+                keras.layers.ReLU(name="field_relu", dtype=self._policy),
+                conv("field_out"),
+            ],
+            name="field",
+        )
+
+    def group_norm(self, name: str, dtype: keras.DTypePolicy | None = None) -> keras.Layer:
+        return keras.layers.GroupNormalization(_GROUPS, name=name, dtype=dtype or self.dtype)
+
+    def ode_block(
+        self, field: keras.Layer, solver: SolverLike, time_dependent: bool = False
+    ) -> tfnode.ODEBlock:
+        return tfnode.ODEBlock(
+            field, solver, time_dependent=time_dependent, name="ode_block", dtype=self._policy
+        )
 
     def flatten(self) -> keras.layers.Flatten:
         return keras.layers.Flatten(name="flatten", dtype=self.dtype)

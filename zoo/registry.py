@@ -12,6 +12,7 @@ from tfnode.typing import PathLike
 from tfnode.validity import ValidityReport
 from zoo import (
     cifar10,
+    cifar10_conv,
     concentric_spheres,
     energy_landscape,
     listing,
@@ -36,6 +37,7 @@ _MODELS: dict[str, tuple[Callable[[SolverLike, Layers], keras.Model], Recipe]] =
     "energy_landscape": (energy_landscape.build, energy_landscape.RECIPE),
     "mnist": (mnist.build, mnist.RECIPE),
     "cifar10": (cifar10.build, cifar10.RECIPE),
+    "cifar10_conv": (cifar10_conv.build, cifar10_conv.RECIPE),
 }
 
 
@@ -44,8 +46,8 @@ def list_models(pretrained: bool = False) -> list[str]:
 
     Examples:
 
-    >>> list_models()[-2:]
-    ['mnist', 'cifar10']
+    >>> list_models()[-3:]
+    ['mnist', 'cifar10', 'cifar10_conv']
 
     Args:
         pretrained: Boolean. If true, prints a table of the pretrained weights, with their solver,
@@ -69,7 +71,7 @@ def get_model(
     dtype: str | None = None,
     seed: int | None = None,
 ) -> keras.Model:
-    """Returns a functional model of the paper that ends in logits.
+    """Returns a functional model that ends in logits.
 
     Examples:
 
@@ -146,7 +148,7 @@ def get_report(name: str, weights: str = "DEFAULT") -> ValidityReport:
 
 
 def get_recipe(name: str) -> Recipe:
-    """Returns the `Recipe` of a model: the paper's hyper-parameters."""
+    """Returns the `Recipe` of a model: for those of the paper, the paper's hyper-parameters."""
     return _entry(name)[1]
 
 

@@ -7,27 +7,21 @@ import zipfile
 from collections.abc import Sequence
 
 from scripts.paper import runner
-from scripts.paper.runs import Run
+from scripts.paper.runs import REPORT, WEIGHTS, Run
 from tfnode import files
 
-_WEIGHTS = ".weights.h5"
 _DEFLATED = zipfile.ZIP_DEFLATED
 # What an archive may hold.
 _RESULT = re.compile(r"[\w-]+/[\w.-]+(\.json|\.weights\.h5)")
 _CHECKPOINT = re.compile(r"[\w-]+/[\w.-]+/iteration_\d+/(model\.keras|states\.json)")
 
 
-def weights_path(directory: pathlib.Path, run: Run) -> pathlib.Path:
-    """Where the weights of a finished run lie."""
-    path = directory / run.path
-    return path.with_name(path.name.removesuffix(".json") + _WEIGHTS)
-
-
 def pack_results(work: pathlib.Path, out: pathlib.Path, runs: Sequence[Run]) -> None:
     """Writes the finished runs of each model into an archive, which is whole at any time."""
     for model in dict.fromkeys(run.model for run in runs):
         finished = [run for run in runs if run.model == model and (work / run.path).exists()]
-        paths = [path for run in finished for path in (work / run.path, weights_path(work, run))]
+        names = [name for run in finished for name in (run.path, run.weights_path, run.report_path)]
+        paths = [work / name for name in names]
         _pack(out / f"{model}.zip", work, [path for path in paths if path.exists()])
 
 
@@ -60,7 +54,7 @@ def unpack(
     Args:
         directory: Where the archives lie.
         runs: For the results; one that is there stays.
-        weights: For the weights, likewise.
+        weights: For the weights and the verdicts, likewise.
         checkpoints: For those of trainings that have not ended.
 
     Raises:
@@ -76,7 +70,8 @@ def unpack(
                         "An archive must hold results, weights or checkpoints of runs. "
                         f"Received: {str(archive)!r} with {name!r}. Is it of this command?"
                     )
-                root = (weights if name.endswith(_WEIGHTS) else runs) if is_results else checkpoints
+                beside = name.endswith((WEIGHTS, REPORT))
+                root = (weights if beside else runs) if is_results else checkpoints
                 target = root / name
                 if target.exists():
                     continue

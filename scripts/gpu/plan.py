@@ -8,14 +8,20 @@ import tfnode
 import zoo
 from scripts.models import IMAGES
 from scripts.paper.runs import Run
+from scripts.publishing import measuring
+from scripts.publishing.recipes import RECIPES
 
 # RK4 that stands for the exact flow of images; a GPU can afford it.
 _IMAGES_RK4_STEPS = 64
 # model -> seeds of the paper's rule, fixed numbers of steps in the order of their worth
-_PLANS = {"mnist": (5, (4, 8, 16, 32, 64, 1, 2)), "cifar10": (3, (8, 16, 32))}
+_PLANS = {
+    "mnist": (5, (4, 8, 16, 32, 64, 1, 2)),
+    "cifar10": (3, (8, 16, 32)),
+    "cifar10_conv": (0, ()),
+}
 _PLAN_OF_OTHERS = (1, (8,))
 # What step adaption is assumed to take, from the paper's table and a margin.
-_EVALUATIONS = {"mnist": 12, "cifar10": 26}
+_EVALUATIONS = {"mnist": 12, "cifar10": 26, "cifar10_conv": 16}
 _EVALUATIONS_OF_OTHERS = 64
 
 
@@ -32,15 +38,17 @@ def runs(models: Sequence[str], iterations: int | None, **options: Any) -> list[
         seeds, grid = _PLANS.get(model, _PLAN_OF_OTHERS)
         found += [_run(model, None, seed, iterations, options) for seed in range(seeds)]
         found += [_run(model, k, 0, iterations, options) for k in grid]
-    damped = {**options, "solver": "rk4", "policy": "damped"}
-    return found + [_run(model, None, 0, iterations, damped) for model in models]
+    for model in models:
+        recipe = RECIPES["rk4_damped_from_one" if model == "cifar10_conv" else "rk4_damped"][0]
+        found.append(_run(model, None, 0, iterations, {**options, **recipe}))
+    return found
 
 
 def _run(
     model: str, num_steps: int | None, seed: int, iterations: int | None, options: dict
 ) -> Run:
-    if model in IMAGES:
-        options = {"rk4_steps": _IMAGES_RK4_STEPS, **options}
+    steps = _IMAGES_RK4_STEPS if model in IMAGES else measuring.extent(model)["rk4_steps"]
+    options = {"rk4_steps": steps, **options}
     iterations = iterations or zoo.get_recipe(model).iterations
     return Run(model, num_steps, seed, iterations, **options)
 

@@ -80,7 +80,9 @@ def timing(run: Run) -> Estimate:
     # Without a GPU, convolutions would take minutes.
     (few, many), iterations = ((1, 2), 1) if jax.default_backend() == "cpu" else ((4, 16), 20)
     model = experiments.compiled(run)
-    batches = data.Batches(data.load(run.recipe().dataset, "train"), run.recipe().batch_size, 0)
+    recipe = run.recipe()
+    training = data.load(recipe.dataset, "train")
+    batches = data.Batches(training, recipe.batch_size, 0, recipe.augment)
     seconds = {}
     for num_steps in (few, many):
         model.get_layer("ode_block").step_size = 1 / num_steps

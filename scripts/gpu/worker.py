@@ -3,14 +3,14 @@
 import pathlib
 import time
 
-from scripts.gpu import parcels
-from scripts.paper import checkpoints, experiments, runner
+from scripts.paper import checkpoints, experiments, measurements, runner
 from scripts.paper.runs import Run
+from scripts.publishing import measuring
 from tfnode import files
 
 
 def train(run: Run, work: pathlib.Path, ends_at: float) -> str:
-    """Trains a run, and writes its result and its weights below `work`.
+    """Trains a run, and writes its result, weights and, of an adapted one, verdict below `work`.
 
     Args:
         run: What to train.
@@ -31,8 +31,14 @@ def train(run: Run, work: pathlib.Path, ends_at: float) -> str:
     except checkpoints.OutOfTime as stop:
         return f"out of time, {stop}"
     if "error" not in result:
-        with files.beside(parcels.weights_path(work, run)) as written:
+        with files.beside(work / run.weights_path) as written:
             model.save_weights(written)
     files.write_json(work / run.path, result)
+    if run.adapts and "error" not in result:
+        # Last: if the time is over, the result is there all the same.
+        with measurements.full_precision():
+            dataset, extent = run.recipe().dataset, (run.rk4_steps, run.test_samples)
+            report = measuring.judge(model, dataset, *extent)
+        files.write_text(work / run.report_path, report.to_json() + "\n")
     accuracy = result.get("accuracy", result.get("error"))
     return f"finished in {time.perf_counter() - start:.1f} s: {accuracy}"

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from scripts.paper import data
 from scripts.paper.data import Batches
 
 # As many as `fit` takes at once on TensorFlow: from one check of step adaption to the next.
@@ -83,22 +84,26 @@ class Compiled:
         )
         self._batches = batches
         self._x, self._y = jnp.asarray(batches.x), jnp.asarray(batches.y)
-        self._function = _function(model)
+        self._function = _function(model, batches.augments)
 
     def __call__(self, start: int, end: int) -> np.ndarray:
         """Trains on the batches from `start` to before `end`; returns their losses."""
-        rows = np.stack([self._batches.rows(i) for i in range(start, end)]).astype("int32")
+        rows, moves = (
+            np.stack([of(i) for i in range(start, end)]).astype("int32")
+            for of in (self._batches.rows, self._batches.moves)
+        )
         state = [[variable.value for variable in group] for group in self._groups]
-        state, losses = self._function(state, self._x, self._y, rows)
+        state, losses = self._function(state, self._x, self._y, (rows, moves))
         for group, values in zip(self._groups, state):
             for variable, value in zip(group, values):
                 variable.assign(value)
         return np.asarray(losses, "float64")
 
 
-def _function(model: keras.Model) -> Callable:
-    """A function from a state, the data and the rows of some batches to a state and the losses."""
+def _function(model: keras.Model, augments: bool) -> Callable:
+    """A function from a state, the data and what batches take of it to a state and losses."""
     import jax
+    import jax.numpy as jnp
     from jax import lax
 
     def loss_of(trainable: list, others: list, x: Any, y: Any) -> tuple:
@@ -108,13 +113,14 @@ def _function(model: keras.Model) -> Callable:
     gradient = jax.value_and_grad(loss_of, has_aux=True)
 
     @jax.jit
-    def call(state: Sequence[list], x: Any, y: Any, rows: Any) -> tuple:
-        def step(state: tuple, rows: Any) -> tuple:
-            trainable, others, own = state
-            (loss, others), gradients = gradient(trainable, others, x[rows], y[rows])
+    def call(state: Sequence[list], x: Any, y: Any, batches: tuple) -> tuple:
+        def step(state: tuple, batch: tuple) -> tuple:
+            (trainable, others, own), (rows, moves) = state, batch
+            inputs = data.moved(x[rows], moves, jnp) if augments else x[rows]
+            (loss, others), gradients = gradient(trainable, others, inputs, y[rows])
             trainable, own = model.optimizer.stateless_apply(own, gradients, trainable)
             return (trainable, others, own), loss
 
-        return lax.scan(step, tuple(state), rows)
+        return lax.scan(step, tuple(state), batches)
 
     return call

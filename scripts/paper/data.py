@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from tfnode import files
 
 # The directory of a bundle; where it is set, nothing else is read.
 BUNDLE = "TFNODE_BUNDLE"
+
+# The pixels by which an image is moved at most, in each direction.
+MARGIN = 4
 
 # Samples `x` and their classes `y`.
 Data = tuple[np.ndarray, np.ndarray]
@@ -108,16 +112,18 @@ def _predicted(left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.nd
 class Batches:
     """Full batches of arrays, in every epoch in another order, which the seed determines.
 
-    The order of an epoch depends on nothing else, so that a training can go on from any batch.
+    What a batch holds depends on nothing else, so that a training can go on from any of them.
 
     Args:
         data: Two arrays.
         batch_size: Integer.
         seed: Integer.
+        augment: Boolean, whether images are mirrored and moved, each time by other numbers.
     """
 
-    def __init__(self, data: Data, batch_size: int, seed: int):
+    def __init__(self, data: Data, batch_size: int, seed: int, augment: bool = False):
         self.x, self.y = data
+        self.augments = augment
         self._batch_size = min(batch_size, len(self.x))
         self._seed = seed
         self._epoch, self._order = -1, np.empty(0, int)
@@ -130,9 +136,37 @@ class Batches:
             self._epoch, self._order = epoch, generator.permutation(len(self.x))
         return self._order[within * self._batch_size : (within + 1) * self._batch_size]
 
-    def __iter__(self) -> Iterator[Data]:
-        batch = 0
+    def moves(self, batch: int) -> np.ndarray:
+        """How `moved` changes the images of a batch: array of int, `(batch_size, 3)`."""
+        generator = np.random.default_rng([self._seed, batch, 1])
+        shape = (self._batch_size, 3)
+        return generator.integers(0, [2, 2 * MARGIN + 1, 2 * MARGIN + 1], shape)
+
+    def starting_at(self, batch: int) -> Iterator[Data]:
+        """The batches from this one on, without an end."""
         while True:
             rows = self.rows(batch)
-            yield self.x[rows], self.y[rows]
+            x = self.x[rows]
+            yield (moved(x, self.moves(batch), np) if self.augments else x), self.y[rows]
             batch += 1
+
+    def __iter__(self) -> Iterator[Data]:
+        return self.starting_at(0)
+
+
+def moved(x: Any, moves: Any, library: Any) -> Any:
+    """Images of which some are mirrored, each moved by some pixels, with black at its borders.
+
+    Args:
+        x: Array of shape `(samples, rows, columns, channels)`.
+        moves: Array of int, `(samples, 3)`: whether an image is mirrored, and the pixels, of those
+            of a margin, that are cut off above and on the left.
+        library: `numpy` or `jax.numpy`.
+    """
+    samples, rows, columns, _ = x.shape
+    margin = (MARGIN, MARGIN)
+    padded = library.pad(x, ((0, 0), margin, margin, (0, 0)))
+    column = library.arange(columns)
+    column = library.where(moves[:, :1] == 1, column[::-1], column) + moves[:, 2:]
+    row = library.arange(rows) + moves[:, 1:2]
+    return padded[library.arange(samples)[:, None, None], row[:, :, None], column[:, None, :]]

@@ -170,17 +170,26 @@ def process(environment: dict[str, str] | None = None) -> Pool:
     """A pool of one process, which ends with this one, even if this one is killed."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(1, initializer=_end_with, initargs=(os.getpid(),), env=environment)
+    options = {"initializer": _end_with, "initargs": (os.getpid(),), "env": environment}
+    with _without_ctrl_c():
+        return ProcessPoolExecutor(1, **options)
 
 
 def submitted(pool: Pool, function: Callable, *arguments: Any) -> concurrent.futures.Future:
-    """Submits to a pool, whose processes are born without ears for Ctrl-C.
+    """Submits to a pool, which may start its process now."""
+    with _without_ctrl_c():
+        return pool.submit(function, *arguments)
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Lets processes, those of the library's own too, be born without ears for Ctrl-C.
 
     It reaches the whole process group, and the parent alone answers it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(function, *arguments)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

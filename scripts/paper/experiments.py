@@ -132,8 +132,12 @@ def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callbac
     if keras.backend.backend() == "jax":
         compiled_training.train(model, batches, run.iterations, callbacks)
         return
-    batches = batches.repeat().skip(done).take(run.iterations - done)
-    model.fit(batches, shuffle=False, callbacks=callbacks, verbose=0)
+    left = run.iterations - done
+    if isinstance(batches, data.Batches):
+        batches = batches.starting_at(done)
+    else:
+        batches = batches.repeat().skip(done).take(left)
+    model.fit(batches, steps_per_epoch=left, shuffle=False, callbacks=callbacks, verbose=0)
 
 
 def _step_adaption(run: Run) -> tfnode.StepAdaption:
@@ -165,12 +169,12 @@ def compiled(run: Run) -> keras.Model:
 
 
 def _batches(run: Run, seed: int, batch_size: int | None = None) -> Any:
-    """The training batches, shuffled by a seed: as a `tf.data.Dataset` where there is one."""
+    """The training batches, shuffled by a seed: as a `tf.data.Dataset` where that is enough."""
     recipe = run.recipe()
     batch_size = batch_size or recipe.batch_size
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and not recipe.augment:
         return tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
-    return data.Batches(data.load(recipe.dataset, "train"), batch_size, seed)
+    return data.Batches(data.load(recipe.dataset, "train"), batch_size, seed, recipe.augment)
 
 
 def _test_data(run: Run) -> data.Data:

@@ -98,7 +98,7 @@ def final_accuracies(model: keras.Model, test: Data, rk4_steps: int) -> dict[str
     else:
         reference, num_steps = tfnode.adaption.tighter_solver(block.solver), None
     solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": fine}
-    with _full_precision():
+    with full_precision():
         accuracies = {name: _accuracy(_evaluator(model, s), test) for name, s in solvers.items()}
     return {
         "accuracy": accuracies,
@@ -145,7 +145,7 @@ def _evaluator(model: keras.Model, solver: Solver) -> keras.Model:
     return twin
 
 
-def _full_precision() -> contextlib.AbstractContextManager:
+def full_precision() -> contextlib.AbstractContextManager:
     """Lets a GPU compute products of float32 in float32, which JAX does not ask of it by itself."""
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import tfnode
 from scripts import machine
 from scripts.command_line import Stop
-from scripts.models import IMAGES, NAMES, SYNTHETIC
+from scripts.models import ALL_IMAGES, IMAGES, NAMES, SYNTHETIC
 from scripts.paper import engines, experiments, runner
 from scripts.paper.runs import Run
 from zoo import get_recipe
@@ -41,7 +41,7 @@ def run_of(
 
 def fastest_dtype(model: str) -> str:
     """The dtype policy that this machine trains a model fastest in."""
-    return "mixed_bfloat16" if model in IMAGES and machine.has_amx() else "float32"
+    return "mixed_bfloat16" if model in ALL_IMAGES and machine.has_amx() else "float32"
 
 
 def train_all(runs: Sequence[Run], args: argparse.Namespace) -> int:

@@ -10,6 +10,10 @@ Solver = tfnode.solvers.FixedStepSolver | tfnode.solvers.AdaptiveSolver
 # What the JSON file of a run holds.
 Result = dict[str, Any]
 
+# What its files end in, beside that of the result.
+WEIGHTS = ".weights.h5"
+REPORT = ".report.json"
+
 # What a path says of a run where it is not the default.
 _IN_PATHS = {
     "weights": "from_{}",
@@ -91,6 +95,16 @@ class Run:
                 parts.append(form.format(value))
         parts += [f"seed{self.seed}"] + ["paths"] * self.paths
         return f"{self.model}/{'_'.join(parts)}.json"
+
+    @property
+    def weights_path(self) -> str:
+        """Where its weights lie, if they are kept."""
+        return self.path.removesuffix(".json") + WEIGHTS
+
+    @property
+    def report_path(self) -> str:
+        """Where the verdict on its model lies, if it was judged."""
+        return self.path.removesuffix(".json") + REPORT
 
     @property
     def cost(self) -> int:

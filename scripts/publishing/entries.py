@@ -13,6 +13,7 @@ import zoo
 from scripts.paper.runs import Result, Run
 from scripts.publishing import goldens, measuring, places
 from tfnode import files
+from tfnode.validity import ValidityReport
 from zoo import listing, manifest, reports, weights
 
 # What a run measures, which the entry says of itself.
@@ -20,12 +21,28 @@ _MEASURED = ("test_samples", "rk4_steps")
 
 
 def publish(
-    name: str, model: keras.Model, run: Run, result: Result, note: str
+    name: str,
+    model: keras.Model,
+    run: Run,
+    result: Result,
+    note: str,
+    report: ValidityReport | None = None,
 ) -> manifest.WeightsEntry:
-    """Writes the weight file, the result, the manifest's entry and the golden."""
+    """Writes the weight file, the result, the manifest's entry and the golden.
+
+    Args:
+        name: That of the weight.
+        model: The trained model.
+        run: What it was trained by.
+        result: What the run gave.
+        note: What the manifest says of the run.
+        report: The verdict on all that `run` measures; without it, the model is judged here.
+    """
     path = save(model, weights.SHIPPED / f"{name}.weights.h5")
-    extent = measuring.extent(run.model)
-    report = measuring.judge(model, run.recipe().dataset, **extent)
+    extent = {name: getattr(run, name) for name in ("rk4_steps", "test_samples")}
+    if report is None:
+        extent = measuring.extent(run.model)
+        report = measuring.judge(model, run.recipe().dataset, **extent)
     measured = measuring.measure(model, report, extent["test_samples"])
     config = {**entry_of(path, run, result, note), **measured}
     entry = manifest.WeightsEntry.from_config(name, config)

@@ -7,6 +7,7 @@ import keras
 
 import tfnode
 import zoo
+from scripts.paper import data
 from scripts.paper.runs import Solver
 from tfnode import adaption
 from zoo import manifest
@@ -18,6 +19,7 @@ EXTENTS = {
     "concentric_spheres_900d": {"rk4_steps": 16, "test_samples": None},
     "mnist": {"rk4_steps": 8, "test_samples": 1000},
     "cifar10": {"rk4_steps": 8, "test_samples": 1000},
+    "cifar10_conv": {"rk4_steps": 32, "test_samples": None},
 }
 
 
@@ -82,7 +84,7 @@ def judge(
         rk4_steps: The least steps of the fine RK4.
         test_samples: How many of the first samples of the test set; all if None.
     """
-    x, y = tfnode.datasets.load(dataset, "test", as_numpy=True)
+    x, y = data.load(dataset, "test")
     test = x[:test_samples], y[:test_samples]
     served = served_solvers(model.get_layer("ode_block"))
     return tfnode.validity.check(model, test, reference_steps=rk4_steps, solvers=served)

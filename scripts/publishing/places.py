@@ -10,6 +10,8 @@ CARDS = ROOT / "docs" / "zoo"
 GOLDEN = ROOT / "tests" / "golden"
 # What the runs of the trainings gave.
 RESULTS = ROOT / "docs" / "results" / "zoo"
+# What runs gave that may be published.
+RUNS = ROOT / "docs" / "results" / "runs"
 
 
 def check_writable(*places: pathlib.Path) -> None:

@@ -36,6 +36,10 @@ RECIPES: dict[str, tuple[dict[str, Any], str]] = {
         {"solver": "rk4", "policy": "damped"},
         "Step adaption by the damped rule, from the classical Runge-Kutta method.",
     ),
+    "rk4_damped_from_one": (
+        {"solver": "rk4", "policy": "damped", "start_steps": 1},
+        "Step adaption by the damped rule, from one step of the classical Runge-Kutta method.",
+    ),
     "euler_adapted_batch16": (
         {"solver": "euler", "policy": "paper", **BATCH16},
         "Step adaption by the rule of the paper, from Euler's method, on batches of 16, for a few "

@@ -7,16 +7,30 @@ import keras
 import numpy as np
 from rich.progress import Progress
 
+import tfnode
 import zoo
+from scripts import command_line
+from scripts.command_line import Stop
 from scripts.paper import experiments, reproducing, runner
-from scripts.paper.runs import Run
+from scripts.paper.runs import WEIGHTS, Result, Run
 from scripts.publishing import entries, measuring, places
 from scripts.publishing.recipes import RECIPES
 from tfnode import files
+from tfnode.validity import ValidityReport
 from zoo import manifest, reports, weights
 
+# The model, the result and, if it was judged already, the verdict.
+Trained = tuple[keras.Model, Result, ValidityReport | None]
 
-def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bool) -> int:
+
+def train(
+    name: str,
+    run: Run,
+    note: str,
+    checkpoints: pathlib.Path,
+    default: bool,
+    trained: Trained | None = None,
+) -> int:
     """Trains a weight and publishes it, or says whether it is the published one once more.
 
     Args:
@@ -25,6 +39,7 @@ def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bo
         note: What the manifest says of the run.
         checkpoints: The directory below which an interrupted training leaves its own.
         default: Whether the weight becomes the `DEFAULT` of its model.
+        trained: The training, if another machine has done it.
 
     Returns:
         The exit status of the command.
@@ -41,6 +56,23 @@ def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bo
         weights.SHIPPED, places.RESULTS, places.GOLDEN, reports.DIRECTORY, manifest.PATH.parent
     )
     checkpoints = runner.checkpoints_path(checkpoints, run)
+    model, result, report = trained or _trained_here(name, run, checkpoints)
+    if "error" in result:
+        print(result["error"], file=sys.stderr)
+        return 1
+    if published is None:
+        entry = entries.publish(name, model, run, result, note, report)
+    elif compare(model, published):
+        entry = published
+        entries.finish(entry)
+    else:
+        print(f"Its last checkpoint stays in {checkpoints}.", file=sys.stderr)
+        return 1
+    files.remove(checkpoints)
+    return 0 if not default or entries.make_default(entry) else 1
+
+
+def _trained_here(name: str, run: Run, checkpoints: pathlib.Path) -> Trained:
     if run.dtype != "float32":
         print(f"Training in {run.dtype}.")
     # Drawn by this thread: another one would race with TensorFlow's imports on demand.
@@ -50,20 +82,34 @@ def train(name: str, run: Run, note: str, checkpoints: pathlib.Path, default: bo
         def show(finished: float) -> None:
             bar.update(task, completed=finished, refresh=True)
 
-        model, result = experiments.fit(run, show, checkpoints)
-    if "error" in result:
-        print(result["error"], file=sys.stderr)
-        return 1
-    if published is None:
-        entry = entries.publish(name, model, run, result, note)
-    elif compare(model, published):
-        entry = published
-        entries.finish(entry)
-    else:
-        print(f"Its last checkpoint stays in {checkpoints}.", file=sys.stderr)
-        return 1
-    files.remove(checkpoints)
-    return 0 if not default or entries.make_default(entry) else 1
+        return (*experiments.fit(run, show, checkpoints), None)
+
+
+def trained_elsewhere(path: pathlib.Path, run: Run) -> tuple[Run, Trained]:
+    """Returns a run that `scripts/train_on_gpu.py --unpack` has brought, and its training.
+
+    Args:
+        path: The weight file. The verdict lies beside it, the result where those of runs lie.
+        run: What the recipe asks for; what is measured of it may differ.
+
+    Raises:
+        Stop: If the file is of another run.
+    """
+    name = f"{path.parent.name}/{path.name.removesuffix(WEIGHTS)}.json"
+    result = command_line.read_json(places.RUNS / name)
+    found = Run(**result["run"])
+    if entries.recipe_of(found) != entries.recipe_of(run):
+        raise Stop(
+            "A weight is published under the recipe that it was trained by. "
+            f"Received: {str(path)!r}, trained by {entries.recipe_of(found)}. Name its --recipe, "
+            "--seed and --dtype."
+        )
+    solver = tfnode.solvers.deserialize(result["solvers"]["train_solver"])
+    model = zoo.get_model(found.model, weights=path, solver=solver)
+    model.compile(loss=found.recipe().build_loss())
+    judged = path.parents[1] / found.report_path
+    report = ValidityReport.from_json(judged.read_text(encoding="utf-8"))
+    return found, (model, result, report)
 
 
 def run_of(
