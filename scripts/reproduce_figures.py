@@ -3,7 +3,7 @@
     python scripts/reproduce_figures.py --quick 1 2 3
     python scripts/reproduce_figures.py --paper 3 7 8 9 --runs docs/results/runs
 
-Without numbers it draws all of them, 1 to 22. Every training is one JSON file below --runs, which
+Without numbers it draws all of them, 1 to 23. Every training is one JSON file below --runs, which
 `reproduce_table1.py` shares, and is never run again: interrupt at will, and go on with the same
 command. Figures are written below --out as PNG and PDF, with a page that says what each shows.
 """
@@ -19,7 +19,7 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
 from scripts import command_line
 from scripts.paper import options
 
-NUMBERS = range(1, 23)
+NUMBERS = range(1, 24)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = options.parser(__doc__, out="results/figures")
-    parser.add_argument("figures", nargs="*", type=figure_number, help="1 to 22; all if left out")
+    parser.add_argument("figures", nargs="*", type=figure_number, help="1 to 23; all if left out")
     args = options.parse(parser, arguments)
     args.figures = args.figures or list(NUMBERS)
     return args
@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def figure_number(text: str) -> int:
     if text not in map(str, NUMBERS):
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to 22. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 23. Received: {text}")
     return int(text)
 
 

@@ -3,8 +3,8 @@
     python scripts/write_cards.py
     python scripts/write_cards.py energy_landscape_rk4_damped_v1
 
-A card says what the manifest and the run of the training say, and judges the model again under
-every solver, on the test samples of the manifest.
+A card says what the manifest, the run of the training and the verdict say that the weight was
+published with; `scripts/verify_zoo.py` judges it again.
 """
 
 import pathlib

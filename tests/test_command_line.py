@@ -75,7 +75,7 @@ MISUSE = {
     f"{TABLE1} --colour red": "unrecognized arguments: --colour red",
     "reproduce_table1 --qui": "one of the arguments --quick --paper is required",
     **{
-        f"reproduce_figures --quick {number}": f"a number from 1 to 22. Received: {number}"
+        f"reproduce_figures --quick {number}": f"a number from 1 to 23. Received: {number}"
         for number in ("0", "23", "three")
     },
     "reproduce_figures --paper --grid 3": "unrecognized arguments: --grid",

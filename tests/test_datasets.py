@@ -60,7 +60,7 @@ def arrays(data_dir):
     return {
         (name, split): load(name, split, as_numpy=True, data_dir=data_dir)
         for name in GENERATED
-        for split in ("train", "test")
+        for split in ("train", "test", "validation")
     }
 
 
@@ -77,7 +77,7 @@ def test_builders(cls, names, features, tmp_path):
     assert list(cls.builder_configs) == names
     for name in names:
         builder = cls(config=name, data_dir=tmp_path)
-        assert builder.info.full_name == f"{cls.name}/{name}/1.0.0"
+        assert builder.info.full_name == f"{cls.name}/{name}/1.1.0"
         assert builder.info.supervised_keys == features
         assert tuple(builder.info.features) == features
         shape, _, classes = GENERATED.get(f"{cls.name}/{name}", ((900,), None, 2))
@@ -90,11 +90,17 @@ def test_builders(cls, names, features, tmp_path):
 @pytest.mark.parametrize("name", GENERATED)
 def test_splits_hold_every_example_once(name, data_dir, arrays):
     info = tfds.builder(name, data_dir=data_dir).info
-    counts = dict(zip(("train", "test"), GENERATED[name][1]))
+    counts = {**dict(zip(("train", "test"), GENERATED[name][1])), "validation": 1000}
     assert {split: info.splits[split].num_examples for split in info.splits} == counts
-    x = np.concatenate([arrays[name, "train"][0], arrays[name, "test"][0]])
-    # Train and test are disjoint, and no example comes twice.
-    assert len(np.unique(x, axis=0)) == 3000
+    x = np.concatenate([arrays[name, split][0] for split in counts])
+    # The splits are disjoint, and no example comes twice.
+    assert len(np.unique(x, axis=0)) == 4000
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_have_the_splits_of_their_authors(name):
+    with pytest.raises(ValueError, match=f"'{name}' has the splits of its authors.*'validation"):
+        load(name, "validation[:10]", as_numpy=True)
 
 
 @pytest.mark.parametrize("cls, name", [(ConcentricSpheres, "900d"), (EnergyLandscape, None)])
@@ -135,7 +141,7 @@ def test_several_that_need_a_set_first_prepare_it_once(tmp_path, monkeypatch):
     assert len(prepared) == 1
     assert all((x == other).all() for other, _ in others)
     names = {path.name for path in left.parent.iterdir()}
-    assert names == {"1.0.0", ".1.0.0.lock"}
+    assert names == {"1.1.0", ".1.1.0.lock"}
 
 
 @pytest.mark.parametrize("dim", [2, 3, 10, 900])
@@ -211,7 +217,7 @@ def test_the_law_of_the_particles(arrays):
     for column, (low, high) in zip(states.T, [(-1.0, 2.0), (-2.0, 2.0)]):
         assert scipy.stats.kstest(column, "uniform", (low, high - low)).pvalue > 0.01
     assert abs(np.corrcoef(states.T)[0, 1]) < 4 / np.sqrt(2000)
-    # A golden of version 1.0.0: another count is another data set.
+    # A golden of version 1.1.0: another count is another data set.
     assert np.bincount(labels).tolist() == [716, 711, 573]
 
 

@@ -13,7 +13,12 @@ def result(num_steps, seed, accuracies, tolerance=None, solver="Euler"):
     """Accuracies of the training solver, of half its step, and under RK4."""
     step = None if tolerance else 1 / num_steps
     return {
-        "run": {"num_steps": num_steps, "seed": seed, "tolerance": tolerance},
+        "run": {
+            "model": "concentric_spheres_2d",
+            "num_steps": num_steps,
+            "seed": seed,
+            "tolerance": tolerance,
+        },
         "accuracy": {"train_solver": accuracies[0]},
         "solvers": {"train_solver": {"class_name": solver}},
         "sweep": {
@@ -53,34 +58,58 @@ def test_a_colour_for_each_number_of_steps_and_means_of_the_seeds_that_trained()
     # The same number of steps has the same colour in every panel.
     assert marks(left)[3:] == marks(right)
     assert marks(right)[-1] == ([[256, 0.9]], last, None)
-    assert [t.get_text() for t in left.get_legend().get_texts()] == ["1", "256"]
 
 
 def test_seeds_that_have_not_trained_are_grey():
     results = [result(4, 0, (0.9, 0.5, 0.4)), result(4, 3, (0.5, 0.5, 0.5))]
     (ax,) = figures.seeds_of_steps({"4 steps of Euler": results}).axes
-    labels = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert labels == ["seed 0", "seed 3, excluded"]
+    labels = [t.get_text() for t in ax.figure.legends[-1].get_texts()]
+    assert labels == ["0", "3, excluded"]
     colors = [color for *_, color, _ in marks(ax)]
     assert colors == [to_rgba("C0")[:3]] * 3 + [to_rgba("lightgrey")[:3]] * 3
 
 
-def test_a_panel_without_runs_says_so():
+def test_a_panel_without_runs_is_left_out():
     results = [result(4, 0, (0.9, 0.5, 0.4))]
     for draw in (figures.solver_dependence, figures.seeds_of_steps):
-        left, right = draw({"Euler": results, "RK4": []}).axes
-        assert not left.texts
-        assert [text.get_text() for text in right.texts] == ["not run"]
+        (ax,) = draw({"RK4": [], "Euler": results}).axes
+        assert ax.get_title() == "(a) Euler"
+
+
+def test_the_keys_stand_beside_the_panels_and_accuracies_start_at_chance():
+    results = [result(1, 0, (0.9, 0.6, 0.5)), result(16, 1, (0.9, 0.45, 0.5))]
+    figure = figures.solver_dependence({"some": results[:1], "all": results})
+    markers, colors = figure.legends
+    assert [text.get_text() for text in markers.get_texts()] == list(figures._KEY)
+    assert colors.get_title().get_text() == "steps in training"
+    assert [text.get_text() for text in colors.get_texts()] == ["1", "16"]
+    assert [ax.get_legend() for ax in figure.axes] == [None, None]
+    lows = [ax.get_ylim()[0] for ax in figure.axes]
+    np.testing.assert_allclose(lows, [0.48, 0.43])
+
+
+def test_the_learned_field_stands_beside_the_true_one():
+    grid = np.array([[-1.0, 0.5], [0.5, -1.0], [2.0, 0.0]])
+    field = {"states": grid.tolist(), "slopes": (-grid).tolist()}
+    found = {"states": np.zeros((3, 2, 2)), "classes": [0, 2], "points": [], "field": field}
+    figure = figures.true_and_learned_paths([{"run": {"seed": 4}, "paths": found}])
+    true, learned = figure.axes[-2:]
+    assert learned.get_title() == "(d) learned field, seed 4"
+    quivers = [ax.collections[0] for ax in (true, learned)]
+    np.testing.assert_array_equal(quivers[0].get_offsets(), grid)
+    # At rest in position the particle falls by the slope of the potential.
+    np.testing.assert_allclose(quivers[0].U[2], 0, atol=1e-12)
+    lengths = np.linalg.norm(grid, axis=-1)
+    np.testing.assert_allclose(np.hypot(quivers[1].U, quivers[1].V), np.sqrt(lengths))
 
 
 def test_step_adaption_has_two_lettered_panels_for_each_data_set():
     curve = {"iteration": [50, 100], "train_solver": [0.2, 0.6], "num_steps": [22, 20]}
     figure = figures.adaption({"MNIST": [{"run": {"seed": 3}, "test_curve": curve}], "Cifar10": []})
-    accuracy, steps, *empty = figure.axes
-    assert [ax.get_title() for ax in figure.axes] == ["(a)", "(b)", "(c)", "(d)"]
+    accuracy, steps = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["(a)", "(b)"]
     assert accuracy.get_lines()[0].get_label() == "seed 3"
     np.testing.assert_allclose(steps.get_ylim(), (0, 1.1 * 22))
-    assert [ax.texts[0].get_text() for ax in empty] == ["not run", "not run"]
 
 
 def test_tolerances_run_to_the_finer_ones():
@@ -112,7 +141,7 @@ def test_paths_of_the_landscape_start_at_the_data_and_fall_towards_their_minimum
 
 
 def test_every_figure_of_the_paper_is_there():
-    assert list(FIGURES) == list(range(1, 23))
+    assert list(FIGURES) == list(range(1, 24))
 
 
 def runs_of(number, *arguments):

@@ -53,6 +53,7 @@ SOLVERS = {
     "energy_landscape": [Euler(1 / 8), RK4(1 / 16), *ADAPTIVE],
     "mnist": [Midpoint(1.0)],
     "cifar10": [Euler(1.0)],
+    "cifar10_conv": [Euler(1.0)],
 }
 CASES = [
     pytest.param(name, solver, id=f"{name}-{solver_slug(solver)}")

@@ -37,6 +37,7 @@ def test_the_row_of_the_table():
     assert row["grid"][0]["gap"] == pytest.approx(0.25)
     assert row["grid"][1]["train_solver"] == pytest.approx((81.0, 2**0.5))
     assert row["adaption"]["rk4_fine"] == pytest.approx((72.0, 8**0.5))
+    # Every seed has trained: there is no third line.
     paper, ours = table1.lines([row])
     assert paper == (
         *("Three Minima", "paper", "33-65", "79.0 ± 2.6", ""),
@@ -47,6 +48,26 @@ def test_the_row_of_the_table():
         *("Three Minima", "ours", "4-8", "82.0 ± 1.4", "81.0 ± 1.4"),
         *("40.0", "43.0", "77.0 ± 1.4", "72.0 ± 2.8"),
     )
+
+
+def test_what_is_chosen_is_chosen_by_the_validation_set():
+    by = lambda *accuracies: {"validation": dict(zip(table1.SOLVERS, accuracies))}
+    results = [
+        result(4, 0, 0.8, 0.8, 0.8, **by(0.8, 0.6, 0.6)),
+        result(8, 0, 0.9, 0.2, 0.9, **by(0.7, 0.7, 0.7)),
+        result(16, 0, 0.6, 0.6, 0.6, **by(0.9, 0.9, 0.9)),
+        result(16, 1, 0.9, 0.9, 0.9, **by(0.7, 0.7, 0.7)),
+        result(None, 0, 0.5, 0.5, 0.5, **by(0.9, 0.9, 0.9), **NFE),
+        result(None, 1, 0.9, 0.9, 0.9, **by(0.8, 0.8, 0.8), **NFE),
+        result(None, 2, 0.9, 0.9, 0.9, **by(0.75, 0.8, 0.8), **NFE),
+    ]
+    row = table1.row("energy_landscape", results)
+    # Valid from 8 on; 16 has the highest accuracy there, and of it seed 0 alone has trained.
+    assert row["critical"] == (4, 8)
+    _, ours, trained = table1.lines([row])
+    assert ours[2:5] == ("4-8", "75.0 ± 21.2", "75.0 ± 21.2")
+    assert trained[2:5] == ("", "60.0", "60.0")
+    assert (ours[7], trained[7]) == ("76.7 ± 23.1", "70.0 ± 28.3")
 
 
 def test_failed_runs_are_named_and_in_no_mean():
@@ -60,6 +81,13 @@ def test_failed_runs_are_named_and_in_no_mean():
 def test_steps_at_which_every_seed_failed_are_not_valid():
     failed = {"run": {"num_steps": 32, "seed": 0}, "error": "The loss must stay finite."}
     assert table1.row("energy_landscape", [*RESULTS, failed])["critical"] == (32, None)
+
+
+def test_one_seed_has_no_spread():
+    row = table1.row("mnist", [result(8, 0, 0.9, 0.9, 0.9), result(None, 0, 0.8, 0.8, 0.8, **NFE)])
+    _, ours = table1.lines([row])
+    assert ours[1:5] == ("ours, one seed", "<= 8", "90.0", "90.0")
+    assert ours[7:] == ("80.0", "80.0")
 
 
 def test_commas_separate_the_cells():

@@ -49,14 +49,20 @@ def test_a_recipe_for_a_few_cores_has_the_papers_optimizer_and_checks():
 
 
 def test_a_weight_is_published_once_and_repeated(empty_zoo, capsys, monkeypatch):
-    measure = measuring.measure
-    verdict = {"is_ode": False}
-    monkeypatch.setattr(measuring, "measure", lambda *args: {**measure(*args), **verdict})
+    judge, verdict, splits = measuring.judge, {"is_ode": False}, []
+
+    def judged(model, dataset, rk4_steps, samples, split="test"):
+        splits.append(split)
+        return dataclasses.replace(judge(model, dataset, rk4_steps, samples, split), **verdict)
+
+    monkeypatch.setattr(measuring, "judge", judged)
     arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
     arguments += ["--checkpoints", str(empty_zoo / "checkpoints")]
     assert train.main([*arguments, "--default"]) == 1
     assert f"must be an ODE. Received: {NAME} with a gap" in capsys.readouterr().err
     assert manifest.read().default == {}
+    # No choice is made by the test set.
+    assert splits == ["test", "validation"]
     entry = manifest.read().weights[NAME]
     assert (entry.solver.step_size, entry.seed, entry.recipe["iterations"]) == (0.5, 0, 50)
     assert (entry.recipe["optimizer"], entry.recipe["num_steps"]) == ("adam", 2)

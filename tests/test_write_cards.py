@@ -1,5 +1,6 @@
 """The cards of pretrained weights: what they say, and that every weight has one."""
 
+import dataclasses
 import json
 import re
 
@@ -11,6 +12,7 @@ import tfnode
 import zoo
 from scripts import write_cards
 from scripts.publishing import cards, measuring, places
+from zoo import reports
 
 RECIPE = {"optimizer": "adam", "learning_rate": 5e-4, "batch_size": 128, "iterations": 10}
 
@@ -22,15 +24,22 @@ def stand_in(tmp_path, monkeypatch):
     return StandInZoo(tmp_path, monkeypatch)
 
 
-def test_a_card_is_written_from_manifest_run_and_a_new_verdict(stand_in, tmp_path):
+def judged(name, model):
+    """The verdict that a weight is published with."""
+    entry = zoo.manifest.read().weights[name]
+    report = measuring.judge(model, entry.dataset, entry.rk4_steps, entry.test_samples)
+    reports.write(entry, report)
+    return report
+
+
+def test_a_card_is_written_from_manifest_run_and_verdict(stand_in, tmp_path, monkeypatch):
     name, model = stand_in.add(rk4_steps=16, recipe=RECIPE)
     result = {"run": {"num_steps": 8}, "seconds": 12.4}
     (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    report = judged(name, model)
     assert write_cards.main([name]) == 0
 
     page = (tmp_path / "cards" / f"{name}.md").read_text()
-    report = measuring.judge(model, "energy_landscape/three_minima", 16, None)
-    assert zoo.get_report("energy_landscape", name) == report
     verdict = "An ODE" if report.is_ode else "Not an ODE"
     trained, fine = report.rows[0], report.rows[-1]
     assert f"**{verdict}: {100 * trained.accuracy:.1f} % under the solver of its" in page
@@ -49,9 +58,14 @@ def test_a_card_is_written_from_manifest_run_and_a_new_verdict(stand_in, tmp_pat
 
     names = {}
     x = np.random.default_rng(0).uniform(-1, 1, (8, 2))
-    code = page.split("```python\n")[1].split("tfnode.export")[0]
-    exec(code, names)
+    load, serve = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    exec(load, names)
     np.testing.assert_array_equal(names["model"](x), model(x))
+    monkeypatch.chdir(tmp_path)
+    valid = dataclasses.replace(report, is_ode=True)
+    reports.write(zoo.manifest.read().weights[name], valid)
+    exec(serve, names)
+    assert (tmp_path / "served" / "energy_landscape" / "euler_h0p125" / "1").is_dir()
     (line,) = [
         line for line in (tmp_path / "cards" / "README.md").read_text().splitlines() if name in line
     ]
@@ -63,7 +77,9 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     recipe = {**RECIPE, "iterations": 30_000}
     name, model = stand_in.add(rk4_steps=16, test_samples=100, recipe=recipe)
     run = {"num_steps": 8, "weights": "another_v1"}
-    (tmp_path / f"{name}.json").write_text(json.dumps({"run": run, "seconds": 1.0}))
+    result = {"run": run, "seconds": 7200.0, "device": "A GPU", "backend": "jax"}
+    (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    judged(name, model)
     assert write_cards.main([name]) == 0
     page = (tmp_path / "cards" / f"{name}.md").read_text()
     x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
@@ -75,6 +91,43 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     assert f": {100 * (classes == y)[:100].mean():.1f} % under the solver of its" in page
     assert "--recipe euler_fresh`" in page
     assert "- from the weights of [another_v1](another_v1.md)" in page
+    assert "- so by `scripts/train_on_gpu.py --models energy_landscape --dtype float32`" in page
+    assert "- 2.0 h on A GPU, " in page
+
+
+def test_what_a_card_says_of_the_cost_and_of_the_paper(stand_in):
+    name, _ = stand_in.add()
+    entry = zoo.manifest.read().weights[name]
+    # Two times the products of a field of 2, 48, 48 and 2 units.
+    flops = 2 * (2 * 48 + 48 * 48 + 48 * 2)
+    assert cards.cost(entry) == (
+        f"8 evaluations of the field, each of {flops / 1e3:.2g} thousand floating-point operations "
+        f"a sample: {8 * flops / 1e6:.3g} million in all."
+    )
+    _, text = cards.papers_row(entry)
+    assert "76.5 ± 1.6 % with its step adaption, at 43.3 evaluations an iteration" in text
+    beyond, _ = stand_in.add("cifar10_conv")
+    assert cards.papers_row(zoo.manifest.read().weights[beyond]) == []
+    block = zoo.get_model("mnist").get_layer("ode_block")
+    products = 784 * (96 + 9 * 96 * 96 + 96)
+    assert cards.flops_of(block.field, block.output.shape) == 2 * products
+
+
+def test_the_header_is_metadata(stand_in):
+    name, _ = stand_in.add(test_samples=100)
+    lines = cards.header(zoo.manifest.read().weights[name]).splitlines()
+    assert lines[0] == lines[-1] == "---"
+    assert f"- name: {name}" in lines
+    assert '    dataset: {name: "Three Minima", type: "energy_landscape/three_minima", ' in "".join(
+        lines
+    )
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(12.4, "12 s"), (119.6, "120 s"), (3600, "60 min"), (10314, "2.9 h")]
+)
+def test_a_duration_is_for_people(seconds, text):
+    assert cards.duration(seconds) == text
 
 
 @pytest.mark.parametrize(

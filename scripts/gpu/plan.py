@@ -7,12 +7,10 @@ from typing import Any
 import tfnode
 import zoo
 from scripts.models import IMAGES
-from scripts.paper.runs import Run
+from scripts.paper.runs import RK4_STEPS_OF_IMAGES, Run
 from scripts.publishing import measuring
 from scripts.publishing.recipes import RECIPES
 
-# RK4 that stands for the exact flow of images; a GPU can afford it.
-_IMAGES_RK4_STEPS = 64
 # model -> seeds of the paper's rule, fixed numbers of steps in the order of their worth
 _PLANS = {
     "mnist": (5, (4, 8, 16, 32, 64, 1, 2)),
@@ -47,7 +45,7 @@ def runs(models: Sequence[str], iterations: int | None, **options: Any) -> list[
 def _run(
     model: str, num_steps: int | None, seed: int, iterations: int | None, options: dict
 ) -> Run:
-    steps = _IMAGES_RK4_STEPS if model in IMAGES else measuring.extent(model)["rk4_steps"]
+    steps = RK4_STEPS_OF_IMAGES if model in IMAGES else measuring.extent(model)["rk4_steps"]
     options = {"rk4_steps": steps, **options}
     iterations = iterations or zoo.get_recipe(model).iterations
     return Run(model, num_steps, seed, iterations, **options)

@@ -38,7 +38,7 @@ def train(run: Run, work: pathlib.Path, ends_at: float) -> str:
         # Last: if the time is over, the result is there all the same.
         with measurements.full_precision():
             dataset, extent = run.recipe().dataset, (run.rk4_steps, run.test_samples)
-            report = measuring.judge(model, dataset, *extent)
+            report = measuring.judge(model, dataset, *extent, verbose=0)
         files.write_text(work / run.report_path, report.to_json() + "\n")
     accuracy = result.get("accuracy", result.get("error"))
     return f"finished in {time.perf_counter() - start:.1f} s: {accuracy}"

@@ -21,8 +21,13 @@ MARGIN = 4
 Data = tuple[np.ndarray, np.ndarray]
 
 
+def splits(name: str) -> list[str]:
+    """The splits of a data set. That by which something is chosen is not the test set."""
+    return ["train", "test"] if name in ("mnist", "cifar10") else ["train", "test", "validation"]
+
+
 def load(name: str, split: str) -> Data:
-    """Returns a split, `"train"` or `"test"`, as `tfnode.datasets.load(as_numpy=True)` gives it."""
+    """Returns one of the `splits`, as `tfnode.datasets.load(as_numpy=True)` gives it."""
     if BUNDLE not in os.environ:
         return tfnode.datasets.load(name, split, as_numpy=True)
     return _from_bundle(pathlib.Path(os.environ[BUNDLE]), name, split)
@@ -43,7 +48,7 @@ def _from_bundle(directory: pathlib.Path, name: str, split: str) -> Data:
 
 
 def write(name: str, directory: pathlib.Path, part_samples: int = 20_000) -> None:
-    """Writes both splits of a data set into files of a bundle, losslessly compressed.
+    """Writes the splits of a data set into files of a bundle, losslessly compressed.
 
     Images become bytes again, as what a predictor leaves of them, which compresses to two thirds.
 
@@ -52,7 +57,7 @@ def write(name: str, directory: pathlib.Path, part_samples: int = 20_000) -> Non
         directory: A directory that exists.
         part_samples: Integer, the most samples in a file.
     """
-    for split in ("train", "test"):
+    for split in splits(name):
         x, y = tfnode.datasets.load(name, split, as_numpy=True)
         is_image = x.ndim == 4
         for part, start in enumerate(range(0, len(x), part_samples)):

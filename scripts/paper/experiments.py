@@ -64,7 +64,7 @@ def fit(
     origin = {"run": dataclasses.asdict(run), **provenance()}
     found = checkpoints.load(directory, origin) if directory else None
     model, states = found or (compiled(run), {})
-    test = _test_data(run)
+    test = _data(run, "test")
     callbacks = {"curve": measurements.TestCurve(test, run.iterations, report)}
     if run.adapts:
         callbacks = {"step_adaption": _step_adaption(run), **callbacks}
@@ -78,7 +78,7 @@ def fit(
     except _failures() as error:
         return model, {**origin, "error": str(error)}
     model = _in_float32(model, run)
-    result = {**origin, **_measured(run, model, test, **callbacks)}
+    result = {**origin, **_measured(run, model, test, **callbacks), **_validated(run, model)}
     before = callbacks["curve"].before["seconds"]
     return model, {**result, "seconds": round(before + time.perf_counter() - start, 1)}
 
@@ -124,6 +124,14 @@ def _measured(
     return result
 
 
+def _validated(run: Run, model: keras.Model) -> Result:
+    """The accuracies by which runs are chosen, where the data has a split for it."""
+    if "validation" not in data.splits(run.recipe().dataset):
+        return {}
+    found = measurements.final_accuracies(model, _data(run, "validation"), run.rk4_steps)
+    return {"validation": found["accuracy"]}
+
+
 def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
     done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     if done >= run.iterations:
@@ -144,7 +152,7 @@ def _step_adaption(run: Run) -> tfnode.StepAdaption:
     # Batches of their own: two iterators over one shuffled dataset race for random numbers.
     batches = _batches(run, run.seed + 1000, run.check_samples)
     start = 1 / run.start_steps if run.start_steps else "auto"
-    return tfnode.StepAdaption(batches, run.check_every, run.policy, initial_step_size=start)
+    return tfnode.StepAdaption(batches, run.check_every, run.rule(), initial_step_size=start)
 
 
 def compiled(run: Run) -> keras.Model:
@@ -177,8 +185,8 @@ def _batches(run: Run, seed: int, batch_size: int | None = None) -> Any:
     return data.Batches(data.load(recipe.dataset, "train"), batch_size, seed, recipe.augment)
 
 
-def _test_data(run: Run) -> data.Data:
-    x, y = data.load(zoo.get_recipe(run.model).dataset, "test")
+def _data(run: Run, split: str) -> data.Data:
+    x, y = data.load(zoo.get_recipe(run.model).dataset, split)
     return x[: run.test_samples], y[: run.test_samples]
 
 

@@ -12,12 +12,15 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 import tfnode
 from scripts.paper.runs import Result
+from scripts.paper.selection import trained_seeds
 from tfnode import plots
 from tfnode.datasets import energy_landscape
 from tfnode.integrate.runge_kutta import runge_kutta_step
+from tfnode.typing import Field
 
 # The results of each panel, by its title.
 Panels = Mapping[str, Sequence[Result]]
@@ -25,9 +28,15 @@ Panels = Mapping[str, Sequence[Result]]
 _Point = tuple[str, float, float, bool]
 
 _MARKERS = {"Midpoint": "x", "RK4": "^"}
-
-# A seed has trained if it comes this close to the best one; the paper names no criterion.
-_TRAINED_WITHIN = 0.1
+# model -> classes, where they are not two
+_CLASSES = {"energy_landscape": 3, "mnist": 10, "cifar10": 10}
+# What the markers of a sweep mean, with their styles.
+_KEY = {
+    "the solver and the step of the training": {"marker": "o", "alpha": 1.0},
+    "its method, other steps": {"marker": "o", "alpha": 0.35},
+    "midpoint": {"marker": "x", "alpha": 0.35},
+    "RK4": {"marker": "^", "alpha": 0.35},
+}
 
 
 def solver_dependence(panels: Panels) -> Figure:
@@ -35,13 +44,14 @@ def solver_dependence(panels: Panels) -> Figure:
 
     The paper's figures 3, 4, 17, 18 and 19: means over the seeds that have trained.
     """
+    panels = _run(panels)
     figure, axes = _panels(len(panels))
     for ax, (title, results) in zip(axes, panels.items()):
         for num_steps, runs in _by_num_steps(results).items():
             trained, _ = trained_seeds(runs)
             _scatter(ax, _mean_sweep(trained), _color(num_steps), f"{num_steps}")
-        _finish(ax, title, "number of steps")
-    return _lettered(figure)
+        _finish(ax, title, results)
+    return _with_keys(_lettered(figure), "steps in training")
 
 
 def seeds_of_steps(panels: Panels) -> Figure:
@@ -49,18 +59,16 @@ def seeds_of_steps(panels: Panels) -> Figure:
 
     The seeds that have not trained are grey.
     """
+    panels = _run(panels)
     figure, axes = _panels(len(panels))
     for ax, (title, results) in zip(axes, panels.items()):
         trained, excluded = trained_seeds(results)
         for result in trained:
-            _scatter(ax, _points(result), f"C{result['run']['seed']}", f"seed {_seed(result)}")
+            _scatter(ax, _points(result), f"C{result['run']['seed']}", f"{_seed(result)}")
         for result in excluded:
-            _scatter(ax, _points(result), "lightgrey", f"seed {_seed(result)}, excluded")
-        adaptive = bool(results) and results[0]["run"].get("tolerance") is not None
-        _finish(ax, title, "tolerance" if adaptive else "number of steps")
-        if adaptive:
-            ax.invert_xaxis()
-    return _lettered(figure)
+            _scatter(ax, _points(result), "lightgrey", f"{_seed(result)}, excluded")
+        _finish(ax, title, results)
+    return _with_keys(_lettered(figure), "seed")
 
 
 def trajectories_and_accuracies(small: Result, large: Result) -> Figure:
@@ -73,9 +81,9 @@ def trajectories_and_accuracies(small: Result, large: Result) -> Figure:
         path_axes.set(
             xlabel="z1", ylabel="z2", title=f"h = 1/{count}: {found['crossings']} crossings"
         )
-        _scatter(axes_of_sweep, _points(result), "tab:blue", "training solver")
-        _finish(axes_of_sweep, f"trained with h = 1/{count}", "number of steps")
-    return _lettered(figure)
+        _scatter(axes_of_sweep, _points(result), "tab:blue", "")
+        _finish(axes_of_sweep, f"trained with h = 1/{count}", [result])
+    return _with_keys(_lettered(figure))
 
 
 def datasets() -> Figure:
@@ -102,16 +110,12 @@ def datasets() -> Figure:
 
 def adaption(curves: Panels) -> Figure:
     """Figure 5: accuracy and number of steps over training, two panels for each data set."""
+    curves = _run(curves)
     figure = Figure(figsize=(9, 3.2 * len(curves)), layout="constrained")
     rows = np.atleast_1d(figure.subfigures(len(curves), 1))
     for row, (title, results) in zip(rows, curves.items()):
         of_seed = {_seed(result): result["test_curve"] for result in results}
-        if of_seed:
-            plots.adaption_over_training(of_seed, title, row)
-        else:
-            row.suptitle(title)
-            for ax in row.subplots(1, 2):
-                _not_run(ax)
+        plots.adaption_over_training(of_seed, title, row)
         for ax in row.axes:
             ax.set_title("")  # its letter counts on through all the rows
     return _lettered(figure)
@@ -124,8 +128,12 @@ def behaviour(results: Sequence[Result]) -> Figure:
 
 
 def true_and_learned_paths(results: Sequence[Result]) -> Figure:
-    """Figure 22: the dynamics of the energy landscape, and what models of five seeds make of it."""
-    figure, axes = _panels(1 + len(results), columns=3)
+    """Figure 22: the dynamics of the energy landscape, and what models of five seeds make of it.
+
+    Below, where the runs have kept it, the vector field of the first beside the true one.
+    """
+    fields = [result["paths"]["field"] for result in results if "field" in result["paths"]][:1]
+    figure, axes = _panels(1 + len(results) + 2 * len(fields), columns=3)
     states, classes = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
     states, classes = states[:30], classes[:30]
     plots.trajectories(axes[0], _true_paths(states), classes)
@@ -134,25 +142,54 @@ def true_and_learned_paths(results: Sequence[Result]) -> Figure:
         found = result["paths"]
         plots.trajectories(ax, found["states"], found["classes"], found["points"])
         ax.set(xlabel="z1", ylabel="z2", title=f"Neural ODE, seed {_seed(result)}")
+    for found in fields:
+        grid = np.array(found["states"])
+        _arrows(axes[-2], grid, _true_field()(0.0, grid), "true field, its sinks marked")
+        minima = energy_landscape.THREE_MINIMA.minima
+        axes[-2].scatter(minima, np.zeros(len(minima)), c=["C0", "C1", "C2"], zorder=3)
+        title = f"learned field, seed {_seed(results[0])}"
+        _arrows(axes[-1], grid, np.array(found["slopes"]), title)
     return _lettered(figure)
 
 
-def _true_paths(states: np.ndarray, t1: float = 20.0, step_size: float = 0.02) -> np.ndarray:
+def landscapes() -> Figure:
+    """The energy landscape beyond the paper: five minima, and in two dimensions."""
+    figure, axes = _panels(2)
+    five = energy_landscape.Potential.from_minima((-2.0, -1.0, 0.0, 1.0, 2.0))
+    config = energy_landscape.EnergyLandscapeConfig(name="five", potential=five)
+    states, classes = config.sample(4000, seed=0)
+    axes[0].scatter(*states.T, c=[f"C{label}" for label in classes], s=3)
+    axes[0].set(xlabel="x", ylabel="v", title="five minima, by the class")
+    plane = energy_landscape.EnergyLandscapeConfig(name="plane", dims=2, v_range=(0.0, 0.0))
+    states, classes = plane.sample(4000, seed=0)
+    axes[1].scatter(*states[:, :2].T, c=classes, cmap="tab10", s=3)
+    axes[1].set(xlabel="x1", ylabel="x2", title="two dimensions, started at rest")
+    return _lettered(figure)
+
+
+def _arrows(ax: Axes, states: np.ndarray, slopes: np.ndarray, title: str) -> None:
+    """A vector field, of which the lengths are roots: the slow places are the interesting ones."""
+    length = np.linalg.norm(slopes, axis=-1, keepdims=True)
+    ax.quiver(*states.T, *(slopes / np.sqrt(length + 1e-12)).T, length[:, 0], cmap="viridis")
+    ax.set(xlabel="z1", ylabel="z2", title=title)
+
+
+def _true_field() -> Field:
     config = energy_landscape.EnergyLandscape.BUILDER_CONFIGS[0]
-    field = energy_landscape.vector_field(config.potential, config.friction)
-    paths = [states.astype("float64")]
+    return energy_landscape.vector_field(config.potential, config.friction)
+
+
+def _true_paths(states: np.ndarray, t1: float = 20.0, step_size: float = 0.02) -> np.ndarray:
+    field, paths = _true_field(), [states.astype("float64")]
     for k in range(round(t1 / step_size)):
         t = k * step_size
         paths.append(runge_kutta_step(field, t, paths[-1], step_size, tfnode.tableaus.RK4))
-    return np.stack(paths[::5])
+    return np.stack(paths)
 
 
-def trained_seeds(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
-    """Splits the trainings of one setting into those that have trained and the others."""
-    best = max((r["accuracy"]["train_solver"] for r in results), default=0.0)
-    bound = best - _TRAINED_WITHIN
-    trained = [r for r in results if r["accuracy"]["train_solver"] >= bound]
-    return trained, [r for r in results if r["accuracy"]["train_solver"] < bound]
+def _run(panels: Panels) -> Panels:
+    """The panels that have a result."""
+    return {title: results for title, results in panels.items() if results}
 
 
 def _seed(result: Result) -> int:
@@ -204,24 +241,38 @@ def _scatter(ax: Axes, points: list[_Point], color: str | tuple[float, ...], lab
     ax.scatter(*zip(*dark), color=color, marker="o", s=36, zorder=3, label=label)
 
 
-def _finish(ax: Axes, title: str, xlabel: str) -> None:
-    ax.set(xlabel=xlabel, ylabel="test accuracy", title=title)
-    if xlabel == "tolerance":
-        ax.set_xscale("log")
+def _finish(ax: Axes, title: str, results: Sequence[Result]) -> None:
+    """Labels a panel; its accuracies go from chance, or what lies below, to one."""
+    ax.set(ylabel="test accuracy", title=title)
+    if results[0]["run"].get("tolerance") is not None:
+        ax.set(xlabel="tolerance", xscale="log")
+        ax.invert_xaxis()
     else:
         ax.set_xscale("log", base=2)
-    ax.set_ylim(0, 1.02)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize="x-small", ncols=2)
-    else:
-        _not_run(ax)
+        ax.set_xlabel("number of steps")
+        ax.xaxis.set_major_formatter("{x:g}")
+    chance = 1 / _CLASSES.get(results[0]["run"]["model"], 2)
+    lowest = min(points.get_offsets()[:, 1].min() for points in ax.collections)
+    ax.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
+    ax.set_ylim(min(chance, lowest) - 0.02, 1.02)
 
 
-def _not_run(ax: Axes) -> None:
-    ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="grey")
+def _with_keys(figure: Figure, title: str = "") -> Figure:
+    """Adds the key of the markers, and with a title that of the colours, outside the panels."""
+    handles = [Line2D([], [], color="grey", linestyle="", **style) for style in _KEY.values()]
+    figure.legend(handles, _KEY, loc="outside lower center", ncols=4, fontsize="small")
+    if title:
+        found = {}
+        for ax in figure.axes:
+            found.update(zip(*ax.get_legend_handles_labels()[::-1]))
+        names = sorted(found, key=lambda name: (not name.isdecimal(), len(name), name))
+        handles = [found[name] for name in names]
+        figure.legend(handles, names, title=title, loc="outside right upper", fontsize="small")
+    return figure
 
 
 def _panels(count: int, columns: int = 2) -> tuple[Figure, np.ndarray]:
+    columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()

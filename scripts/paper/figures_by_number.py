@@ -87,7 +87,9 @@ def steps_of(model: str, counts: Sequence[int]) -> Runs:
 
     def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
-            f"{count} steps of {name}": grid(args, model, solver, [count])
+            f"{count} {'step' if count == 1 else 'steps'} of {name}": grid(
+                args, model, solver, [count]
+            )
             for count in counts
             for solver, name in (("euler", "Euler"), ("rk4", "RK4"))
             if count in counts_of(args, model, solver)
@@ -184,13 +186,13 @@ FIGURES = {
         lambda results: figures.datasets(),
     ),
     3: _dependence(
-        f"{_TWO_SPHERES} (a, b) and the energy landscape (c, d)",
+        f"{_TWO_SPHERES} and the energy landscape",
         "concentric_spheres_2d",
         "energy_landscape",
     ),
-    4: _dependence("MNIST (a, b) and CIFAR-10 (c, d)", "mnist", "cifar10"),
+    4: _dependence("MNIST and CIFAR-10", "mnist", "cifar10"),
     5: Figure(
-        "Step adaption on MNIST (a, b) and CIFAR-10 (c, d): test accuracy and number of steps.",
+        "Step adaption on MNIST and CIFAR-10: test accuracy and number of steps.",
         adapted("mnist", "cifar10"),
         figures.adaption,
     ),
@@ -220,5 +222,12 @@ FIGURES = {
         "paths of Neural ODEs from different seeds, 256 steps.",
         with_paths(256),
         lambda results: figures.true_and_learned_paths(*results.values()),
+    ),
+    # Beyond the paper, which says that it is possible.
+    23: Figure(
+        "The energy landscape with five minima, and in two dimensions with three in each: the "
+        "class of each start.",
+        lambda args: {},
+        lambda results: figures.landscapes(),
     ),
 }

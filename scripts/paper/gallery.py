@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts import command_line
-from scripts.paper import runner
+from scripts.paper import origins, runner
 from scripts.paper.figures_by_number import FIGURES
 from scripts.paper.runs import Result, Run
 from tfnode import files
@@ -25,6 +25,8 @@ def draw(
         "iterations": sorted({run.iterations for run in every}),
         "runs": len(every),
         "finished": sum(map(len, results.values())),
+        "not_run": [title for title, found in results.items() if not found],
+        "origins": origins.in_words([r for of_panel in results.values() for r in of_panel]),
     }
     if panels and not note["finished"]:
         print(f"Figure {number} has no finished run below {args.runs} and is left out.")
@@ -61,7 +63,8 @@ def _provenance(note: dict[str, Any]) -> str:
     if not note["runs"]:
         return ""
     iterations = " and ".join(map(str, note["iterations"]))
+    not_run = f" Not run: {', '.join(note['not_run'])}." if note["not_run"] else ""
     return (
         f"*Drawn from {note['finished']} of {note['runs']} runs in the {note['setting']} setting, "
-        f"{iterations} iterations.*"
+        f"{iterations} iterations. {note['origins']}{not_run}*"
     )

@@ -15,8 +15,9 @@ from scripts.paper.data import Data
 from scripts.paper.runs import Solver
 from tfnode.models import held_blocks
 
-# The trajectories of a figure.
+# The trajectories of a figure, and where a vector field is drawn in each direction.
 _NUM_PATHS = 30
+_NUM_ARROWS = 21
 
 
 class TestCurve(keras.callbacks.Callback):
@@ -123,7 +124,7 @@ def sweep(model: keras.Model, test: Data) -> dict[str, list]:
 
 
 def paths(model: keras.Model, x: np.ndarray) -> dict[str, Any]:
-    """The trajectories of the first test samples, their classes and crossings."""
+    """The trajectories of the first test samples, their classes and crossings, and the field."""
     x = x[:_NUM_PATHS]
     found = tfnode.validity.crossings(model, x)
     # About 64 states of each: more would not be seen.
@@ -134,7 +135,17 @@ def paths(model: keras.Model, x: np.ndarray) -> dict[str, Any]:
         "num_steps": len(found.states) - 1,
         "crossings": found.count,
         "points": found.points.round(4).tolist(),
+        "field": field(model, found.states[0]),
     }
+
+
+def field(model: keras.Model, states: np.ndarray) -> dict[str, list]:
+    """The vector field of a model of states in the plane, on a grid around some of them."""
+    low, high = states.min(axis=0), states.max(axis=0)
+    lines = [np.linspace(a, b, _NUM_ARROWS) for a, b in zip(low, high)]
+    grid = np.stack(np.meshgrid(*lines), axis=-1).reshape(-1, 2).astype("float32")
+    slopes = keras.ops.convert_to_numpy(model.get_layer("ode_block").field(grid))
+    return {"states": grid.round(4).tolist(), "slopes": slopes.round(4).tolist()}
 
 
 def _evaluator(model: keras.Model, solver: Solver) -> keras.Model:

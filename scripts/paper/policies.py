@@ -8,16 +8,33 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from scripts.models import NAMES
-from scripts.paper import reproducing, table1
+from scripts.paper import origins, reproducing, table1
 from scripts.paper.runs import Result, Run
-from tfnode import files, tables, versions
+from tfnode import files, tables
 
 MODELS = ("concentric_spheres_2d", "energy_landscape")
+# What decides: the method, the threshold or the damping?
 RULES = {
     "paper, from Euler": {"solver": "euler", "policy": "paper"},
+    "paper, from RK4": {"solver": "rk4", "policy": "paper"},
+    "paper, from Euler, threshold 0.01": {"solver": "euler", "threshold": 0.01},
     "damped, from Euler": {"solver": "euler", "policy": "damped"},
     "damped, from RK4": {"solver": "rk4", "policy": "damped"},
+    "none, 8 steps of RK4": {"solver": "rk4", "num_steps": 8},
 }
+# Each constant of the paper's rule halved and doubled: of growth what is above 1, of shrink what it
+# takes away, which doubled would be all, so that there the factor itself is halved.
+CONSTANTS = {
+    f"paper, {name} {value}": {"solver": "euler", name: value}
+    for name, values in {
+        "threshold": (0.05, 0.2),
+        "shrink": (0.75, 0.25),
+        "growth": (1.05, 1.2),
+        "check_every": (25, 100),
+    }.items()
+    for value in values
+}
+_SEEDS_OF_CONSTANTS = 2
 HEADER = (
     *("Data set", "Rule", "Seeds", "accuracy %", "under RK4 %", "lost, points", "at most"),
     *("NFE", "with checks", "step changes"),
@@ -28,14 +45,19 @@ Pair = tuple[str, str]
 
 
 def runs(args: argparse.Namespace) -> dict[Pair, list[Run]]:
-    """The runs of every model with every rule, for each seed."""
+    """The runs of every model with every rule, for each seed, and of the constants for few."""
+    seeds = reproducing.seeds(args)
+    rules = {name: (options, seeds) for name, options in RULES.items()}
+    if args.paper:
+        of_constants = seeds[:_SEEDS_OF_CONSTANTS]
+        rules |= {name: (options, of_constants) for name, options in CONSTANTS.items()}
     return {
-        (model, rule): [
-            reproducing.run_of(args, model, None, seed, **options)
-            for seed in reproducing.seeds(args)
+        (model, name): [
+            reproducing.run_of(args, model, seed=seed, **{"num_steps": None, **options})
+            for seed in seeds
         ]
         for model in MODELS
-        for rule, options in RULES.items()
+        for name, (options, seeds) in rules.items()
     }
 
 
@@ -78,27 +100,39 @@ def cells(model: str, rule: str, results: Sequence[Result], planned: int) -> tup
         ),
         f"{statistics.mean(lost):.2f}",
         f"{max(lost):.1f}",
-        f"{statistics.mean(r['nfe_per_iteration'] for r in trained):.1f}",
-        f"{statistics.mean(r['nfe_per_iteration_with_checks'] for r in trained):.1f}",
-        f"{statistics.mean(map(changes, trained)):.1f}",
+        *(
+            f"{statistics.mean(of(result) for result in trained):.1f}"
+            for of in (nfe, nfe_with_checks, changes)
+        ),
     )
+
+
+def nfe(result: Result) -> float:
+    """The evaluations of the field in the forward passes of training, per iteration."""
+    return result["nfe_per_iteration"] if "history" in result else Run(**result["run"]).nfe
+
+
+def nfe_with_checks(result: Result) -> float:
+    return result["nfe_per_iteration_with_checks"] if "history" in result else nfe(result)
 
 
 def changes(result: Result) -> int:
     """The number of the checks that changed the step or the method."""
-    return sum(action != "keep" for action in result["history"]["action"])
+    actions = result["history"]["action"] if "history" in result else []
+    return sum(action != "keep" for action in actions)
 
 
 def page(table: str, command: str, results: Mapping[Pair, Sequence[Result]]) -> str:
-    made_with = versions.in_words(next(iter(results.values()))[0]["versions"])
+    of_all = [result for found in results.values() for result in found]
     parts = [
         "# Rules of step adaption",
-        f"Made by `{command}` with {made_with}.",
+        f"Made by `{command}`. {origins.in_words(of_all)}",
         table,
         "*Lost*: the test accuracy under the solver of the training minus that under RK4 with 256 "
         "steps, in the mean over the seeds and at most. *NFE*: evaluations of the vector field in "
         "the forward passes of training, per iteration. *Step changes*: the checks, one every 50 "
-        "iterations, that changed the step or the method.",
+        "iterations, that changed the step or the method. The paper's constants are a threshold of "
+        "0.1, shrink 0.5, growth 1.1, and a check every 50 iterations.",
         "![Evaluations of a forward pass over training, seed 0](policies.png)",
     ]
     return "\n\n".join(parts) + "\n"
@@ -109,9 +143,9 @@ def draw(results: Mapping[Pair, Sequence[Result]]) -> Figure:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for ax, model in zip(figure.subplots(1, len(MODELS)), MODELS):
         for rule in RULES:
-            if (model, rule) not in results:
+            history = results.get((model, rule), [{}])[0].get("history")
+            if history is None:
                 continue
-            history = results[model, rule][0]["history"]
             ax.step(history["iteration"], history["nfe"], where="pre", linewidth=1, label=rule)
         ax.set(xlabel="iteration", ylabel="evaluations a pass", title=NAMES[model])
         ax.set_ylim(bottom=0)

@@ -10,7 +10,7 @@ from scripts import machine
 from scripts.command_line import Stop
 from scripts.models import ALL_IMAGES, IMAGES, NAMES, SYNTHETIC
 from scripts.paper import engines, experiments, runner
-from scripts.paper.runs import Run
+from scripts.paper.runs import RK4_STEPS_OF_IMAGES, Run
 from zoo import get_recipe
 
 # The quick setting: enough to see every part work, in minutes.
@@ -30,7 +30,8 @@ def run_of(
     iterations = get_recipe(model).iterations
     if args.quick:
         iterations = _QUICK_ITERATIONS.get(model, 3000)
-        options |= _QUICK_IMAGES if model in IMAGES else {}
+    if model in IMAGES:
+        options |= _QUICK_IMAGES if args.quick else {"rk4_steps": RK4_STEPS_OF_IMAGES}
     run = Run(model, num_steps, seed, args.iterations or iterations, **options)
     choices = [args.dtype] if args.dtype else ["float32", "mixed_bfloat16"]
     found = [dataclasses.replace(run, dtype=dtype) for dtype in choices]

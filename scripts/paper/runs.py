@@ -10,6 +10,9 @@ Solver = tfnode.solvers.FixedStepSolver | tfnode.solvers.AdaptiveSolver
 # What the JSON file of a run holds.
 Result = dict[str, Any]
 
+# RK4 that stands for the exact flow of images, whose fields are expensive.
+RK4_STEPS_OF_IMAGES = 64
+
 # What its files end in, beside that of the result.
 WEIGHTS = ".weights.h5"
 REPORT = ".report.json"
@@ -18,6 +21,9 @@ REPORT = ".report.json"
 _IN_PATHS = {
     "weights": "from_{}",
     "start_steps": "start{}",
+    "threshold": "threshold{}",
+    "shrink": "shrink{}",
+    "growth": "growth{}",
     "check_every": "every{}",
     "check_samples": "check{}",
     "average": "average{}",
@@ -44,6 +50,8 @@ class Run:
         policy: String, the rule of step adaption.
         weights: String, the pretrained weights to start from; None for fresh ones.
         start_steps: Integer, the steps that step adaption starts with; None for Hairer's rule.
+        threshold: Float in place of that of the paper's rule, or None; likewise `shrink` and
+            `growth`.
         check_every: Integer, the iterations between its checks.
         check_samples: Integer, the samples of a check; None for those of a batch.
         average: Float, the momentum of the moving average of the weights that ends the training, or
@@ -67,6 +75,9 @@ class Run:
     policy: str = "paper"
     weights: str | None = None
     start_steps: int | None = None
+    threshold: float | None = None
+    shrink: float | None = None
+    growth: float | None = None
     check_every: int = 50
     check_samples: int | None = None
     average: float | None = None
@@ -107,17 +118,27 @@ class Run:
         return self.path.removesuffix(".json") + REPORT
 
     @property
+    def nfe(self) -> int | None:
+        """The evaluations of the field in a forward pass with a fixed number of steps."""
+        stages = tfnode.solvers.get(self.solver).tableau.num_stages
+        return self.num_steps * stages if self.num_steps else None
+
+    @property
     def cost(self) -> int:
         """About the evaluations of the field, with the fixed cost of an iteration as 16 of them."""
-        solver = tfnode.solvers.get(self.solver)
-        evaluations = self.num_steps * solver.tableau.num_stages if self.num_steps else 64
-        return self.iterations * (16 + evaluations)
+        return self.iterations * (16 + (self.nfe or 64))
 
     def start_solver(self) -> Solver:
         """The solver of the model before training; Hairer's rule may replace its step."""
         if self.tolerance is not None:
             return tfnode.solvers.get(self.solver).with_tolerance(self.tolerance)
         return tfnode.solvers.get(self.solver, 1 / (self.num_steps or self.start_steps or 32))
+
+    def rule(self) -> str | tfnode.adaption.StepRule:
+        """The rule of step adaption: that of the name, or the paper's with other constants."""
+        names = ("threshold", "shrink", "growth")
+        constants = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return tfnode.adaption.StepRule(**constants) if constants else self.policy
 
     def recipe(self) -> zoo.Recipe:
         """The `zoo.Recipe` of the model, with what the run has in its place."""

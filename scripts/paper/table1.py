@@ -9,10 +9,11 @@ from typing import Any
 
 from scripts.models import NAMES
 from scripts.paper.runs import Result
+from scripts.paper.selection import trained_seeds, validated
 from tfnode.validity import critical_step
 
 # A mean and a standard deviation.
-Spread = tuple[float, float]
+Spread = tuple[float, float | None]
 
 # Table 1 of the paper: NFE and accuracy (mean and standard deviation, in percent).
 PAPER = {
@@ -27,7 +28,7 @@ SOLVERS = ("train_solver", "reference", "rk4_fine")
 def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[str, Any]:
     """Returns one row of the table from the results of a model's runs.
 
-    The critical step is found as a check of step adaption finds it, on the whole test set: a
+    The critical step is found as a check of step adaption finds it, on the whole validation set: a
     number of steps is valid if the accuracies of the training solver and of its reference differ
     by at most `threshold` in the mean over the seeds, and so for every finer step of the grid.
     """
@@ -48,9 +49,14 @@ def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[s
 
 
 def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
-    """Returns means and standard deviations over the seeds, accuracies in percent."""
-    accuracies = [r["accuracy"] for r in results]
-    gaps = [abs(a["train_solver"] - a["reference"]) for a in accuracies]
+    """Returns means and standard deviations over the seeds, accuracies in percent.
+
+    `"gap"` and `"validated"`, by which steps are chosen, are those on the validation set;
+    `"trained"` is the summary of those seeds that have trained.
+    """
+    accuracies, chosen_by = [r["accuracy"] for r in results], [validated(r) for r in results]
+    gaps = [abs(a["train_solver"] - a["reference"]) for a in chosen_by]
+    trained, others = trained_seeds(results)
     nfe = {
         key: statistics.mean(r[key] for r in results)
         for key in ("nfe_per_iteration", "nfe_per_iteration_with_checks")
@@ -61,13 +67,15 @@ def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
         "seeds": len(results),
         **{name: mean_std([100 * a[name] for a in accuracies]) for name in SOLVERS},
         "gap": statistics.mean(gaps),
+        "validated": statistics.mean(a["train_solver"] for a in chosen_by),
+        "trained": summary(trained, num_steps) if others else None,
         **nfe,
     }
 
 
 def mean_std(values: Sequence[float]) -> Spread:
-    """Returns the mean and the sample standard deviation (0 for a single value)."""
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    """Returns the mean and the sample standard deviation, of which a single value has none."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 HEADER = (
@@ -91,8 +99,21 @@ def lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
         name = NAMES[r["model"]]
         paper = (grid_nfe, percent(grid_accuracy), "", f"{nfe}", "", percent(accuracy), "")
         table.append((name, "paper", *paper))
-        table.append((name, "ours", *_grid_cells(r), *_adaption_cells(r["adaption"])))
+        entries = [entry for entry in (_best(r), r["adaption"]) if entry]
+        ours = "ours, one seed" if {entry["seeds"] for entry in entries} == {1} else "ours"
+        table.append((name, ours, *_grid_cells(r), *_adaption_cells(r["adaption"])))
+        if any(entry["trained"] for entry in entries):
+            table.append((name, "ours, trained seeds", *_of_trained(r)))
     return table
+
+
+def _of_trained(r: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of those seeds that have trained, of the adaption or the grid maybe all."""
+    entry, adaption = _best(r), r["adaption"]
+    grid = ("", "", "") if entry is None else ("", *_accuracies(entry["trained"] or entry))
+    if adaption is None:
+        return (*grid, "", "", "", "")
+    return (*grid, *_adaption_cells(adaption["trained"] or adaption))
 
 
 def _grid_cells(r: dict[str, Any]) -> tuple[str, ...]:
@@ -101,11 +122,20 @@ def _grid_cells(r: dict[str, Any]) -> tuple[str, ...]:
         return ("", "", "")
     if above is None:
         return (f"> {below}", "none valid", "none valid")
-    # The paper reports the highest accuracy of all the runs that were identified as ODE-like.
-    valid = [entry for entry in r["grid"] if entry["num_steps"] >= above]
-    entry = max(valid, key=lambda entry: entry["train_solver"][0])
     nfe = f"{below}-{above}" if below else f"<= {above}"
-    return (nfe, percent(entry["train_solver"]), percent(entry["rk4_fine"]))
+    return (nfe, *_accuracies(_best(r)))
+
+
+def _best(r: dict[str, Any]) -> dict[str, Any] | None:
+    """The valid number of steps that classifies best, which is the one that the paper reports."""
+    above = r["critical"][1]
+    valid = [entry for entry in r["grid"] if above is not None and entry["num_steps"] >= above]
+    return max(valid, key=lambda entry: entry["validated"], default=None)
+
+
+def _accuracies(entry: dict[str, Any]) -> tuple[str, str]:
+    """Those of the training solver and of the fine RK4."""
+    return percent(entry["train_solver"]), percent(entry["rk4_fine"])
 
 
 def _adaption_cells(entry: dict[str, Any] | None) -> tuple[str, ...]:
@@ -120,7 +150,8 @@ def _adaption_cells(entry: dict[str, Any] | None) -> tuple[str, ...]:
 
 
 def percent(mean_and_std: Spread) -> str:
-    return "{:.1f} ± {:.1f}".format(*mean_and_std)
+    mean, std = mean_and_std
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
 def grid_lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:

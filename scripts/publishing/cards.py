@@ -1,5 +1,6 @@
 """The cards of pretrained weights: a page and a validity figure for each, and their index."""
 
+import math
 import pathlib
 from collections.abc import Iterator
 
@@ -11,7 +12,8 @@ import zoo
 from scripts import command_line
 from scripts.models import NAMES
 from scripts.paper.runs import Result
-from scripts.publishing import measuring, places
+from scripts.paper.table1 import PAPER
+from scripts.publishing import facts, places
 from tfnode import files, tables, versions
 from tfnode.validity import ValidityReport as Report
 from zoo import manifest, reports
@@ -31,14 +33,18 @@ HEADER = (
 
 
 def write(entry: manifest.WeightsEntry) -> pathlib.Path:
-    """Writes the card of a weight, its figure and its report; returns the path of the card."""
-    # Before the verdict, which takes minutes.
+    """Writes the card of a weight and its figure; returns the path of the card.
+
+    A weight is judged when it is published, which takes minutes for images.
+
+    Raises:
+        FileNotFoundError: If it has no report.
+    """
     result = command_line.read_json(places.RESULTS / f"{entry.name}.json")
-    x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
-    model = zoo.get_model(entry.model, weights=entry.name)
-    report = measuring.judge(model, entry.dataset, entry.rk4_steps, entry.test_samples)
-    reports.write(entry, report)
-    whole = whole_test_set(model, x, y) if entry.test_samples else ""
+    report, whole = reports.read(entry), ""
+    if entry.test_samples:
+        x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
+        whole = whole_test_set(zoo.get_model(entry.model, weights=entry.name), x, y)
     with files.beside(places.CARDS / f"{entry.name}.png") as written:
         report.plot(entry.name).savefig(written)
     path = places.CARDS / f"{entry.name}.md"
@@ -67,12 +73,20 @@ def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: st
         whole: A sentence on the whole test set if the report has a part of it.
     """
     first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
+    known = facts.of(entry.model)
+    classes = ", ".join(f"{number} {name}" for number, name in enumerate(known.classes))
     parts = [
+        header(entry),
         f"# {entry.name}",
-        f"{NAMES[entry.model]}. {entry.note}",
+        f"{NAMES[entry.model]}: a classifier whose depth is a Neural ODE. {entry.note}",
         f"**{verdict(report)}**",
-        "## Load and serve",
+        "## Load and predict",
         f"```python\n{code(entry)}\n```",
+        f"**Inputs.** {known.inputs}\n\n**Outputs.** Logits. The classes: {classes}.",
+        "## Serve",
+        f"```python\n{serving_code(entry)}\n```",
+        "## Use and limits",
+        f"{known.intended} {limits(entry, report)}",
         "## Under every solver",
         f"On the {first} samples of the test set.{whole} *Loses*: against the solver of the "
         "training, the first row. The verdict looks at the rows that count: solvers with an error "
@@ -80,14 +94,79 @@ def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: st
         f"outputs are {distance(100 * report.reference_error)} % of their size away.",
         tables.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
         f"![Test accuracy over the number of steps]({entry.name}.png)",
+        "## Cost",
+        cost(entry),
         "## Training",
         "\n".join(f"- {line}" for line in training_lines(entry, result)),
-        "## Limits",
-        limits(entry, report),
+        *papers_row(entry),
+        "## Cite",
+        "Ott, Katiyar, Hennig, Tiemann: *ResNet After All? Neural ODEs and Their Numerical "
+        "Solution*, ICLR 2021, [arXiv 2007.15386](https://arxiv.org/abs/2007.15386); this software "
+        "by its `CITATION.cff`.",
         f"`{entry.file}`, {entry.bytes} bytes, {entry.parameters} parameters, {entry.licence}, "
         f"SHA-256 `{entry.sha256}`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def header(entry: manifest.WeightsEntry) -> str:
+    """The metadata that model hubs read, which is YAML."""
+    task = facts.of(entry.model).task
+    split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
+    return f"""---
+license: {entry.licence.lower()}
+library_name: keras
+pipeline_tag: {task}
+tags: [neural-ode, tfnode]
+metrics: [accuracy]
+model-index:
+- name: {entry.name}
+  results:
+  - task: {{type: {task}}}
+    dataset: {{name: "{NAMES[entry.model]}", type: "{entry.dataset}", split: "{split}"}}
+    metrics:
+    - {{type: accuracy, name: under its own solver, value: {entry.accuracy["train_solver"]:.4f}}}
+    - {{type: accuracy, name: under a fine RK4, value: {entry.accuracy["rk4_fine"]:.4f}}}
+---"""
+
+
+def cost(entry: manifest.WeightsEntry) -> str:
+    """What one sample costs, in words."""
+    block = zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block")
+    flops = flops_of(block.field, block.output.shape)
+    one = f"{flops / 1e6:.2g} million" if flops >= 1e6 else f"{flops / 1e3:.2g} thousand"
+    if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
+        return f"An evaluation of the field takes {one} floating-point operations a sample."
+    return (
+        f"{block.nfe} evaluations of the field, each of {one} floating-point operations a sample: "
+        f"{block.nfe * flops / 1e6:.3g} million in all."
+    )
+
+
+def flops_of(field: keras.Layer, state: tuple) -> int:
+    """The floating-point operations of the products of a field, for one sample.
+
+    Args:
+        field: Layer whose convolutions keep the size of the state.
+        state: Shape of a batch of states.
+    """
+    places = math.prod(state[1:-1])
+    kernels = [weight for weight in field.trainable_weights if len(weight.shape) > 1]
+    return 2 * places * sum(math.prod(kernel.shape) for kernel in kernels)
+
+
+def papers_row(entry: manifest.WeightsEntry) -> list[str]:
+    """What the paper reports of the model, if it does."""
+    if entry.model not in PAPER:
+        return []
+    grid_nfe, grid, nfe, adapted = PAPER[entry.model]
+    return [
+        "## The paper's",
+        f"Table 1 of the paper, five seeds: {adapted[0]} ± {adapted[1]} % with its step adaption, "
+        f"at {nfe} evaluations an iteration; {grid[0]} ± {grid[1]} % by grid search, at {grid_nfe} "
+        "evaluations. This is one seed; ours over the seeds are in "
+        "[Table 1](../results/table1/table1.md).",
+    ]
 
 
 def verdict(report: Report) -> str:
@@ -106,26 +185,33 @@ def distance(percent: float) -> str:
 
 
 def code(entry: manifest.WeightsEntry) -> str:
-    split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
+    """How a model is loaded and predicts."""
+    return f"""import tfnode
+import zoo
+
+{loading(entry)}
+x, y = tfnode.datasets.load("{entry.dataset}", "test[:8]", as_numpy=True)
+print(model.predict(x).argmax(axis=-1), y)"""
+
+
+def loading(entry: manifest.WeightsEntry) -> str:
     arguments = f'"{entry.model}", weights="{entry.name}"'
     load = f"model = zoo.get_model({arguments})"
-    if len(load) > LINE_LENGTH:
-        load = f"model = zoo.get_model(\n    {arguments}\n)"
-    lines = [
-        "import tfnode",
-        "import zoo",
-        "",
-        load,
-        f'test = tfnode.datasets.load("{entry.dataset}", "{split}", as_numpy=True)',
-        "tfnode.export.export_saved_models(",
-        "    model,",
-        f'    "served/{entry.model}",',
-        '    [model.get_layer("ode_block").solver],',
-        "    test,",
-        f"    reference_steps={entry.rk4_steps},",
-        ")",
-    ]
-    return "\n".join(lines)
+    return load if len(load) <= LINE_LENGTH else f"model = zoo.get_model(\n    {arguments}\n)"
+
+
+def serving_code(entry: manifest.WeightsEntry) -> str:
+    """How a loaded model becomes one that TensorFlow Serving serves."""
+    split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
+    report = f'report=zoo.get_report("{entry.model}", "{entry.name}")'
+    return f"""test = tfnode.datasets.load("{entry.dataset}", "{split}", as_numpy=True)
+tfnode.export.export_saved_models(
+    model,
+    "served/{entry.model}",
+    [model.get_layer("ode_block").solver],
+    test,
+    {report},
+)"""
 
 
 def row_cells(row: tfnode.validity.SweepRow, report: Report) -> tuple[str, ...]:
@@ -171,7 +257,21 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
     elif run["num_steps"]:
         yield f"{run['num_steps']} steps of {type(entry.solver).__name__} throughout"
     made_with = versions.in_words(entry.versions)
-    yield f"{result['seconds']:.0f} s on {entry.machine}, {made_with}"
+    device = result.get("device", "")
+    where = f"{device}, {entry.machine}" if device else entry.machine
+    if result.get("backend") == "jax":
+        yield (
+            f"so by `scripts/train_on_gpu.py --models {entry.model} --dtype {dtype}`, and "
+            "`--trained` with the file that came back"
+        )
+    yield f"{duration(result['seconds'])} on {where}, {made_with}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def recipe_name(entry: manifest.WeightsEntry) -> str:
@@ -181,8 +281,7 @@ def recipe_name(entry: manifest.WeightsEntry) -> str:
 
 def limits(entry: manifest.WeightsEntry, report: Report) -> str:
     of_data = (
-        f"The model knows the distribution of `{entry.dataset}` alone, and is one seed of one "
-        "recipe."
+        f"It knows the distribution of `{entry.dataset}` alone, and is one seed of one recipe."
     )
     if report.is_ode:
         return (

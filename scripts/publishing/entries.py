@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 import zoo
+from scripts.paper import data
 from scripts.paper.runs import Result, Run
 from scripts.publishing import goldens, measuring, places
 from tfnode import files
@@ -42,7 +43,7 @@ def publish(
     extent = {name: getattr(run, name) for name in ("rk4_steps", "test_samples")}
     if report is None:
         extent = measuring.extent(run.model)
-        report = measuring.judge(model, run.recipe().dataset, **extent)
+        report = measuring.judge(model, run.recipe().dataset, *extent.values())
     measured = measuring.measure(model, report, extent["test_samples"])
     config = {**entry_of(path, run, result, note), **measured}
     entry = manifest.WeightsEntry.from_config(name, config)
@@ -61,11 +62,19 @@ def finish(entry: manifest.WeightsEntry) -> None:
 
 
 def make_default(entry: manifest.WeightsEntry) -> bool:
-    """Makes a weight the `DEFAULT` of its model; returns whether it may be that."""
-    if not entry.is_ode:
+    """Makes a weight the `DEFAULT` of its model; returns whether it may be that.
+
+    The validation set decides, or for images, which have none, a part of the training set: no
+    choice is made by the test set.
+    """
+    model = zoo.get_model(entry.model, weights=entry.name)
+    has_validation = "validation" in data.splits(entry.dataset)
+    split, samples = ("validation", None) if has_validation else ("train", 1000)
+    report = measuring.judge(model, entry.dataset, entry.rk4_steps, samples, split)
+    if not report.is_ode:
         print(
-            f"A DEFAULT must be an ODE. Received: {entry.name} with a gap of {entry.gap:.3f}. The "
-            "DEFAULT has not moved.",
+            f"A DEFAULT must be an ODE. Received: {entry.name} with a gap of {report.gap:.3f} on "
+            f"the {split} split. The DEFAULT has not moved.",
             file=sys.stderr,
         )
         return False

@@ -74,7 +74,12 @@ def measure(
 
 
 def judge(
-    model: keras.Model, dataset: str, rk4_steps: int, test_samples: int | None
+    model: keras.Model,
+    dataset: str,
+    rk4_steps: int,
+    samples: int | None,
+    split: str = "test",
+    verbose: int | str = "auto",
 ) -> tfnode.validity.ValidityReport:
     """Returns the verdict on a trained model, with those solvers that it is served with, too.
 
@@ -82,12 +87,16 @@ def judge(
         model: Model of the zoo, trained.
         dataset: A name for `tfnode.datasets.load`.
         rk4_steps: The least steps of the fine RK4.
-        test_samples: How many of the first samples of the test set; all if None.
+        samples: How many of the first samples of the split; all if None.
+        split: `"test"`, or another one to choose by.
+        verbose: As of `tfnode.validity.check`.
     """
-    x, y = data.load(dataset, "test")
-    test = x[:test_samples], y[:test_samples]
+    x, y = data.load(dataset, split)
+    some = x[:samples], y[:samples]
     served = served_solvers(model.get_layer("ode_block"))
-    return tfnode.validity.check(model, test, reference_steps=rk4_steps, solvers=served)
+    return tfnode.validity.check(
+        model, some, reference_steps=rk4_steps, solvers=served, verbose=verbose
+    )
 
 
 def served_solvers(block: tfnode.ODEBlock) -> list[Solver]:

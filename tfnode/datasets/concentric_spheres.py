@@ -13,7 +13,8 @@ SHELLS: tuple[tuple[tuple[float, float], int, float], ...] = (
     ((0.25, 0.3), 1, 1 / 2),
     ((0.4, 0.45), 0, 1 / 4),
 )
-_NUM_EXAMPLES = {"train": 2000, "test": 1000}
+# A split that is added leaves those before it as they are.
+_NUM_EXAMPLES = {"train": 2000, "test": 1000, "validation": 1000}
 
 
 def sample(dim: int, num_examples: int, seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -51,10 +52,10 @@ class ConcentricSpheresConfig(tfds.core.BuilderConfig):
 
 
 class ConcentricSpheres(tfds.core.GeneratorBasedBuilder):
-    """Points on three concentric shells in `dim` dimensions; 2000 train, 1000 test."""
+    """Points on three concentric shells in `dim` dimensions; 2000 to train, else 1000."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.0.0": "First release.", "1.1.0": "A validation split."}
     BUILDER_CONFIGS = [
         ConcentricSpheresConfig(name=f"{dim}d", description=f"{dim} dimensions.", dim=dim)
         for dim in (2, 3, 10, 900)

@@ -16,7 +16,8 @@ from tfnode import tableaus
 from tfnode.integrate.runge_kutta import runge_kutta_step
 from tfnode.typing import Field
 
-_NUM_EXAMPLES = {"train": 2000, "test": 1000}
+# A split that is added leaves those before it as they are.
+_NUM_EXAMPLES = {"train": 2000, "test": 1000, "validation": 1000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +161,8 @@ class EnergyLandscapeConfig(tfds.core.BuilderConfig):
 class EnergyLandscape(tfds.core.GeneratorBasedBuilder):
     """Initial position and velocity of a particle; the label is the minimum it settles in."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.0.0": "First release.", "1.1.0": "A validation split."}
     BUILDER_CONFIGS = [
         EnergyLandscapeConfig(
             name="three_minima",

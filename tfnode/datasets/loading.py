@@ -27,7 +27,7 @@ _SECONDS = 3600
 
 # A split, or a slice of one, or several of them, in TFDS's notation.
 _BOUND = r"-?[\d_]*(%|shard)?"
-_SLICE = rf"(train|test|all)(\[{_BOUND}:?{_BOUND}\](\(\w+\))?)?"
+_SLICE = rf"(train|validation|test|all)(\[{_BOUND}:?{_BOUND}\](\(\w+\))?)?"
 _SPLIT = re.compile(rf"{_SLICE}(\+{_SLICE})*")
 
 
@@ -61,7 +61,8 @@ def load(
 
     Args:
         name: String, one of `list_datasets()`.
-        split: `"train"`, `"test"`, or a slice in TFDS's notation, such as `"train[:100]"`.
+        split: `"train"`, `"test"`, of a synthetic set also `"validation"`, or a slice in TFDS's
+            notation, such as `"train[:100]"`.
         batch_size: Integer, the samples in a batch; required unless `as_numpy`.
         as_numpy: Boolean. If true, returns arrays `(x, y)` in the set's own order.
         seed: Integer, which determines the order of the training batches.
@@ -79,8 +80,11 @@ def load(
     """
     arguments.choice("name", name, list_datasets(), advice="Pick one of these.")
     if not isinstance(split, str) or not _SPLIT.fullmatch(split):
-        rule = '`split` must be "train", "test" or a slice of one in TFDS\'s notation'
+        rule = '`split` must be "train", "validation", "test" or a slice of one, as TFDS writes it'
         raise arguments.refused(rule, "split", split, 'An example is "train[:100]".')
+    if name in _IMAGES and "validation" in split:
+        rule = f"{name!r} has the splits of its authors, a training set and a test set"
+        raise arguments.refused(rule, "split", split, 'Take a part of "train" that is left out.')
     as_numpy = arguments.flag("as_numpy", as_numpy)
     if not as_numpy or batch_size is not None:
         advice = "Pass one, or as_numpy=True for arrays."

@@ -1,0 +1,66 @@
+"""The comparison of rules: which runs it asks for, and the cells of its table; no training."""
+
+import argparse
+import pathlib
+
+import tfnode
+from scripts.paper import policies
+from scripts.paper.runs import Run
+
+PAPER = {"quick": False, "paper": True, "seeds": None, "iterations": None, "dtype": None}
+
+
+def arguments(**changes):
+    return argparse.Namespace(**{**PAPER, "runs": pathlib.Path("nowhere"), **changes})
+
+
+def test_one_thing_is_changed_at_a_time():
+    runs = policies.runs(arguments())
+    assert {len(runs["energy_landscape", rule]) for rule in policies.RULES} == {5}
+    assert {len(runs["energy_landscape", name]) for name in policies.CONSTANTS} == {2}
+    papers = runs["energy_landscape", "paper, from Euler"]
+    assert papers == [Run("energy_landscape", None, seed, 30_000) for seed in range(5)]
+    assert papers[0].rule() == "paper"
+    finer = runs["energy_landscape", "paper, from Euler, threshold 0.01"][0]
+    assert finer.rule() == tfnode.adaption.StepRule(threshold=0.01)
+    assert finer.path == "energy_landscape/euler_adaption_30000_threshold0.01_seed0.json"
+    found = {name: runs["energy_landscape", name][0] for name in policies.CONSTANTS}
+    rules = [found[name].rule() for name in found if "check_every" not in name]
+    assert [(r.threshold, r.shrink, r.growth) for r in rules] == [
+        *((0.05, 0.5, 1.1), (0.2, 0.5, 1.1)),
+        *((0.1, 0.75, 1.1), (0.1, 0.25, 1.1)),
+        *((0.1, 0.5, 1.05), (0.1, 0.5, 1.2)),
+    ]
+    assert [found[f"paper, check_every {n}"].check_every for n in (25, 100)] == [25, 100]
+    # The quick setting is for a look.
+    quick = policies.runs(arguments(quick=True, paper=False))
+    assert {rule for _, rule in quick} == set(policies.RULES)
+
+
+def result(num_steps, accuracy, fine, **more):
+    run = {"model": "energy_landscape", "num_steps": num_steps, "seed": 0, "iterations": 100}
+    accuracies = {"train_solver": accuracy, "rk4_fine": fine}
+    return {"run": {**run, "solver": "rk4"}, "accuracy": accuracies, **more}
+
+
+def test_the_cells_of_a_rule_and_of_a_fixed_number_of_steps():
+    adapted = [
+        result(
+            None,
+            accuracy,
+            fine,
+            nfe_per_iteration=nfe,
+            nfe_per_iteration_with_checks=nfe + 3,
+            history={"action": actions},
+        )
+        for accuracy, fine, nfe, actions in (
+            (0.9, 0.8, 20.0, ["keep", "shrink", "grow"]),
+            (0.8, 0.8, 30.0, ["keep", "keep", "keep"]),
+        )
+    ]
+    assert policies.cells("energy_landscape", "a rule", adapted, 5) == (
+        *("Three Minima", "a rule", "2 of 5", "85.0 ± 7.1", "80.0 ± 0.0", "5.00", "10.0"),
+        *("25.0", "28.0", "1.0"),
+    )
+    fixed = [result(8, 0.9, 0.9)]
+    assert policies.cells("energy_landscape", "none", fixed, 1)[-3:] == ("32.0", "32.0", "0.0")
