@@ -129,6 +129,21 @@ def test_what_the_readme_says_of_cifar10():
     )
 
 
+@pytest.mark.parametrize("model, evaluations", [("mnist", 1), ("cifar10", 1), ("cifar10_conv", 4)])
+def test_the_times_of_a_gpu(model, evaluations):
+    found = json.loads((RESULTS / "gpu" / f"{model}.json").read_text())
+    timing = found[f"timing of {model}"]
+    beside, each = timing["ms_per_iteration"], timing["ms_per_evaluation"] / evaluations
+    line = f"| `{model}` | {beside:.2f} | {each:.2f} | {1e3 / (beside + 8 * each):.0f} |"
+    guide = in_one_line((ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"))
+    assert line in guide
+    assert f"{found['gradient_difference']:.1e}".replace("e-0", "e-") in guide
+    (run,) = runs("cifar10/euler_adaption_7800_rk4064_mixed_bfloat16_seed0.json")
+    assert f"took {run['seconds'] / 60:.1f} minutes in bfloat16" in guide
+    (run,) = runs("mnist/euler_adaption_7020_rk4064_seed0.json")
+    assert f"{run['seconds'] / 60:.1f} minutes in float32" in guide
+
+
 def test_the_rules_beside_each_other():
     page = (RESULTS / "policies" / "policies.md").read_text(encoding="utf-8")
     directory = RESULTS / "runs"
@@ -140,4 +155,6 @@ def test_the_rules_beside_each_other():
         results = [json.loads(path.read_text()) for path in paths if path.exists()]
         if results:
             lines.append(policies.cells(model, rule, results, len(of_rule)))
-    assert tables.markdown(policies.HEADER, lines) in page
+    table = tables.markdown(policies.HEADER, lines)
+    assert table in page
+    assert table in (ROOT / "docs" / "damped-rule.md").read_text(encoding="utf-8")

@@ -74,7 +74,7 @@ def outputs(model: str) -> dict[str, float]:
 
 
 def timing(run: Run) -> Estimate:
-    """Times the training step of a run's model at two numbers of steps of Euler's method."""
+    """Times the training step of a run's model at two numbers of steps of its method."""
     import jax
 
     # Without a GPU, convolutions would take minutes.
@@ -83,12 +83,13 @@ def timing(run: Run) -> Estimate:
     recipe = run.recipe()
     training = data.load(recipe.dataset, "train")
     batches = data.Batches(training, recipe.batch_size, 0, recipe.augment)
-    seconds = {}
+    block, seconds = model.get_layer("ode_block"), {}
     for num_steps in (few, many):
-        model.get_layer("ode_block").step_size = 1 / num_steps
-        seconds[num_steps] = min(compiled_training.seconds(model, batches, iterations))
-    slope = max(0.0, (seconds[many] - seconds[few]) / (many - few))
-    return Estimate(max(0.0, seconds[few] - few * slope), slope, _SECONDS_PER_RUN)
+        block.step_size = 1 / num_steps
+        seconds[block.nfe] = min(compiled_training.seconds(model, batches, iterations))
+    (few, low), (many, high) = seconds.items()
+    slope = max(0.0, (high - low) / (many - few))
+    return Estimate(max(0.0, low - few * slope), slope, _SECONDS_PER_RUN)
 
 
 def check(runs: Sequence[Run]) -> dict[str, Any]:
