@@ -351,6 +351,9 @@ TABLE = {
             "batch_size": "count",
             "iterations": "count",
             "loss": "one of",
+            "schedule": "one of",
+            "weight_decay": "not negative",
+            "augment": "flag",
         },
     ),
     "zoo.get_model": (

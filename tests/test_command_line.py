@@ -76,8 +76,9 @@ MISUSE = {
     "reproduce_table1 --qui": "one of the arguments --quick --paper is required",
     **{
         f"reproduce_figures --quick {number}": f"a number from 1 to 23. Received: {number}"
-        for number in ("0", "23", "three")
+        for number in ("0", "24", "three")
     },
+    "study outputs --quick": "must be one of ['inputs', 'integration_time']. Received: 'outputs'",
     "reproduce_figures --paper --grid 3": "unrecognized arguments: --grid",
     "train --model imagenet --recipe rk4_damped": "invalid choice: 'imagenet'",
     "train --model mnist --recipe fast": "invalid choice: 'fast'",
@@ -102,6 +103,7 @@ MISUSE = {
             TABLE1: ("--runs", "--checkpoints", "--out"),
             "reproduce_figures --quick": ("--runs", "--checkpoints", "--out"),
             "compare_policies --quick": ("--runs", "--checkpoints", "--out"),
+            "study --quick": ("--runs", "--checkpoints", "--out"),
             TRAIN: ("--checkpoints",),
             "is_it_an_ode": ("--out",),
             "export_saved_models": ("--out",),
@@ -234,7 +236,7 @@ def test_json_that_is_not_whole_is_named(tmp_path, text):
     assert f"Received: {str(path)!r} (" in str(error.value)
 
 
-REPRODUCING = ["reproduce_table1", "compare_policies", "reproduce_figures"]
+REPRODUCING = ["reproduce_table1", "compare_policies", "reproduce_figures", "study"]
 
 
 def reproduce(name, folder, *options):

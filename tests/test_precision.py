@@ -153,7 +153,7 @@ def test_a_processor_with_amx_trains_images_in_half_precision(amx, tmp_path):
     assert dtypes() == ["float32", "float32"]
     assert dtypes("--dtype", MIXED) == [MIXED, MIXED]
     # A result that is there, from another machine, is not trained again.
-    done = tmp_path / "mnist" / f"euler_k004_7020_{MIXED}_seed0.json"
+    done = tmp_path / "mnist" / f"euler_k004_7020_rk4064_{MIXED}_seed0.json"
     done.parent.mkdir()
     done.write_text("{}")
     assert dtypes() == ["float32", MIXED]

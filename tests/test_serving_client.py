@@ -269,7 +269,7 @@ def test_what_is_not_finite_is_not_sent(server):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["unknown_model"], "'cifar10']. Received: 'unknown_model'. Name a --dataset"),
+        (["unknown_model"], "'cifar10_conv']. Received: 'unknown_model'. Name a --dataset"),
         (["mnist", "--label", "stable", "--version", "1"], "not allowed with"),
         (["mnist", "--batch-size", "0"], "must be a positive integer. Received: 0"),
         (["mnist", "--requests", "-1"], "must be a positive integer"),

@@ -91,7 +91,9 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     assert f": {100 * (classes == y)[:100].mean():.1f} % under the solver of its" in page
     assert "--recipe euler_fresh`" in page
     assert "- from the weights of [another_v1](another_v1.md)" in page
-    assert "- so by `scripts/train_on_gpu.py --models energy_landscape --dtype float32`" in page
+    assert (
+        "- trained by `scripts/train_on_gpu.py --models energy_landscape --dtype float32`" in page
+    )
     assert "- 2.0 h on A GPU, " in page
 
 
@@ -101,9 +103,13 @@ def test_what_a_card_says_of_the_cost_and_of_the_paper(stand_in):
     # Two times the products of a field of 2, 48, 48 and 2 units.
     flops = 2 * (2 * 48 + 48 * 48 + 48 * 2)
     assert cards.cost(entry) == (
-        f"8 evaluations of the field, each of {flops / 1e3:.2g} thousand floating-point operations "
-        f"a sample: {8 * flops / 1e6:.3g} million in all."
+        "8 evaluations of the field, each of 5 thousand floating-point operations a sample: 40 "
+        "thousand in all."
     )
+    assert (flops, 8 * flops) == (4992, 39_936)
+    assert cards.rounded(151_584_768) == "150 million"
+    assert cards.rounded(2_425_356_288) == "2.4 billion"
+    assert cards.rounded(999) == "1 thousand"
     _, text = cards.papers_row(entry)
     assert "76.5 ± 1.6 % with its step adaption, at 43.3 evaluations an iteration" in text
     beyond, _ = stand_in.add("cifar10_conv")

@@ -62,9 +62,9 @@ class Recipe:
         """Returns a new optimizer; Adam has the epsilon 1e-8 of the authors' experiments."""
         optimizer, options = _OPTIMIZERS[self.optimizer]
         decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
-        return optimizer(self._learning_rate(), **options, **decay)
+        return optimizer(self._rate(), **options, **decay)
 
-    def _learning_rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    def _rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
         if self.schedule == "constant":
             return self.learning_rate
         warmup = self.iterations // 20

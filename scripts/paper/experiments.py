@@ -164,6 +164,8 @@ def compiled(run: Run) -> keras.Model:
     model = zoo.get_model(
         run.model, run.weights, run.start_solver(), dtype=run.dtype, seed=run.seed
     )
+    if run.t1 != 1:
+        model = _integrated_to(run.t1, model)
     model.get_layer("ode_block").gradient = run.gradient
     by_xla = run.model in _COMPILED and run.tolerance is None
     model.compile(
@@ -176,18 +178,34 @@ def compiled(run: Run) -> keras.Model:
     return model
 
 
+def _integrated_to(t1: float, model: keras.Model) -> keras.Model:
+    """The same model with another end of its integration."""
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if isinstance(layer, tfnode.ODEBlock):
+            config["t1"] = t1
+        return type(layer).from_config(config)
+
+    longer = keras.models.clone_model(model, clone_function=copied)
+    longer.set_weights(model.get_weights())
+    return longer
+
+
 def _batches(run: Run, seed: int, batch_size: int | None = None) -> Any:
     """The training batches, shuffled by a seed: as a `tf.data.Dataset` where that is enough."""
     recipe = run.recipe()
     batch_size = batch_size or recipe.batch_size
     if keras.backend.backend() == "tensorflow" and not recipe.augment:
-        return tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
-    return data.Batches(data.load(recipe.dataset, "train"), batch_size, seed, recipe.augment)
+        batches = tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
+        return batches if run.scale == 1 else batches.map(lambda x, y: (run.scale * x, y))
+    x, y = data.load(recipe.dataset, "train")
+    return data.Batches((run.scale * x, y), batch_size, seed, recipe.augment)
 
 
 def _data(run: Run, split: str) -> data.Data:
     x, y = data.load(zoo.get_recipe(run.model).dataset, split)
-    return x[: run.test_samples], y[: run.test_samples]
+    return run.scale * x[: run.test_samples], y[: run.test_samples]
 
 
 def provenance() -> dict[str, Any]:

@@ -95,7 +95,8 @@ def final_accuracies(model: keras.Model, test: Data, rk4_steps: int) -> dict[str
     fine = tfnode.solvers.RK4(1 / rk4_steps)
     block = model.get_layer("ode_block")
     if isinstance(block.solver, tfnode.solvers.FixedStepSolver):
-        reference, num_steps = tfnode.adaption.reference_solver(block.solver), block.num_steps
+        reference = tfnode.adaption.reference_solver(block.solver, block.length)
+        num_steps = block.num_steps
     else:
         reference, num_steps = tfnode.adaption.tighter_solver(block.solver), None
     solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": fine}

@@ -33,6 +33,8 @@ _IN_PATHS = {
     "test_samples": "test{}",
     "rk4_steps": "rk4{:03d}",
     "dtype": "{}",
+    "scale": "inputs{}",
+    "t1": "time{}",
 }
 
 
@@ -64,6 +66,8 @@ class Run:
         gradient: String, that of the ODE block; results agree up to rounding.
         dtype: String, Keras's name of the dtype policy of the training; what is measured when it
             has ended is measured in float32.
+        scale: Float by which all inputs are multiplied.
+        t1: Float, the end of the integration, in place of 1.
     """
 
     model: str
@@ -89,6 +93,8 @@ class Run:
     paths: bool = False
     gradient: str = "discrete_adjoint"
     dtype: str = "float32"
+    scale: float = 1.0
+    t1: float = 1.0
 
     @property
     def adapts(self) -> bool:
@@ -132,7 +138,8 @@ class Run:
         """The solver of the model before training; Hairer's rule may replace its step."""
         if self.tolerance is not None:
             return tfnode.solvers.get(self.solver).with_tolerance(self.tolerance)
-        return tfnode.solvers.get(self.solver, 1 / (self.num_steps or self.start_steps or 32))
+        num_steps = self.num_steps or self.start_steps or 32
+        return tfnode.solvers.get(self.solver, self.t1 / num_steps)
 
     def rule(self) -> str | tfnode.adaption.StepRule:
         """The rule of step adaption: that of the name, or the paper's with other constants."""

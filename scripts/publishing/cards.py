@@ -134,13 +134,21 @@ def cost(entry: manifest.WeightsEntry) -> str:
     """What one sample costs, in words."""
     block = zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block")
     flops = flops_of(block.field, block.output.shape)
-    one = f"{flops / 1e6:.2g} million" if flops >= 1e6 else f"{flops / 1e3:.2g} thousand"
     if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
-        return f"An evaluation of the field takes {one} floating-point operations a sample."
+        return f"An evaluation of the field takes {rounded(flops)} operations a sample."
     return (
-        f"{block.nfe} evaluations of the field, each of {one} floating-point operations a sample: "
-        f"{block.nfe * flops / 1e6:.3g} million in all."
+        f"{block.nfe} evaluations of the field, each of {rounded(flops)} floating-point operations "
+        f"a sample: {rounded(block.nfe * flops)} in all."
     )
+
+
+def rounded(count: int) -> str:
+    """A large number with two digits, in words."""
+    count = round(count, 1 - int(math.log10(count)))
+    for size, name in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return str(count)
 
 
 def flops_of(field: keras.Layer, state: tuple) -> int:
@@ -251,20 +259,24 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
         yield (
             f"{result['nfe_per_iteration']:.1f} evaluations of the field an iteration, "
             f"{result['nfe_per_iteration_with_checks']:.1f} with the checks of step adaption; "
-            f"{result['history']['num_steps'][0]} steps at the first check, "
+            f"{counted(result['history']['num_steps'][0])} at the first check, "
             f"{result['num_steps']} at the end"
         )
     elif run["num_steps"]:
-        yield f"{run['num_steps']} steps of {type(entry.solver).__name__} throughout"
+        yield f"{counted(run['num_steps'])} of {type(entry.solver).__name__} throughout"
     made_with = versions.in_words(entry.versions)
     device = result.get("device", "")
     where = f"{device}, {entry.machine}" if device else entry.machine
     if result.get("backend") == "jax":
         yield (
-            f"so by `scripts/train_on_gpu.py --models {entry.model} --dtype {dtype}`, and "
-            "`--trained` with the file that came back"
+            f"trained by `scripts/train_on_gpu.py --models {entry.model} --dtype {dtype}`, and "
+            "published by the first command with `--trained` and the file that came back"
         )
     yield f"{duration(result['seconds'])} on {where}, {made_with}"
+
+
+def counted(num_steps: int) -> str:
+    return f"{num_steps} step{'s' * (num_steps != 1)}"
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,54 @@
+"""Answers what the critical step depends on: one page for each study.
+
+    python scripts/study.py inputs --quick
+    python scripts/study.py --paper --runs docs/results/runs --out docs/results/studies
+
+`inputs` multiplies the inputs, `integration_time` moves the end of the integration; without a name
+it answers all. Trainings are kept below --runs as those of `reproduce_table1.py`.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+if not __package__:  # run by its path: the checkout, in the place of scripts/
+    sys.path[0] = str(pathlib.Path(__file__).parents[1])
+
+from scripts import command_line
+from scripts.paper import options
+
+NAMES = ("inputs", "integration_time")
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = options.parser(__doc__, out="results/studies")
+    parser.add_argument("studies", nargs="*", type=study, help="all if left out")
+    args = options.parse(parser, arguments)
+    from scripts.paper import reproducing, runner, studies
+
+    planned = {name: studies.runs(studies.STUDIES[name], args) for name in args.studies or NAMES}
+    every = [run for settings in planned.values() for of_setting in settings for run in of_setting]
+    stopped = reproducing.train_all(list(dict.fromkeys(every)), args)
+    if stopped:
+        return stopped
+    found = {
+        name: [
+            [r for r in runner.read_results(of_setting, args.runs) if "error" not in r]
+            for of_setting in settings
+        ]
+        for name, settings in planned.items()
+    }
+    studies.report(found, args.out, command_line.call("study", arguments))
+    return 0
+
+
+def study(text: str) -> str:
+    """The name of a study, as the type of an argument."""
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"must be one of {list(NAMES)}. Received: {text!r}")
+    return text
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,48 @@
+"""The studies of the critical step: their runs, a training of each kind, and their pages."""
+
+import argparse
+import pathlib
+
+import numpy as np
+import pytest
+
+import tfnode
+from scripts import study
+from scripts.paper import experiments, measurements, studies
+from scripts.paper.runs import Run
+
+PAPER = {"quick": False, "paper": True, "seeds": None, "iterations": None, "dtype": None}
+
+
+def test_the_names_are_those_of_the_studies():
+    assert list(study.NAMES) == list(studies.STUDIES)
+
+
+def test_one_thing_is_changed_at_a_time():
+    args = argparse.Namespace(**PAPER, runs=pathlib.Path("nowhere"))
+    inputs = studies.runs(studies.STUDIES["inputs"], args)
+    assert {len(of_setting) for of_setting in inputs} == {5}
+    assert [run[0].scale for run in inputs[:9]] == [0.5] * 3 + [1.0] * 3 + [2.0] * 3
+    # Those of the paper's inputs are runs of Table 1.
+    assert inputs[3][0] == Run("concentric_spheres_2d", 32, 0, 10_000)
+    assert inputs[0][0].path == "concentric_spheres_2d/euler_k032_10000_inputs0.5_seed0.json"
+    times = studies.runs(studies.STUDIES["integration_time"], args)
+    sizes = [of_setting[0].start_solver().step_size for of_setting in times]
+    assert sizes == [t1 / k for t1 in (0.5, 1, 2, 4) for k in (16, 32, 64, 128)]
+
+
+@pytest.mark.parametrize("changes", [{"scale": 0.5}, {"t1": 2.0}], ids=["inputs", "time"])
+def test_a_run_of_a_study(changes, monkeypatch):
+    monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
+    run = Run("energy_landscape", 4, 0, 50, rk4_steps=8, test_samples=50, **changes)
+    model, result = experiments.fit(run, lambda finished: None)
+    block = model.get_layer("ode_block")
+    assert (block.t1, block.num_steps, block.step_size) == (run.t1, 4, run.t1 / 4)
+    # The weights of the same seed, and the accuracies of the same test samples.
+    x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
+    classes = model.predict(run.scale * x[:50], verbose=0).argmax(axis=-1)
+    assert result["accuracy"]["train_solver"] == pytest.approx(np.mean(classes == y[:50]))
+    assert set(result["validation"]) == {"train_solver", "reference", "rk4_fine"}
+    cells = studies.cells([result])
+    step_size = f"{run.t1 / 4:.4f}"
+    assert cells[:6] == ("Three Minima", f"{run.scale:g}", f"{run.t1:g}", "4", step_size, "1")
