@@ -9,8 +9,9 @@ import pytest
 import tfnode
 import zoo
 from scripts import command_line, train
-from scripts.paper import checkpoints, measurements
+from scripts.paper import checkpoints, experiments, measurements
 from scripts.publishing import entries, goldens, measuring, places, training
+from tfnode import files
 from zoo import manifest, reports, weights
 
 FEW_STEPS = {"rk4_steps": 8, "test_samples": None}
@@ -92,6 +93,40 @@ def test_a_weight_is_published_once_and_repeated(empty_zoo, capsys, monkeypatch)
     monkeypatch.setattr(training, "compare", lambda model, entry: False)
     assert train.main(arguments) == 1
     assert "Its last checkpoint stays in" in capsys.readouterr().err
+
+
+def test_what_another_machine_has_trained_is_published(empty_zoo, monkeypatch):
+    run = training.run_of("energy_landscape", "euler_coarse", seed=0, iterations=50)
+    run = dataclasses.replace(run, rk4_steps=16, test_samples=50)
+    model, result = experiments.fit(run, lambda finished: None)
+    monkeypatch.setattr(places, "RUNS", empty_zoo / "runs")
+    files.write_json(empty_zoo / "runs" / run.path, result)
+    path = empty_zoo / "came back" / run.weights_path
+    path.parent.mkdir(parents=True)
+    model.save_weights(path)
+    report = measuring.judge(model, run.recipe().dataset, run.rk4_steps, run.test_samples)
+    judged = empty_zoo / "came back" / run.report_path
+    judged.write_text(report.to_json(), encoding="utf-8")
+
+    # It is neither trained nor judged again.
+    monkeypatch.setattr(training.experiments, "fit", None)
+    monkeypatch.setattr(measuring, "judge", None)
+    arguments = ["--model", "energy_landscape", "--recipe", "euler_coarse", "--iterations", "50"]
+    with pytest.raises(command_line.Stop, match="published under the recipe that it was trained"):
+        train.main([*arguments, "--seed", "1", "--trained", str(path)])
+    other = path.with_name(f"another_{path.name}")
+    other.touch()
+    with pytest.raises(command_line.Stop, match="The result of a run that is published lies in"):
+        train.main([*arguments, "--trained", str(other)])
+    assert manifest.read().weights == {}
+    assert train.main([*arguments, "--trained", str(path)]) == 0
+    entry = manifest.read().weights[NAME]
+    assert (entry.rk4_steps, entry.test_samples) == (report.rows[-1].num_steps, 50)
+    assert entry.accuracy["train_solver"] == report.rows[0].accuracy
+    assert reports.read(entry) == report
+    there = zoo.get_model("energy_landscape", weights=NAME)
+    for ours, theirs in zip(there.trainable_weights, model.trainable_weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_an_interrupted_training_goes_on(empty_zoo, monkeypatch):

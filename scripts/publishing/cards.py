@@ -211,14 +211,17 @@ def loading(entry: manifest.WeightsEntry) -> str:
 def serving_code(entry: manifest.WeightsEntry) -> str:
     """How a loaded model becomes one that TensorFlow Serving serves."""
     split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
-    report = f'report=zoo.get_report("{entry.model}", "{entry.name}")'
+    arguments = f'"{entry.model}", "{entry.name}"'
+    report = f"    report=zoo.get_report({arguments}),"
+    if len(report) > LINE_LENGTH:
+        report = f"    report=zoo.get_report(\n        {arguments}\n    ),"
     return f"""test = tfnode.datasets.load("{entry.dataset}", "{split}", as_numpy=True)
 tfnode.export.export_saved_models(
     model,
     "served/{entry.model}",
     [model.get_layer("ode_block").solver],
     test,
-    {report},
+{report}
 )"""
 
 

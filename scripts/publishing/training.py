@@ -89,13 +89,19 @@ def trained_elsewhere(path: pathlib.Path, run: Run) -> tuple[Run, Trained]:
     """Returns a run that `scripts/train_on_gpu.py --unpack` has brought, and its training.
 
     Args:
-        path: The weight file. The verdict lies beside it, the result where those of runs lie.
+        path: The weight file. The result lies where those of runs lie, and the verdict, if there
+            is one, beside the file.
         run: What the recipe asks for; what is measured of it may differ.
 
     Raises:
-        Stop: If the file is of another run.
+        Stop: If the file is of another run, or of none that is there.
     """
     name = f"{path.parent.name}/{path.name.removesuffix(WEIGHTS)}.json"
+    if not (places.RUNS / name).exists():
+        raise Stop(
+            f"The result of a run that is published lies in {places.RUNS}. Received: "
+            f"{str(path)!r}, and no {name!r} there. Bring both by `train_on_gpu.py --unpack`."
+        )
     result = command_line.read_json(places.RUNS / name)
     found = Run(**result["run"])
     if entries.recipe_of(found) != entries.recipe_of(run):
@@ -108,7 +114,9 @@ def trained_elsewhere(path: pathlib.Path, run: Run) -> tuple[Run, Trained]:
     model = zoo.get_model(found.model, weights=path, solver=solver)
     model.compile(loss=found.recipe().build_loss())
     judged = path.parents[1] / found.report_path
-    report = ValidityReport.from_json(judged.read_text(encoding="utf-8"))
+    report = None
+    if judged.exists():
+        report = ValidityReport.from_json(judged.read_text(encoding="utf-8"))
     return found, (model, result, report)
 
 
