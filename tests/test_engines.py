@@ -171,7 +171,7 @@ def test_ctrl_c_while_the_workers_start_is_answered_by_the_parent_alone(tmp_path
     finally:
         signal.signal(signal.SIGINT, before)
     # Here it is not caught, and of no thread or process does another traceback come.
-    assert errors.count("Traceback (most recent call last)") == 1
+    assert errors.count("Traceback (most recent call last)") == 1, errors
     assert errors.strip().endswith("KeyboardInterrupt")
 
 

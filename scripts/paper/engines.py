@@ -159,7 +159,9 @@ class Local:
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._is_closed = True
-        for pool, future in self._pools.items():
+            # A thread drops its pool when the process is killed.
+            pools = dict(self._pools)
+        for pool, future in pools.items():
             # A pool that is shut down with something that it has not taken up dies of a KeyError.
             while not (future.running() or future.done()):
                 time.sleep(0.01)
