@@ -84,23 +84,21 @@ class Compiled:
         )
         self._batches = batches
         self._x, self._y = jnp.asarray(batches.x), jnp.asarray(batches.y)
-        self._function = _function(model, batches.augments)
+        self._function = _function(model)
 
     def __call__(self, start: int, end: int) -> np.ndarray:
         """Trains on the batches from `start` to before `end`; returns their losses."""
-        rows, moves = (
-            np.stack([of(i) for i in range(start, end)]).astype("int32")
-            for of in (self._batches.rows, self._batches.moves)
-        )
+        every = [self._batches.rows, *[self._batches.moves] * self._batches.augments]
+        taken = [np.stack([of(i) for i in range(start, end)]).astype("int32") for of in every]
         state = [[variable.value for variable in group] for group in self._groups]
-        state, losses = self._function(state, self._x, self._y, (rows, moves))
+        state, losses = self._function(state, self._x, self._y, taken)
         for group, values in zip(self._groups, state):
             for variable, value in zip(group, values):
                 variable.assign(value)
         return np.asarray(losses, "float64")
 
 
-def _function(model: keras.Model, augments: bool) -> Callable:
+def _function(model: keras.Model) -> Callable:
     """A function from a state, the data and what batches take of it to a state and losses."""
     import jax
     import jax.numpy as jnp
@@ -113,14 +111,14 @@ def _function(model: keras.Model, augments: bool) -> Callable:
     gradient = jax.value_and_grad(loss_of, has_aux=True)
 
     @jax.jit
-    def call(state: Sequence[list], x: Any, y: Any, batches: tuple) -> tuple:
-        def step(state: tuple, batch: tuple) -> tuple:
-            (trainable, others, own), (rows, moves) = state, batch
-            inputs = data.moved(x[rows], moves, jnp) if augments else x[rows]
+    def call(state: Sequence[list], x: Any, y: Any, taken: list) -> tuple:
+        def step(state: tuple, taken: list) -> tuple:
+            (trainable, others, own), (rows, *moves) = state, taken
+            inputs = data.moved(x[rows], *moves, jnp) if moves else x[rows]
             (loss, others), gradients = gradient(trainable, others, inputs, y[rows])
             trainable, own = model.optimizer.stateless_apply(own, gradients, trainable)
             return (trainable, others, own), loss
 
-        return lax.scan(step, tuple(state), batches)
+        return lax.scan(step, tuple(state), taken)
 
     return call

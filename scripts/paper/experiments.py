@@ -64,7 +64,7 @@ def fit(
     origin = {"run": dataclasses.asdict(run), **provenance()}
     found = checkpoints.load(directory, origin) if directory else None
     model, states = found or (compiled(run), {})
-    test = _data(run, "test")
+    test = _measured_on(run, "test")
     callbacks = {"curve": measurements.TestCurve(test, run.iterations, report)}
     if run.adapts:
         callbacks = {"step_adaption": _step_adaption(run), **callbacks}
@@ -128,7 +128,7 @@ def _validated(run: Run, model: keras.Model) -> Result:
     """The accuracies by which runs are chosen, where the data has a split for it."""
     if "validation" not in data.splits(run.recipe().dataset):
         return {}
-    found = measurements.final_accuracies(model, _data(run, "validation"), run.rk4_steps)
+    found = measurements.final_accuracies(model, _measured_on(run, "validation"), run.rk4_steps)
     return {"validation": found["accuracy"]}
 
 
@@ -199,13 +199,18 @@ def _batches(run: Run, seed: int, batch_size: int | None = None) -> Any:
     if keras.backend.backend() == "tensorflow" and not recipe.augment:
         batches = tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
         return batches if run.scale == 1 else batches.map(lambda x, y: (run.scale * x, y))
-    x, y = data.load(recipe.dataset, "train")
-    return data.Batches((run.scale * x, y), batch_size, seed, recipe.augment)
+    return data.Batches(_loaded(run, "train"), batch_size, seed, recipe.augment)
 
 
-def _data(run: Run, split: str) -> data.Data:
-    x, y = data.load(zoo.get_recipe(run.model).dataset, split)
-    return run.scale * x[: run.test_samples], y[: run.test_samples]
+def _measured_on(run: Run, split: str) -> data.Data:
+    x, y = _loaded(run, split)
+    return x[: run.test_samples], y[: run.test_samples]
+
+
+def _loaded(run: Run, split: str) -> data.Data:
+    x, y = data.load(run.recipe().dataset, split)
+    # Images are not copied for nothing.
+    return (x if run.scale == 1 else run.scale * x), y
 
 
 def provenance() -> dict[str, Any]:
