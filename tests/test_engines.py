@@ -160,6 +160,16 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         assert not is_alive(worker)
 
 
+def blocked_signals():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_worker_is_born_deaf_to_ctrl_c_and_its_parent_is_not():
+    with contextlib.closing(engines.Local(1, {})) as local:
+        assert signal.SIGINT in local.submit(blocked_signals).result()
+    assert signal.SIGINT not in blocked_signals()
+
+
 def test_ctrl_c_while_the_workers_start_is_answered_by_the_parent_alone(tmp_path):
     # The jobs that a shell runs in the background ignore Ctrl-C, and so would their children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

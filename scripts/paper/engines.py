@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from scripts import command_line
@@ -172,6 +173,9 @@ def process(environment: dict[str, str] | None = None) -> Pool:
     """A pool of one process, which ends with this one, even if this one is killed."""
     from joblib.externals.loky import ProcessPoolExecutor
 
+    # Whoever starts Python's own tracker, as the first process of a pool would, listens for Ctrl-C
+    # again from then on.
+    resource_tracker.ensure_running()
     options = {"initializer": _end_with, "initargs": (os.getpid(),), "env": environment}
     with _without_ctrl_c():
         return ProcessPoolExecutor(1, **options)
