@@ -1,11 +1,17 @@
-"""The comparison of rules: which runs it asks for, and the cells of its table; no training."""
+"""The comparison of rules: which runs it asks for, and the cells of its table."""
 
 import argparse
+import math
 import pathlib
 
+import numpy as np
+import pytest
+
 import tfnode
-from scripts.paper import policies
+from scripts.paper import experiments, measurements, policies
+from scripts.paper.rules import WithoutLookAhead
 from scripts.paper.runs import Run
+from tfnode.adaption import Decision, Measurement
 
 PAPER = {"quick": False, "paper": True, "seeds": None, "iterations": None, "dtype": None}
 
@@ -32,9 +38,55 @@ def test_one_thing_is_changed_at_a_time():
         *((0.1, 0.5, 1.05), (0.1, 0.5, 1.2)),
     ]
     assert [found[f"paper, check_every {n}"].check_every for n in (25, 100)] == [25, 100]
+    plain, on_test = (runs["energy_landscape", name][0] for name in policies.VARIANTS)
+    assert plain.path == "energy_landscape/euler_adaption_30000_lookaheadFalse_seed0.json"
+    assert plain.rule() == WithoutLookAhead()
+    assert on_test.path == "energy_landscape/euler_adaption_30000_check1000_on_test_seed0.json"
+    assert on_test.rule() == "paper"
+    tolerance = runs["energy_landscape", "tolerance, Fehlberg 2(1)"][0]
+    assert tolerance.path == "energy_landscape/fehlberg21_tolerance_30000_seed0.json"
+    assert tolerance.start_solver() == tfnode.solvers.Fehlberg21()
     # The quick setting is for a look.
     quick = policies.runs(arguments(quick=True, paper=False))
     assert {rule for _, rule in quick} == set(policies.RULES)
+
+
+@pytest.mark.parametrize(
+    "train, reference, expected",
+    [
+        (0.9, 0.9, ("grow", 0.275)),
+        (0.9, 0.5, ("shrink", 0.125)),
+        (0.9, math.nan, ("shrink", 0.125)),
+    ],
+)
+def test_without_look_ahead_nothing_is_tried(train, reference, expected):
+    measurement = Measurement(train, reference, 0.0, pytest.fail)
+    decision = WithoutLookAhead().decide(tfnode.solvers.Euler(0.25), (), measurement)
+    assert (decision.action, decision.solver.step_size) == pytest.approx(expected)
+
+
+def test_without_look_ahead_a_cap_is_kept():
+    measurement = Measurement(0.9, 0.9, 0.0, pytest.fail)
+    solver = tfnode.solvers.Euler(0.5)
+    rule = WithoutLookAhead().within(0.1, 0.5)
+    assert rule.decide(solver, (), measurement) == Decision(solver, (), "keep")
+
+
+def test_a_tolerance_is_adapted_and_checked_on_a_whole_split(monkeypatch):
+    monkeypatch.setattr(measurements, "sweep", lambda *of: {})
+    options = {"solver": "fehlberg21", "policy": "tolerance", "rk4_steps": 4, "test_samples": 64}
+    of_checks = {"check_split": "test", "check_samples": 1000, "check_every": 10}
+    run = Run("concentric_spheres_2d", None, 0, 50, **options, **of_checks)
+    result = experiments.train(run, lambda fraction: None)
+    history = result["history"]
+    assert history["iteration"] == [50]
+    correct = 1000 * np.array(history["train_accuracy"])
+    assert np.allclose(correct, np.round(correct), atol=1e-3)
+    # The least that single precision can meet, of which a tenth cannot be.
+    floor = 10 * np.finfo("float32").eps
+    assert history["tolerance"] == [pytest.approx(floor)]
+    assert result["solvers"]["reference"]["config"]["rtol"] == pytest.approx(floor)
+    assert result["nfe_per_iteration_with_checks"] > result["nfe_per_iteration"] > 0
 
 
 def result(num_steps, accuracy, fine, **more):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import keras
 
 from scripts import command_line
+from scripts.paper.runs import Run
 from tfnode import files
 
 # A checkpoint of a small model would cost more than the iterations between two of them.
@@ -102,7 +103,9 @@ def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, 
 def _identity(origin: dict) -> dict:
     """What a training is, wherever it runs: its results differ elsewhere by rounding alone."""
     versions = {name: origin["versions"][name] for name in _BINDING}
-    return {"run": origin["run"], "versions": versions, "backend": origin["backend"]}
+    # An older checkpoint does not know what has become an option since.
+    run = Run(**origin["run"])
+    return {"run": run, "versions": versions, "backend": origin["backend"]}
 
 
 def _complete(directory: pathlib.Path) -> list[pathlib.Path]:

@@ -109,7 +109,7 @@ def _measured(
     model: keras.Model,
     test: data.Data,
     curve: measurements.TestCurve,
-    step_adaption: tfnode.StepAdaption | None = None,
+    step_adaption: tfnode.StepAdaption | tfnode.ToleranceAdaption | None = None,
 ) -> Result:
     """What a training gave, from the trained model and from the callbacks."""
     result = {"loss": curve.loss, **measurements.final_accuracies(model, test, run.rk4_steps)}
@@ -148,9 +148,11 @@ def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callbac
     model.fit(batches, steps_per_epoch=left, shuffle=False, callbacks=callbacks, verbose=0)
 
 
-def _step_adaption(run: Run) -> tfnode.StepAdaption:
+def _step_adaption(run: Run) -> tfnode.StepAdaption | tfnode.ToleranceAdaption:
     # Batches of their own: two iterators over one shuffled dataset race for random numbers.
-    batches = _batches(run, run.seed + 1000, run.check_samples)
+    batches = _batches(run, run.seed + 1000, run.check_samples, run.check_split)
+    if run.policy == "tolerance":
+        return tfnode.ToleranceAdaption(batches, run.check_every)
     start = 1 / run.start_steps if run.start_steps else "auto"
     return tfnode.StepAdaption(batches, run.check_every, run.rule(), initial_step_size=start)
 
@@ -167,7 +169,7 @@ def compiled(run: Run) -> keras.Model:
     if run.t1 != 1:
         model = _integrated_to(run.t1, model)
     model.get_layer("ode_block").gradient = run.gradient
-    by_xla = run.model in _COMPILED and run.tolerance is None
+    by_xla = run.model in _COMPILED and run.tolerance is None and run.policy != "tolerance"
     model.compile(
         optimizer,
         recipe.build_loss(),
@@ -192,14 +194,14 @@ def _integrated_to(t1: float, model: keras.Model) -> keras.Model:
     return longer
 
 
-def _batches(run: Run, seed: int, batch_size: int | None = None) -> Any:
-    """The training batches, shuffled by a seed: as a `tf.data.Dataset` where that is enough."""
+def _batches(run: Run, seed: int, batch_size: int | None = None, split: str = "train") -> Any:
+    """The batches of a split, shuffled by a seed: as a `tf.data.Dataset` where that is enough."""
     recipe = run.recipe()
     batch_size = batch_size or recipe.batch_size
     if keras.backend.backend() == "tensorflow" and not recipe.augment:
-        batches = tfnode.datasets.load(recipe.dataset, "train", batch_size, seed=seed)
+        batches = tfnode.datasets.load(recipe.dataset, split, batch_size, seed=seed)
         return batches if run.scale == 1 else batches.map(lambda x, y: (run.scale * x, y))
-    return data.Batches(_loaded(run, "train"), batch_size, seed, recipe.augment)
+    return data.Batches(_loaded(run, split), batch_size, seed, recipe.augment)
 
 
 def _measured_on(run: Run, split: str) -> data.Data:

@@ -98,7 +98,9 @@ def final_accuracies(model: keras.Model, test: Data, rk4_steps: int) -> dict[str
         reference = tfnode.adaption.reference_solver(block.solver, block.length)
         num_steps = block.num_steps
     else:
-        reference, num_steps = tfnode.adaption.tighter_solver(block.solver), None
+        tighter = tfnode.adaption.tighter_solver(block.solver)
+        tolerance = max(tighter.rtol, block.min_tolerance)
+        reference, num_steps = tighter.with_tolerance(tolerance), None
     solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": fine}
     with full_precision():
         accuracies = {name: _accuracy(_evaluator(model, s), test) for name, s in solvers.items()}

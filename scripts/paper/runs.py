@@ -5,6 +5,7 @@ from typing import Any
 
 import tfnode
 import zoo
+from scripts.paper.rules import WithoutLookAhead
 
 Solver = tfnode.solvers.FixedStepSolver | tfnode.solvers.AdaptiveSolver
 # What the JSON file of a run holds.
@@ -26,6 +27,8 @@ _IN_PATHS = {
     "growth": "growth{}",
     "check_every": "every{}",
     "check_samples": "check{}",
+    "check_split": "on_{}",
+    "look_ahead": "lookahead{}",
     "average": "average{}",
     "optimizer": "{}",
     "learning_rate": "rate{}",
@@ -49,13 +52,15 @@ class Run:
         iterations: Integer, optimizer steps.
         solver: String, the name of the method, with step adaption of the first one.
         tolerance: Float of an adaptive method, else None.
-        policy: String, the rule of step adaption.
+        policy: String, the rule of step adaption, or `"tolerance"` for that of an adaptive method.
         weights: String, the pretrained weights to start from; None for fresh ones.
         start_steps: Integer, the steps that step adaption starts with; None for Hairer's rule.
         threshold: Float in place of that of the paper's rule, or None; likewise `shrink` and
             `growth`.
         check_every: Integer, the iterations between its checks.
         check_samples: Integer, the samples of a check; None for those of a batch.
+        check_split: String, the split of the data that they are of.
+        look_ahead: Boolean, whether the paper's rule tries a longer step before it takes it.
         average: Float, the momentum of the moving average of the weights that ends the training, or
             None for the last weights.
         optimizer: String in place of the recipe's, or None; likewise `learning_rate` and
@@ -84,6 +89,8 @@ class Run:
     growth: float | None = None
     check_every: int = 50
     check_samples: int | None = None
+    check_split: str = "train"
+    look_ahead: bool = True
     average: float | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
@@ -138,13 +145,17 @@ class Run:
         """The solver of the model before training; Hairer's rule may replace its step."""
         if self.tolerance is not None:
             return tfnode.solvers.get(self.solver).with_tolerance(self.tolerance)
+        if self.policy == "tolerance":
+            return tfnode.solvers.get(self.solver)
         num_steps = self.num_steps or self.start_steps or 32
         return tfnode.solvers.get(self.solver, self.t1 / num_steps)
 
     def rule(self) -> str | tfnode.adaption.StepRule:
-        """The rule of step adaption: that of the name, or the paper's with other constants."""
+        """The rule of step adaption: that of the name, or the paper's with something changed."""
         names = ("threshold", "shrink", "growth")
         constants = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if not self.look_ahead:
+            return WithoutLookAhead(**constants)
         return tfnode.adaption.StepRule(**constants) if constants else self.policy
 
     def recipe(self) -> zoo.Recipe:
