@@ -79,6 +79,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
     assert f"Remove {tmp_path}." in str(error.value)
 
 
+def test_a_checkpoint_older_than_an_option_is_taken_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
+    run = runs.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
+    with pytest.raises(Interruption):
+        fit(run, tmp_path, interrupted=1)
+    (states,) = tmp_path.glob("*/states.json")
+    content = json.loads(states.read_text())
+    del content["origin"]["run"]["look_ahead"]
+    states.write_text(json.dumps(content))
+    monkeypatch.setattr(experiments, "compiled", pytest.fail)
+    with pytest.raises(Interruption):
+        fit(run, tmp_path, interrupted=1)
+
+
 def test_checks_have_samples_of_their_own():
     def first_batch(**options):
         run = runs.Run("concentric_spheres_2d", None, 0, 10, batch_size=8, **options)

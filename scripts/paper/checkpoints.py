@@ -1,5 +1,6 @@
 """Checkpoints of a training: the model with its optimizer, and the states of its callbacks."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -104,8 +105,8 @@ def _identity(origin: dict) -> dict:
     """What a training is, wherever it runs: its results differ elsewhere by rounding alone."""
     versions = {name: origin["versions"][name] for name in _BINDING}
     # An older checkpoint does not know what has become an option since.
-    run = Run(**origin["run"])
-    return {"run": run, "versions": versions, "backend": origin["backend"]}
+    defaults = {field.name: field.default for field in dataclasses.fields(Run)}
+    return {"run": {**defaults, **origin["run"]}, "versions": versions, "backend": origin["backend"]}
 
 
 def _complete(directory: pathlib.Path) -> list[pathlib.Path]:
