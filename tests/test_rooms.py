@@ -23,6 +23,8 @@ ROOMS = {
     "versions": set(),
     "keras_internals": set(),
     "plots": {"arguments"},
+    "markup": set(),
+    "charts": {"markup"},
     "tableaus": {"arguments"},
     "solvers": {"tableaus"},
     "integrate": {"solvers"},
@@ -31,7 +33,7 @@ ROOMS = {
     "models": {"layers"},
     "adaption": {"solvers"},
     "batches": {"arguments"},
-    "validity": {"batches", "models", "plots"},
+    "validity": {"batches", "charts", "files", "models", "plots", "versions"},
     "export": {"files", "tables", "validity", "versions"},
     "callbacks": {"adaption", "export", "files"},
     "datasets": {"files", "integrate", "typing"},
@@ -47,6 +49,8 @@ PACKAGES = {
     "solvers": set(),
     "adaption": {"numpy"},
     "plots": {"matplotlib", "numpy"},
+    "markup": set(),
+    "charts": {"matplotlib", "numpy"},
     "datasets": {"numpy"},
 }
 # Where a backend is the point it is imported in a function, so that the others work without.
