@@ -29,7 +29,7 @@ class Mark:
         x: Float.
         y: Float.
         series: Integer, which gives its shape and colour.
-        text: String, the value in words.
+        words: String, the value in words.
         is_full: Boolean, whether its shape is filled.
         is_large: Boolean.
         is_ringed: Boolean.
@@ -38,7 +38,7 @@ class Mark:
     x: float
     y: float
     series: int
-    text: str
+    words: str
     is_full: bool = True
     is_large: bool = False
     is_ringed: bool = False
@@ -169,8 +169,8 @@ def _drawn(mark: Mark, x: float, y: float) -> Element:
         class_="ringed" if mark.is_ringed else None,
     )
     # What it says stands in one place, where no other mark covers it and no edge cuts it off.
-    said = element("text", mark.text, x=4, y=_TOP - 12, class_="said", aria_hidden="true")
-    title = element("title", mark.text)
+    said = element("text", mark.words, x=4, y=_TOP - 12, class_="said", aria_hidden="true")
+    title = element("title", mark.words)
     return element("g", title, inside, said, class_="mark", role="img", tabindex=0)
 
 

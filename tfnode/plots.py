@@ -101,7 +101,8 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
         ValueError: If an argument is not as described.
     """
     _check_title(title)
-    _check_result("report", report, ("rows", "value_of", "is_ode", "gap"), "ValidityReport")
+    fields = ("rows", "measure", "value_of", "is_ode", "gap")
+    _check_result("report", report, fields, "ValidityReport")
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     adaptive = report.rows[0].tolerance is not None
@@ -113,7 +114,7 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
         rows = [row for row in shown if row.solver == solver and not row.is_training]
         marker = "o" if solver == training.solver else MARKERS.get(solver.lower(), "s")
         style: dict[str, Any] = {"color": "tab:blue", "alpha": 0.45, "marker": marker}
-        heights: Any = [report.value_of(row) for row in rows]
+        heights = [_height(report, row) for row in rows]
         axes.scatter([_position(row) for row in rows], heights, label=solver, **style)
     own: dict[str, Any] = {
         "color": "midnightblue",
@@ -121,13 +122,13 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
         "label": "training solver",
         "zorder": 3,
     }
-    axes.scatter([_position(training)], [report.value_of(training)], **own)
+    axes.scatter([_position(training)], [_height(report, training)], **own)
     if report.measure == "accuracy":
         _widen(axes)
     if adaptive:
         # Finer to the right, as with steps.
         axes.invert_xaxis()
-        axes.axhline(report.value_of(report.rows[-1]), linestyle=":", label="RK4, fine")
+        axes.axhline(_height(report, report.rows[-1]), linestyle=":", label="RK4, fine")
     axes.set_ylabel(
         {"outputs": "relative change of the outputs"}.get(report.measure, report.measure)
     )
@@ -146,6 +147,10 @@ def _widen(axes: Axes, least: float = 0.2) -> None:
 
 def _position(row: "CheckRow") -> Any:
     return row.num_steps if row.tolerance is None else row.tolerance
+
+
+def _height(report: "ValidityReport", row: "CheckRow") -> Any:
+    return report.value_of(row)
 
 
 def _verdict(report: "ValidityReport") -> str:

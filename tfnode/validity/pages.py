@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfnode import arguments, charts, markup
@@ -61,7 +61,7 @@ class Page:
             element("meta", name="color-scheme", content="light dark"),
             # Else a browser asks the server for one.
             element("link", rel="icon", href="data:,"),
-            element("title", self._heading),
+            element("title", "".join(element("i", self._heading).itertext())),
         )
         body = element("body", element("main", self._article()), style="margin: 0")
         return f"<!doctype html>\n{markup.written(element('html', head, body, lang='en'))}\n"
@@ -71,10 +71,13 @@ class Page:
         return markup.written(self._article())
 
     @property
-    def _heading(self) -> str:
+    def _heading(self) -> Child:
         details = self.report.details
-        name = "this model" if details is None else f"“{details.model}”"
-        return self.title or f"Is {name} an ODE?"
+        if self.title is not None:
+            return self.title
+        # A name keeps the direction of its writing to itself.
+        name = "this model" if details is None else element("bdi", f"“{details.model}”")
+        return ("Is ", name, " an ODE?")
 
     def _article(self) -> Element:
         sections = (_serving(self), _changes(self), _nearest(self), _convergence(self))
@@ -107,27 +110,31 @@ class Page:
 
     def points(self, difference: float) -> str:
         """A difference of two fractions."""
-        text = f"{100 * difference:.{self._digits}f}"
-        return f"{text} point" if float(text) == 1 else f"{text} points"
+        return f"{100 * difference:.{self._digits}f} points"
 
     @property
     def _digits(self) -> int:
         return 1 if self.report.num_samples <= 1000 else 2
 
     def named(self, label: int) -> Element:
-        """A class, which keeps the direction of its name to itself."""
+        """A class by its name, of which a long one is cut off where it is shown."""
         if label < 0:
             return element("i", "not finite")
-        known = self.class_names is not None
-        return element("bdi", self.class_names[label] if known else str(label))
+        name = str(label) if self.class_names is None else self.class_names[label]
+        return element("bdi", name, title=None if self.class_names is None else name)
 
     def solver(self, row: "CheckRow") -> str:
         """The solver of a row with its step or tolerance."""
         if row.tolerance is not None:
             return f"{row.solver}, tolerance {row.tolerance:.2g}"
-        if row.num_steps is None:
+        if row.num_steps is None or row.step_size is None:
             return row.solver
-        return f"{row.solver}, {_counted(row.num_steps, 'step')}"
+        alike = [
+            r for r in self.report.rows if (r.solver, r.num_steps) == (row.solver, row.num_steps)
+        ]
+        # The last step is cut, so that several step sizes can have one number of steps.
+        size = f" of {row.step_size:.3g}" if len(alike) > 1 else ""
+        return f"{row.solver}, {_counted(row.num_steps, 'step')}{size}"
 
 
 # === Sections ===
@@ -165,8 +172,10 @@ def _numbers(page: Page) -> Element:
     found = {"largest change under a better solver": page.gap(report.gap)}
     if report.measure != "outputs":
         found = {
-            f"{report.measure} under the training solver": page.value(_value(page, report.rows[0])),
-            f"under {page.solver(last)}": page.value(_value(page, last)),
+            f"{report.measure} under the training solver": page.value(
+                report.value_of(report.rows[0])
+            ),
+            f"under {page.solver(last)}": page.value(report.value_of(last)),
             **found,
         }
     if report.changed is not None:
@@ -177,47 +186,51 @@ def _numbers(page: Page) -> Element:
 
 
 def _serving(page: Page) -> Element:
-    report = page.report
-    best = _to_serve(report)
-    own = report.rows[0]
-    if best is None:
-        advice = (
-            "With the solver of its training alone, if at all: what it computes belongs to that "
-            "step, and another solver, a better one too, answers differently."
-        )
-    else:
-        less = "the fewest evaluations" if best.nfe is not None else "the loosest tolerance"
-        which = ", which is the solver of its training," if best is own else ""
-        cost = "" if best.nfe is None else f"{_counted(best.nfe, 'evaluation')} an answer, and "
-        advice = (
-            f"With {page.solver(best)}{which}: {cost}{less} of all that were tried with a change "
-            f"of at most {page.gap(report.threshold)}."
-        )
-    measured = "change of the outputs" if report.measure == "outputs" else report.measure
-    y = Axis(measured, page.value)
+    report, best = page.report, _to_serve(page.report)
+    y = Axis("change of the outputs" if report.measure == "outputs" else report.measure, page.value)
     if report.measure == "accuracy":
         y = Axis("accuracy", lambda v: f"{100 * v:.3g} %", least=0.2, limits=(-0.02, 1.02))
-    middle = _value(page, own)
-    band = None
-    if middle is not None and math.isfinite(middle):
-        band = (max(middle - report.threshold, 0.0), middle + report.threshold)
-        if report.measure == "accuracy":
-            band = (band[0], min(band[1], 1.0))
-    chart = _chart(page, {row: _value(page, row) for row in report.rows}, y, best, band)
+    values = {row: report.value_of(row) for row in report.rows}
     return element(
         "section",
         element("h2", "Which solver to serve it with"),
-        element("p", advice),
-        chart,
+        element("p", _advice(page, best)),
+        _chart(page, values, y, best, _allowed(report)),
         element(
             "p",
             "Filled marks are solvers of equal or smaller error than that of the training, which "
             "is the large one; hollow marks do not count for the verdict. In the tinted range the "
             f"change is at most {page.gap(report.threshold)}.",
-            " The ring is the solver to serve." if best is not None else None,
+            None if best is None else " The ring is the solver to serve.",
             class_="note",
         ),
     )
+
+
+def _advice(page: Page, best: "CheckRow | None") -> str:
+    if best is None:
+        return (
+            "With the solver of its training alone, if at all: what it computes belongs to that "
+            "step, and another solver, a better one too, answers differently."
+        )
+    which = ", which is the solver of its training" if best is page.report.rows[0] else ""
+    least = "the loosest tolerance"
+    if best.nfe is not None:
+        least = f"{_counted(best.nfe, 'evaluation')} an answer, the fewest"
+    return (
+        f"With {page.solver(best)}{which}: {least} of all that were tried and that change it by at "
+        f"most {page.gap(page.report.threshold)}."
+    )
+
+
+def _allowed(report: "ValidityReport") -> tuple[float, float] | None:
+    """The range of values that differ from the training solver's by the threshold at most."""
+    middle = report.value_of(report.rows[0])
+    if middle is None or not math.isfinite(middle):
+        return None
+    ends = {"accuracy": (0.0, 1.0), "outputs": (0.0, math.inf)}
+    low, high = ends.get(report.measure, (-math.inf, math.inf))
+    return max(middle - report.threshold, low), min(middle + report.threshold, high)
 
 
 def _changes(page: Page) -> Element | None:
@@ -317,7 +330,7 @@ def _convergence(page: Page) -> Element | None:
         text += " It is too close to rounding to fit an order to it."
     if report.reference_error is not None and math.isfinite(report.reference_error):
         text += f" The reference itself is known to about {report.reference_error:.2g}."
-    y = Axis("relative error of the outputs", lambda v: f"{v:.0e}".replace("e-0", "e-"), base=10)
+    y = Axis("relative error of the outputs", lambda v: f"{v:g}", base=10)
     return element(
         "section",
         element("h2", "How its outputs converge"),
@@ -337,11 +350,11 @@ def _table(page: Page) -> Element:
     for row in report.rows:
         tags = [("training", row.is_training), ("serve", row is best)]
         names = (page.solver(row), (element("em", tag) for tag, has in tags if has))
-        cells: list[Child] = [names, "–" if row.nfe is None else str(row.nfe)]
-        cells += [] if report.measure == "outputs" else [page.value(_value(page, row))]
+        cells: list[Child] = [names, "" if row.nfe is None else str(row.nfe)]
+        cells += [] if report.measure == "outputs" else [page.value(report.value_of(row))]
         cells += [page.gap(row.gap)]
         cells += [page.percent(row.changed or 0.0)] if is_classifier else []
-        cells += ["–" if row.error is None else f"{row.error:.2g}", "yes" if row.is_better else ""]
+        cells += ["" if row.error is None else f"{row.error:.2g}", "yes" if row.is_better else ""]
         rows.append(cells)
     return element(
         "section",
@@ -365,7 +378,7 @@ def _origin(page: Page) -> Element:
 # === Parts of sections ===
 def _chart(
     page: Page,
-    values: "dict[CheckRow, float | None]",
+    values: "Mapping[CheckRow, float | None]",
     y: Axis,
     ringed: "CheckRow | None",
     band: tuple[float, float] | None,
@@ -385,7 +398,7 @@ def _chart(
                 x=float(at),
                 y=value,
                 series=solvers.index(row.solver),
-                text=f"{page.solver(row)}{cost}, {_short(page, y, value)}",
+                words=f"{page.solver(row)}{cost}, {_short(page, y, value)}",
                 is_full=row.is_better,
                 is_large=row.is_training,
                 is_ringed=row is ringed,
@@ -395,7 +408,7 @@ def _chart(
         return None
     x = Axis("evaluations of the field", lambda v: f"{v:g}", base=2)
     if is_adaptive:
-        x = Axis("tolerance", lambda v: f"{v:.0e}", base=10, is_reversed=True)
+        x = Axis("tolerance", lambda v: f"{v:g}", base=10, is_reversed=True)
     last = values.get(page.report.rows[-1])
     level = last if is_adaptive and last is not None and math.isfinite(last) else None
     label = f"{y.title} against {x.title}"
@@ -415,10 +428,6 @@ def _bar(parts: Sequence[tuple[float, str]], whole: float) -> Element:
         if part > 0
     )
     return element("span", pieces, class_="bar", aria_hidden="true")
-
-
-def _value(page: Page, row: "CheckRow") -> float | None:
-    return page.report.value_of(row)
 
 
 def _to_serve(report: "ValidityReport") -> "CheckRow | None":
