@@ -60,7 +60,7 @@ def read(data: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["x"], arrays["y"]
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise command_line.Stop(
             "The data must be an .npz file with the arrays `x` and `y`, of numbers alone. "
             f"Received: {data!r} ({error}). Write it with `numpy.savez(path, x=x, y=y)`."

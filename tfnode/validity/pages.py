@@ -143,13 +143,14 @@ def _verdict(page: Page) -> Element:
     training = report.rows[0]
     better = sum(row.is_better for row in report.rows[1:])
     verdict = "Yes, it is an ODE." if report.is_ode else "No, it is bound to its solver."
-    what = "outputs change" if report.measure == "outputs" else f"{report.measure} changes"
+    is_one = report.measure != "outputs"
+    what, those = (f"{report.measure} changes", "that") if is_one else ("outputs change", "those")
     kept = "at most" if report.is_ode else "up to"
     return element(
         "p",
         element("strong", verdict),
         f" Under {_counted(better, 'other solver')} of equal or smaller error its {what} by {kept} "
-        f"{page.gap(report.gap)} from that under the solver of its training, "
+        f"{page.gap(report.gap)} from {those} under the solver of its training, "
         f"{page.solver(training)}. An ODE may change by {page.gap(report.threshold)}.",
         _doubt(report),
         class_="verdict yes" if report.is_ode else "verdict no",
@@ -255,10 +256,10 @@ def _changes(page: Page) -> Element | None:
     gaps = sorted((report.class_gaps or {}).items(), key=lambda item: -item[1])
     shown = [(label, gap) for label, gap in gaps if gap > 0][:_MAX_CLASSES]
     if shown:
-        rows = [(page.named(k), _bar([(gap, "lost")], 1.0), page.points(gap)) for k, gap in shown]
+        rows = [(page.named(k), page.points(gap), _bar([(gap, "lost")], 1.0)) for k, gap in shown]
         parts += [
             element("p", "The largest change of each class's accuracy under a better solver:"),
-            markup.table(("class", "", "change"), rows, "changes of the classes' accuracies"),
+            markup.table(("class", "change", ""), rows, "changes of the classes' accuracies"),
         ]
     else:
         parts.append(element("p", "No class's accuracy changes under any better solver."))
@@ -277,8 +278,8 @@ def _change_table(page: Page) -> Element:
         examples = ", ".join(map(str, change.samples))
         examples += ", …" if change.count > len(change.samples) else ""
         names = (page.named(change.before), " → ", page.named(change.after))
-        rows.append((names, _bar(bar, most), str(change.count), kinds, examples))
-    header = ("from → to", "", "answers", "of them", "samples")
+        rows.append((names, str(change.count), _bar(bar, most), kinds, examples))
+    header = ("from → to", "answers", "", "of them", "samples")
     return markup.table(header, rows, "changes of class")
 
 
@@ -293,8 +294,8 @@ def _nearest(page: Page) -> Element | None:
             (
                 str(near.sample),
                 (page.named(near.predicted), " before ", page.named(near.rival)),
-                _bar([(min(share, 1.0), "kept")], 1.0),
                 f"{near.left:.3g} of {near.margin:.3g}",
+                _bar([(min(share, 1.0), "kept")], 1.0),
                 page.solver(page.report.rows[near.row]),
             )
         )
@@ -307,7 +308,7 @@ def _nearest(page: Page) -> Element | None:
             "over the next is given in the outputs of the model, and what the least favourable "
             "solver leaves of it. Samples are numbered from 0 in the order of the data.",
         ),
-        markup.table(("sample", "class", "", "lead left", "under"), rows, "nearest samples"),
+        markup.table(("sample", "class", "lead left", "", "under"), rows, "nearest samples"),
     )
 
 
