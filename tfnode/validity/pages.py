@@ -219,8 +219,8 @@ def _advice(page: Page, best: "CheckRow | None") -> str:
     if best.nfe is not None:
         least = f"{_counted(best.nfe, 'evaluation')} an answer, the fewest"
     return (
-        f"With {page.solver(best)}{which}: {least} of all that were tried and that change it by at "
-        f"most {page.gap(page.report.threshold)}."
+        f"With {page.solver(best)}{which}: {least} of all that were tried with a change of at most "
+        f"{page.gap(page.report.threshold)}."
     )
 
 
