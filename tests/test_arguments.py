@@ -419,6 +419,10 @@ TABLE |= {
     ),
     "tfnode.validity.ValidityReport.from_json": (base(), {"text": "object"}),
     "tfnode.validity.ValidityReport.plot": (base(self=report), {"title": "text or none"}),
+    "tfnode.validity.ValidityReport.to_html": (
+        base(self=report, path="report.html"),
+        {"path": "path", "class_names": "list or none", "title": "text or none"},
+    ),
     "tfnode.validity.ConvergenceResult.plot": (base(self=RESULT), {"title": "text or none"}),
     "tfnode.validity.Crossings.plot": (
         base(self=FOUND),
@@ -433,9 +437,12 @@ RECORDS = {
     "tfnode.adaption.Rule": "a protocol",
     "tfnode.validity.Certificate": "`certify` returns it",
     "tfnode.validity.CheckRow": "`check` returns it",
+    "tfnode.validity.ClassChange": "`check` returns it",
     "tfnode.validity.ConvergenceResult": "`convergence_test` returns it",
     "tfnode.validity.ConvergenceRow": "`convergence_test` returns it",
     "tfnode.validity.Crossings": "`crossings` returns it",
+    "tfnode.validity.Details": "`check` returns it",
+    "tfnode.validity.NearSample": "`check` returns it",
     "tfnode.validity.SweepRow": "`sweep` returns it",
     "tfnode.validity.ValidityReport": "`check` returns it",
     "zoo.WeightsEntry": "the manifest's; see test_manifest.py",
@@ -453,6 +460,7 @@ RECORDS = {
 }
 # Methods that others of this package call, with what they have checked or measured.
 ASKED = {
+    *("tfnode.validity.ValidityReport.value_of", "tfnode.validity.Details.from_plain"),
     *("tfnode.ODEBlock.from_config", "zoo.WeightsEntry.from_config", "tfnode.models.Twin.assign"),
     *(f"tfnode.adaption.Rule.{name}" for name in dir(adaption.Rule)),
     *(f"tfnode.adaption.{n}Rule.decide" for n in ("Step", "Damped", "Tolerance")),

@@ -96,6 +96,13 @@ MISUSE = {
     f"{BUNDLE} --wheels latest": "must be a version such as 3.12. Received: 'latest'",
     f"{TABLE1} --slurm partition": "must be NAME=VALUE. Received: partition",
     "is_it_an_ode --quick": "unrecognized arguments: --quick",
+    "is_it_an_ode --data mnist": "--data is for a model of your own. Received: no MODEL.keras",
+    "is_it_an_ode --class-names a": "--class-names is for a model of your own. Received: no",
+    "is_it_an_ode nowhere.keras": "must be a file that is there. Received: 'nowhere.keras'",
+    "is_it_an_ode FILE --data mnist": "MODEL must end in .keras. Received: ",
+    "is_it_an_ode FILE.keras": "--data is required with a model of your own. Received: none",
+    "is_it_an_ode FILE.keras --data imagenet": "or one of [",
+    "is_it_an_ode FILE.keras --data nowhere.npz": "must be a file that is there. Received: ",
     # Paths.
     **{
         f"{command} {option} FILE": f"`{option}` {PLACE}"
@@ -141,7 +148,8 @@ def _fresh_keras():
 @pytest.mark.parametrize("line", MISUSE)
 def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
+    for name in ("file", "file.keras"):
+        (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
     places = {"FILE": str(tmp_path / "file"), "EMPTY": str(tmp_path / "empty")}
     name, *arguments = line.split()
@@ -155,7 +163,7 @@ def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatc
     assert MISUSE[line] in said.err
     assert said.out == ""
     # Nothing was begun.
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "file.keras"]
 
 
 def test_every_command_is_misused():

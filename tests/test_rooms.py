@@ -1,6 +1,7 @@
 """The rooms of the project and the arrows between them, read from the source without importing."""
 
 import ast
+import configparser
 import os
 import pathlib
 import subprocess
@@ -23,6 +24,8 @@ ROOMS = {
     "versions": set(),
     "keras_internals": set(),
     "plots": {"arguments"},
+    "markup": set(),
+    "charts": {"markup"},
     "tableaus": {"arguments"},
     "solvers": {"tableaus"},
     "integrate": {"solvers"},
@@ -31,7 +34,7 @@ ROOMS = {
     "models": {"layers"},
     "adaption": {"solvers"},
     "batches": {"arguments"},
-    "validity": {"batches", "models", "plots"},
+    "validity": {"batches", "charts", "files", "models", "plots", "versions"},
     "export": {"files", "tables", "validity", "versions"},
     "callbacks": {"adaption", "export", "files"},
     "datasets": {"files", "integrate", "typing"},
@@ -47,6 +50,8 @@ PACKAGES = {
     "solvers": set(),
     "adaption": {"numpy"},
     "plots": {"matplotlib", "numpy"},
+    "markup": set(),
+    "charts": {"matplotlib", "numpy"},
     "datasets": {"numpy"},
 }
 # Where a backend is the point it is imported in a function, so that the others work without.
@@ -231,6 +236,17 @@ def test_arrows_of_the_zoo(path):
     assert {name[1] for name in imported if name[0] == "zoo"} == ZOO[room]
     packages = {package for package, _ in outside(source)}
     assert packages <= {"keras"} | ZOO_PACKAGES.get(room, set())
+
+
+@pytest.mark.parametrize("package", ["tfnode", "zoo"])
+def test_what_is_no_module_is_packaged_by_its_name(package):
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = setup["options.package_data"][package].split()
+    paths = [p.relative_to(ROOT / package) for p in (ROOT / package).rglob("*") if p.is_file()]
+    others = [p for p in paths if p.suffix not in (".py", ".pyc") and not p.name.startswith(".")]
+    assert len(others) >= 2
+    assert [str(p) for p in others if not any(p.match(pattern) for pattern in patterns)] == []
 
 
 def test_what_fetches_weights_stands_alone():

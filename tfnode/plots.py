@@ -101,7 +101,8 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
         ValueError: If an argument is not as described.
     """
     _check_title(title)
-    _check_result("report", report, ("rows", "measure", "is_ode", "gap"), "ValidityReport")
+    fields = ("rows", "measure", "value_of", "is_ode", "gap")
+    _check_result("report", report, fields, "ValidityReport")
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     adaptive = report.rows[0].tolerance is not None
@@ -149,7 +150,7 @@ def _position(row: "CheckRow") -> Any:
 
 
 def _height(report: "ValidityReport", row: "CheckRow") -> Any:
-    return {"accuracy": row.accuracy, "outputs": row.gap}.get(report.measure, row.metric)
+    return report.value_of(row)
 
 
 def _verdict(report: "ValidityReport") -> str:

@@ -136,6 +136,27 @@ class Judge:
             classes = outputs.argmax(axis=-1)
         return np.where(self.is_finite(outputs), classes.astype("int64"), -1)
 
+    def leads(self, outputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """The leads of one class of each answer over all the others.
+
+        Args:
+            outputs: NumPy array.
+            classes: NumPy array, as `classes` returns it. For one that is -1 the leads are those of
+                any class.
+
+        Returns:
+            NumPy array of doubles `(num_samples, ..., classes - 1)`, of answers of yes and no
+            `(num_samples, ..., 1)`.
+        """
+        outputs = outputs.astype("float64")
+        if self.has_labels or outputs.shape[-1] == 1:
+            excess = outputs.reshape(classes.shape) - self.threshold
+            return np.where(classes == 1, excess, -excess)[..., None]
+        own = np.maximum(classes, 0)[..., None]
+        leads = np.take_along_axis(outputs, own, -1) - outputs
+        others = np.arange(outputs.shape[-1]) != own
+        return leads[others].reshape(*leads.shape[:-1], -1)
+
     def change(self, outputs: np.ndarray, reference: np.ndarray) -> float:
         """How far outputs lie from those under a better solver; NaN if one is not finite.
 

@@ -6,6 +6,7 @@ and `critical_step` evaluates a grid search.
 """
 
 from tfnode.validity.convergence import ConvergenceResult, ConvergenceRow, convergence_test
+from tfnode.validity.details import ClassChange, Details, NearSample
 from tfnode.validity.margins import Certificate, certify
 from tfnode.validity.paths import Crossings, crossings
 from tfnode.validity.report import CheckRow, ValidityReport
@@ -15,9 +16,12 @@ from tfnode.validity.verdict import check, critical_step
 __all__ = [
     "Certificate",
     "CheckRow",
+    "ClassChange",
     "ConvergenceResult",
     "ConvergenceRow",
     "Crossings",
+    "Details",
+    "NearSample",
     "SweepRow",
     "ValidityReport",
     "certify",

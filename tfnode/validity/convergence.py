@@ -172,7 +172,7 @@ def convergence_test(
     others = [row.error for i, row in enumerate(rows) if i != own]
     return ConvergenceResult(
         rows=rows,
-        order=_fitted_order(rows[own:], _floor(subject.rounding)),
+        order=fitted_order(((r.step_size, r.error) for r in rows[own:]), subject.rounding),
         expected_order=training.solvers[0].order,
         error_optimum_at_training_step=all(rows[own].error < error for error in others),
         loss_optimum_at_training_step=_is_optimum(rows, own, scores["loss"], margin),
@@ -200,17 +200,22 @@ def _row(
     )
 
 
-def _floor(rounding: float) -> float:
-    """The error that may be rounding: summed up, or in half precision that of one evaluation."""
-    return min(1000 * rounding, max(2 * rounding, 1e-3))
+def fitted_order(points: Iterable[tuple[float, float]], rounding: float) -> float | None:
+    """The slope of log(error) over log(step), without errors that may be only rounding.
 
+    Args:
+        points: Iterable of pairs of a step size and an error.
+        rounding: Float, the spacing at 1 of the numbers that were computed in.
 
-def _fitted_order(rows: Sequence[ConvergenceRow], floor: float) -> float | None:
-    """The slope of log(error) over log(step); errors that are only rounding are left out."""
-    points = [(row.step_size, row.error) for row in rows if floor < row.error < float("inf")]
-    if len(points) < 2:
+    Returns:
+        Float, or None where fewer than two of the errors are left.
+    """
+    # Rounding summed up, or in half precision that of one evaluation.
+    floor = min(1000 * rounding, max(2 * rounding, 1e-3))
+    left = [(step, error) for step, error in points if floor < error < float("inf")]
+    if len(left) < 2:
         return None
-    steps, errors = np.log(points).T
+    steps, errors = np.log(left).T
     return float(np.polyfit(steps, errors, 1)[0])
 
 

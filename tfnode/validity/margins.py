@@ -111,7 +111,7 @@ def certify(
     classes = judge.classes(outputs[training])
     # Differences of values that are not finite are NaN, which certifies nothing.
     with np.errstate(invalid="ignore"):
-        leads = [_leads(outputs[trial], classes, judge.threshold) for trial in steps]
+        leads = [judge.leads(outputs[trial], classes) for trial in steps]
         margins, errors = leads[0], _errors(leads, training.solvers[0].order)
         nearest = np.nan_to_num(margins - 2 * errors, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     # The class that an error would reach first.
@@ -132,18 +132,6 @@ def certify(
         margins=tuple(margins.tolist()),
         errors=tuple(errors.tolist()),
     )
-
-
-def _leads(outputs: np.ndarray, classes: np.ndarray, threshold: float) -> np.ndarray:
-    """The leads of a class over all the others, of shape `(num_samples, ..., classes - 1)`."""
-    outputs = outputs.astype("float64")
-    if outputs.shape[-1] == 1:
-        return np.where(classes[..., None] == 1, outputs - threshold, threshold - outputs)
-    # Where an output is not finite there is no class; any will do, as the leads are not finite.
-    own = np.maximum(classes, 0)[..., None]
-    leads = np.take_along_axis(outputs, own, -1) - outputs
-    others = np.arange(outputs.shape[-1]) != own
-    return leads[others].reshape(*leads.shape[:-1], -1)
 
 
 def _errors(leads: Sequence[np.ndarray], order: int) -> np.ndarray:

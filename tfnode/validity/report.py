@@ -3,14 +3,20 @@
 import dataclasses
 import json
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
-from tfnode import arguments
+from tfnode import arguments, files
+from tfnode.typing import PathLike
+from tfnode.validity.details import Details
 from tfnode.validity.results import Result
 from tfnode.validity.sweeps import SweepRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Of the fields that `to_json` writes: 1 has no details, nor its own number.
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +63,9 @@ class ValidityReport(Result):
             and RK4 at two fine steps, the finer one last.
         digest: String, the `tfnode.models.digest` of the model that was judged; empty in reports
             of the first versions.
+        version: Integer, of the fields of a report; 1 for those that end here.
+        details: `Details`, which answers change, which nearly do, the order of convergence, and the
+            versions that it was made with; None in reports of version 1.
     """
 
     is_ode: bool
@@ -71,6 +80,19 @@ class ValidityReport(Result):
     reference_error: float | None
     rows: tuple[CheckRow, ...]
     digest: str = ""
+    version: int = 1
+    details: Details | None = None
+
+    def __repr__(self) -> str:
+        shown = ("is_ode", "gap", "threshold", "measure", "task", "num_samples", "changed")
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+        return f"{type(self).__name__}({values}, rows=<{len(self.rows)} rows>)"
+
+    def _repr_html_(self) -> str:
+        # Here, so that matplotlib is loaded only by those who draw.
+        from tfnode.validity.pages import Page
+
+        return Page(self).fragment()
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -82,17 +104,23 @@ class ValidityReport(Result):
         arguments.text("text", text, advice="Pass what `ValidityReport.to_json` wrote.")
         try:
             content: dict[str, Any] = json.loads(text)
+            _check_version(content.get("version", 1))
             gaps = content["class_gaps"]
             content["class_gaps"] = gaps and {int(k): _number(v) for k, v in gaps.items()}
             content["gap"] = _number(content["gap"])
             rows = [CheckRow(**{**row, "gap": _number(row["gap"])}) for row in content["rows"]]
-            return cls(**{**content, "rows": tuple(rows)})
+            details = content.get("details") and Details.from_plain(content["details"])
+            return cls(**{**content, "rows": tuple(rows), "details": details})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "A report is read from the JSON that `ValidityReport.to_json` wrote. Received: "
                 f"text={arguments.shown(text)}. Write it again with `tfnode.validity.check`: "
                 f"{error}."
             ) from error
+
+    def value_of(self, row: CheckRow) -> float | None:
+        """What the gap of a row is a difference of; in regression the change of the outputs."""
+        return {"accuracy": row.accuracy, "outputs": row.gap}.get(self.measure, row.metric)
 
     def plot(self, title: str | None = None) -> "Figure":
         """Accuracy over the number of steps, as in figures 1 (c, d) and 3 of the paper.
@@ -105,7 +133,53 @@ class ValidityReport(Result):
 
         return plots.validity(self, title)
 
+    def to_html(
+        self,
+        path: PathLike,
+        class_names: Iterable[str] | None = None,
+        title: str | None = None,
+    ) -> None:
+        """Writes the report as a page: one HTML file that needs no network and runs no script.
+
+        It has the verdict in words; which solver to serve the model with, from its accuracy against
+        its evaluations; which classes change into which; the samples that are nearest to a change;
+        how the outputs converge; and the versions that the report was made with. Of a report that
+        an earlier version of this package has written it shows what that holds.
+
+        A notebook shows the same page where the report is the last value of a cell.
+
+        Examples:
+
+        >>> block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), tfnode.solvers.RK4(1 / 4))
+        >>> model = keras.Sequential([keras.Input((2,)), block])
+        >>> report = tfnode.validity.check(model, (np.eye(2), np.arange(2)), verbose=0)
+        >>> report.to_html("report.html", class_names=["left", "right"])  # doctest: +SKIP
+
+        Args:
+            path: Path of the file, which is complete or not there.
+            class_names: Optional iterable of strings, the names of the classes from 0 up.
+            title: Optional string in place of the question with the name of the model.
+
+        Raises:
+            ValueError: If the file cannot be written, or if a class has no name.
+        """
+        # Here, so that matplotlib is loaded only by those who draw.
+        from tfnode.validity.pages import Page
+
+        target = arguments.path("path", path)
+        page = Page.of(self, class_names, title)
+        files.check_writable(target.parent, "path")
+        if target.is_dir():
+            rule = "`path` must be a file, or one that can be made"
+            raise arguments.refused(rule, "path", str(target), "Add a name, such as report.html.")
+        files.write_text(target, page.document())
+
 
 def _number(value: float | None) -> float:
     """A gap, which JSON cannot hold where it is infinite."""
     return math.inf if value is None else float(value)
+
+
+def _check_version(version: int) -> None:
+    if version > VERSION:
+        raise ValueError(f"it has version {version}, and this tfnode knows {VERSION}: upgrade it")

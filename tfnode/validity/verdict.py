@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
-from tfnode import arguments
+from tfnode import arguments, versions
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
 from tfnode.models.judge import Judge, checked_metric, checked_task, relative_distance
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
+from tfnode.validity.convergence import fitted_order
+from tfnode.validity.details import Details, class_changes, nearest_samples
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
-from tfnode.validity.report import CheckRow, ValidityReport
+from tfnode.validity.report import VERSION, CheckRow, ValidityReport
 from tfnode.validity.sweeps import row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
@@ -178,6 +180,8 @@ class _Comparison:
             reference_error=None if half is None else rows[half].error,
             rows=tuple(rows.values()),
             digest=digest(self._subject.model),
+            version=VERSION,
+            details=self.details(rows),
         )
 
     def row(self, trial: Trial) -> CheckRow:
@@ -206,6 +210,37 @@ class _Comparison:
                 gap = self._accuracy_gap(self._evaluation.outputs[trial], labels == label)
                 gaps[label] = max(gaps[label], gap)
         return gaps
+
+    def details(self, rows: Mapping[Trial, CheckRow]) -> Details:
+        """What the rows do not tell, for whoever reads the report."""
+        trials, judge, base = list(rows), self._judge, self._base
+        is_classifier = judge.task == "classification"
+        better = [i for i, row in enumerate(rows.values()) if row.is_better]
+        outputs = {i: self._evaluation.outputs[trials[i]] for i in better}
+        most = max(better, key=lambda i: rows[trials[i]].changed or 0.0)
+        others = {i: o for i, o in outputs.items() if trials[i] != self._training}
+        solver = self._training.solvers[0]
+        return Details(
+            model=str(self._subject.model.name),
+            changed_row=most if is_classifier else None,
+            changes=class_changes(judge, base, outputs[most]) if is_classifier else (),
+            nearest=nearest_samples(judge, base, others) if is_classifier else (),
+            order=None if self._training.is_adaptive else self._order(rows),
+            expected_order=None if self._training.is_adaptive else solver.order,
+            versions=versions.of("tfnode", "keras", keras.backend.backend(), "numpy"),
+        )
+
+    def _order(self, rows: Mapping[Trial, CheckRow]) -> float | None:
+        """The order of the training method, from its step down."""
+        solver = self._training.solvers[0]
+        points = [
+            (row.step_size, row.error)
+            for trial, row in rows.items()
+            if trial.solvers[0].tableau == solver.tableau
+            if row.step_size is not None and row.error is not None
+            if row.step_size <= solver.step_size
+        ]
+        return fitted_order(points, self._subject.rounding)
 
     def _gap(self, outputs: np.ndarray, metric: float | None) -> float:
         base = self._scores["metric"]
