@@ -106,7 +106,11 @@ def _identity(origin: dict) -> dict:
     versions = {name: origin["versions"][name] for name in _BINDING}
     # An older checkpoint does not know what has become an option since.
     defaults = {field.name: field.default for field in dataclasses.fields(Run)}
-    return {"run": {**defaults, **origin["run"]}, "versions": versions, "backend": origin["backend"]}
+    return {
+        "run": {**defaults, **origin["run"]},
+        "versions": versions,
+        "backend": origin["backend"],
+    }
 
 
 def _complete(directory: pathlib.Path) -> list[pathlib.Path]:
