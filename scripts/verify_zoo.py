@@ -24,15 +24,14 @@ HEADER = ("weights", "quantity", "expected", "found", "")
 
 def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
-    from scripts.publishing import measuring
     from tfnode import tables
-    from zoo import manifest
+    from zoo import manifest, verification
 
     entries = manifest.read().weights
     chosen = args.names or entries
     if args.quick:
         chosen = [name for name in chosen if entries[name].model not in ALL_IMAGES]
-    rows = [row for name in chosen for row in measuring.compare(entries[name])]
+    rows = [row for name in chosen for row in verification.compare(entries[name])]
     if not rows:
         print("There are no weights to verify.")
         return 0

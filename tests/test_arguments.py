@@ -372,7 +372,8 @@ TABLE = {
         base(name="energy_landscape"),
         {"name": "one of", "weights": "one of"},
     ),
-    "zoo.list_models": (base(), {"pretrained": "flag"}),
+    "zoo.get_weights": (base(), {"name": "one of"}),
+    "zoo.list_models": (base(), {"pattern": "text or none", "pretrained": "flag"}),
 }
 
 # === Methods ===

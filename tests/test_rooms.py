@@ -71,7 +71,8 @@ OF_ONE_BACKEND = {
 # The zoo's files: those that each imports, and the packages beside keras and tfnode.
 ZOO = {
     "weights": set(),
-    "manifest": set(),
+    "facts": set(),
+    "manifest": {"facts"},
     "loading": set(),
     "listing": {"manifest"},
     "recipes": set(),
@@ -85,6 +86,7 @@ ZOO = {
         *("layers", "listing", "loading", "manifest", "recipes", "reports", "weights"),
     },
     "reports": {"manifest"},
+    "verification": {"manifest", "registry"},
     "__init__": {"manifest", "recipes", "registry"},
 }
 ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
@@ -369,7 +371,7 @@ def test_a_command_runs_from_any_directory(tmp_path):
             "Augment ODEBlock StepAdaption ToleranceAdaption datasets export odeint solvers "
             "tableaus validity with_solver",
         ),
-        (zoo, "Recipe WeightsEntry get_model get_recipe list_models"),
+        (zoo, "Recipe WeightsEntry get_model get_recipe get_report get_weights list_models"),
     ],
 )
 def test_exported_names(package, exported):

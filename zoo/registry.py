@@ -1,5 +1,6 @@
 """The models by name."""
 
+import fnmatch
 import functools
 from collections.abc import Callable
 
@@ -41,26 +42,60 @@ _MODELS: dict[str, tuple[Callable[[SolverLike, Layers], keras.Model], Recipe]] =
 }
 
 
-def list_models(pretrained: bool = False) -> list[str]:
+def list_models(pattern: str | None = None, pretrained: bool = False) -> list[str]:
     """Returns the names of the zoo's models, or of its pretrained weights.
 
     Examples:
 
-    >>> list_models()[-3:]
-    ['mnist', 'cifar10', 'cifar10_conv']
+    >>> list_models("cifar*")
+    ['cifar10', 'cifar10_conv']
+    >>> list_models("cifar10", pretrained=True)[:1]
+    ['cifar10_rk4_damped_small_v1']
 
     Args:
-        pretrained: Boolean. If true, prints a table of the pretrained weights, with their solver,
-            test accuracy, verdict and size, and returns their names.
+        pattern: Optional string in the notation of shells, such as `"cifar*"`, which the name of
+            the model or of the weights must match.
+        pretrained: Boolean. If true, returns the names of pretrained weights: a list that prints
+            as a table of their solvers, test accuracies and verdicts, and has these and more as
+            plain values in `.records`.
 
     Raises:
-        ValueError: If `pretrained` is not a boolean.
+        ValueError: If `pattern` is not a string, or `pretrained` not a boolean.
     """
-    if not arguments.flag("pretrained", pretrained):
-        return list(_MODELS)
-    entries = manifest.read().weights
-    print(listing.pretrained(entries.values()) if entries else "There are no pretrained weights.")
-    return list(entries)
+    if pattern is not None:
+        advice = 'An example is "cifar*"; pass `pretrained` by its name.'
+        pattern = arguments.text("pattern", pattern, advice=advice)
+    pretrained = arguments.flag("pretrained", pretrained)
+    matches = lambda *names: any(fnmatch.fnmatchcase(name, pattern or "*") for name in names)
+    if not pretrained:
+        return [name for name in _MODELS if matches(name)]
+    content = manifest.read()
+    chosen = [entry for entry in content.weights.values() if matches(entry.name, entry.model)]
+    return listing.WeightsTable(chosen, content.default.values())
+
+
+def get_weights(name: str) -> manifest.WeightsEntry:
+    """Returns what is known of pretrained weights: their metrics, classes, inputs and recipe.
+
+    Examples:
+
+    >>> found = get_weights("mnist")
+    >>> found.name, found.metrics["accuracy"], found.classes[:3]
+    ('mnist_rk4_damped_tuned_v1', 0.964, ('0', '1', '2'))
+    >>> images = np.full((1, 28, 28, 1), 255, "uint8")
+    >>> float(found.preprocessing()(images)[0, 0, 0, 0])
+    1.0
+
+    Args:
+        name: String, one of `list_models(pretrained=True)`, or a model for its `"DEFAULT"`.
+
+    Returns:
+        `WeightsEntry`.
+
+    Raises:
+        ValueError: If there are no such weights.
+    """
+    return manifest.read().get(name)
 
 
 def get_model(
