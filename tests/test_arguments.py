@@ -365,6 +365,8 @@ TABLE = {
             "step_size": "positive or none",
             "dtype": "one of or none",
             "seed": "not negative or none",
+            "classes": "count or none",
+            "include_top": "flag",
         },
     ),
     "zoo.get_recipe": (base(), {"name": "one of"}),

@@ -349,6 +349,43 @@ def test_a_file_of_another_kind_is_refused(tmp_path, file):
     assert f"Received: weights={str(path)!r}" in str(error.value)
 
 
+# === For data of one's own ===
+def test_other_classes_leave_the_last_layer_fresh(stand_in):
+    name, saved = stand_in.add(solver=RK4(1 / 4))
+    model = zoo.get_model("energy_landscape", weights=name, classes=5, seed=1)
+    assert (model.output_shape, solver_of(model)) == ((None, 5), RK4(1 / 4))
+    *body, kernel, bias = model.trainable_weights
+    for ours, theirs in zip(body, saved.trainable_weights):
+        np.testing.assert_array_equal(ours, theirs)
+    fresh = zoo.get_model("energy_landscape", classes=5, seed=1)
+    np.testing.assert_array_equal(kernel, fresh.trainable_weights[-2])
+    assert not np.any(bias)
+
+
+def test_the_models_own_classes_keep_the_last_layer(stand_in):
+    name, saved = stand_in.add()
+    model = zoo.get_model("energy_landscape", weights=name, solver="rk4", classes=3)
+    assert_same_weights(model, saved)
+
+
+def test_a_file_has_the_classes_that_are_asked_for(tmp_path):
+    path = tmp_path / "mine.weights.h5"
+    saved = zoo.get_model("energy_landscape", classes=5)
+    saved.save_weights(path)
+    assert_same_weights(zoo.get_model("energy_landscape", weights=path, classes=5), saved)
+    with pytest.raises(ValueError, match="must hold weights of the shapes"):
+        zoo.get_model("energy_landscape", weights=path)
+
+
+def test_features_are_what_the_last_layer_is_given(stand_in):
+    name, saved = stand_in.add("concentric_spheres_3d")
+    features = zoo.get_model("concentric_spheres_3d", weights=name, include_top=False)
+    assert (features.name, features.output_shape) == ("concentric_spheres_3d_features", (None, 3))
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (4, 3)).astype("float32")
+    np.testing.assert_array_equal(saved.get_layer("logits")(features(x)), saved(x))
+    assert len(features.trainable_weights) == 6
+
+
 # === Listed ===
 def test_the_table_of_pretrained_weights(stand_in, capsys):
     assert zoo.list_models(pretrained=True) == []

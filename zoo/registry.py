@@ -105,6 +105,8 @@ def get_model(
     step_size: float | None = None,
     dtype: str | None = None,
     seed: int | None = None,
+    classes: int | None = None,
+    include_top: bool = True,
 ) -> keras.Model:
     """Returns a functional model that ends in logits.
 
@@ -113,6 +115,14 @@ def get_model(
     >>> model = get_model("energy_landscape", solver="euler", step_size=1 / 8)
     >>> model.output_shape
     (None, 3)
+
+    A model for five classes of one's own, trained but for its last layer, and the features that
+    this layer would be given:
+
+    >>> get_model("mnist", weights="DEFAULT", classes=5).output_shape
+    (None, 5)
+    >>> get_model("cifar10_conv", weights="DEFAULT", include_top=False).output_shape
+    (None, 128)
 
     Args:
         name: String, one of `list_models()`.
@@ -129,34 +139,50 @@ def get_model(
             its integration, the weights and the logits are in single.
         seed: Optional integer, from which fresh weights are drawn. They are then those that follow
             `keras.utils.set_random_seed(seed)`, whatever else draws random numbers.
+        classes: Optional integer, the number of logits in place of that of the model's own data.
+            If the weights are by name and have another number, the last layer is fresh. A path is
+            that of a file with this number.
+        include_top: Boolean. If false, the model ends in the features that its last layer would be
+            given, whose weights are loaded as with it.
 
     Raises:
-        ValueError: If the name, the weights, the solver, the step size, the dtype or the seed is
-            not valid, or if a file is not the one in the manifest, is damaged, or is of another
-            architecture.
+        ValueError: If an argument is not valid, or if a file is not the one in the manifest, is
+            damaged, or is of another architecture.
         OSError: If a file is not there or cannot be fetched.
     """
     builder, _ = _entry(name)
-    build = lambda solver: builder(solver, Layers(dtype, seed))
+    include_top = arguments.flag("include_top", include_top)
+    build = lambda solver, classes=classes: builder(solver, Layers(dtype, seed, classes))
     if weights is None or loading.is_path(weights):
         model = build(tfnode.solvers.get("euler" if solver is None else solver, step_size))
         if weights is not None:
             loading.load(model, weights)
             if step_size is not None:
                 model.get_layer("ode_block").step_size = step_size
-        return model
-    entry = manifest.read().find(name, weights)
-    wanted = tfnode.solvers.get(entry.solver if solver is None else solver, step_size)
-    model = build(entry.solver)
-    content = find(entry.file, entry.sha256, entry.bytes)
-    loading.load_content(model, content, entry.file)
-    if wanted == entry.solver:
-        return model
-    # Exchanged only now: the file holds the step size of the training solver.
-    other = build(wanted)
-    for ours, theirs in zip(other.trainable_weights, model.trainable_weights):
+    else:
+        entry = manifest.read().find(name, weights)
+        wanted = tfnode.solvers.get(entry.solver if solver is None else solver, step_size)
+        model = build(entry.solver, None)
+        fresh = None if wanted == entry.solver and classes is None else build(wanted)
+        content = find(entry.file, entry.sha256, entry.bytes)
+        loading.load_content(model, content, entry.file)
+        model = model if fresh is None else _moved(model, fresh)
+    return model if include_top else _features(model)
+
+
+def _moved(model: keras.Model, fresh: keras.Model) -> keras.Model:
+    """A fresh model of another solver, or of other classes, with the weights that a model has."""
+    # Its kernel and bias are the last of the weights.
+    is_other = fresh.output_shape != model.output_shape
+    kept = model.trainable_weights[: -2 if is_other else None]
+    for ours, theirs in zip(fresh.trainable_weights, kept):
         ours.assign(theirs)
-    return other
+    return fresh
+
+
+def _features(model: keras.Model) -> keras.Model:
+    features = model.get_layer("logits").input
+    return keras.Model(model.input, features, name=f"{model.name}_features")
 
 
 def get_report(name: str, weights: str = "DEFAULT") -> ValidityReport:
