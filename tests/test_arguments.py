@@ -375,6 +375,10 @@ TABLE = {
         {"name": "one of", "weights": "one of"},
     ),
     "zoo.get_weights": (base(), {"name": "one of"}),
+    "zoo.push": (
+        base(model=model, address="hf://user/model"),
+        {"model": "object", "address": "one of", "report": "object or none", "private": "flag"},
+    ),
     "zoo.list_models": (base(), {"pattern": "text or none", "pretrained": "flag"}),
 }
 

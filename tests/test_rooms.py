@@ -71,9 +71,11 @@ OF_ONE_BACKEND = {
 # The zoo's files: those that each imports, and the packages beside keras and tfnode.
 ZOO = {
     "weights": set(),
+    "hub": {"weights"},
     "facts": set(),
     "manifest": {"facts"},
     "loading": set(),
+    "archives": {"loading"},
     "listing": {"manifest"},
     "recipes": set(),
     "layers": set(),
@@ -83,13 +85,20 @@ ZOO = {
     },
     "registry": {
         *("concentric_spheres", "energy_landscape", "mnist", "cifar10", "cifar10_conv"),
-        *("layers", "listing", "loading", "manifest", "recipes", "reports", "weights"),
+        *("archives", "hub", "layers", "listing", "loading", "manifest", "recipes", "reports"),
+        "weights",
     },
     "reports": {"manifest"},
     "verification": {"manifest", "registry"},
-    "__init__": {"manifest", "recipes", "registry"},
+    "sharing": {"archives", "hub", "loading", "registry"},
+    "__init__": {"manifest", "recipes", "registry", "sharing"},
 }
-ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
+ZOO_PACKAGES = {
+    "weights": {"filelock", "pooch"},
+    "hub": {"huggingface_hub"},
+    "loading": {"h5py", "numpy"},
+    "archives": {"h5py"},
+}
 # A package of the scripts: those that it may import beside what all share; a command, all of them.
 SHARED = ("command_line", "machine", "models")
 SCRIPTS = {
@@ -371,7 +380,7 @@ def test_a_command_runs_from_any_directory(tmp_path):
             "Augment ODEBlock StepAdaption ToleranceAdaption datasets export odeint solvers "
             "tableaus validity with_solver",
         ),
-        (zoo, "Recipe WeightsEntry get_model get_recipe get_report get_weights list_models"),
+        (zoo, "Recipe WeightsEntry get_model get_recipe get_report get_weights list_models push"),
     ],
 )
 def test_exported_names(package, exported):

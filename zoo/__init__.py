@@ -6,6 +6,7 @@
 from zoo.manifest import WeightsEntry
 from zoo.recipes import Recipe
 from zoo.registry import get_model, get_recipe, get_report, get_weights, list_models
+from zoo.sharing import push
 
 __all__ = [
     "Recipe",
@@ -15,4 +16,5 @@ __all__ = [
     "get_report",
     "get_weights",
     "list_models",
+    "push",
 ]

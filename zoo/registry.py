@@ -1,5 +1,6 @@
 """The models by name."""
 
+import dataclasses
 import fnmatch
 import functools
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from tfnode.solvers import SolverLike
 from tfnode.typing import PathLike
 from tfnode.validity import ValidityReport
 from zoo import (
+    archives,
     cifar10,
     cifar10_conv,
     concentric_spheres,
     energy_landscape,
+    hub,
     listing,
     loading,
     manifest,
@@ -125,10 +128,13 @@ def get_model(
     (None, 128)
 
     Args:
-        name: String, one of `list_models()`.
-        weights: None for fresh weights; the name of pretrained weights of this model, one of
-            `list_models(pretrained=True)`, or `"DEFAULT"` for its default; or the path of a
-            `.weights.h5` file of this architecture.
+        name: String, one of `list_models()`; or a model on the Hugging Face Hub that `push` has
+            written there, `"hf://user/repository"`, or for ever the same one
+            `"hf://user/repository@commit"`, which needs `huggingface_hub`, the extra `hub`. Only
+            files of weights and of safe layers are opened, when their SHA-256 is right.
+        weights: None for fresh weights, and for a model on the hub; the name of pretrained weights
+            of this model, one of `list_models(pretrained=True)`, or `"DEFAULT"` for its default; or
+            the path of a `.weights.h5` file of this architecture.
         solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary. If None, a
             pretrained model has its training solver and step size, and any other model Euler's
             method. Given with the name of pretrained weights, it replaces that solver; given with
@@ -149,35 +155,113 @@ def get_model(
         ValueError: If an argument is not valid, or if a file is not the one in the manifest, is
             damaged, or is of another architecture.
         OSError: If a file is not there or cannot be fetched.
+        ImportError: If `huggingface_hub` is needed and not installed.
     """
-    builder, _ = _entry(name)
     include_top = arguments.flag("include_top", include_top)
-    build = lambda solver, classes=classes: builder(solver, Layers(dtype, seed, classes))
+    wanted = _Wanted(solver, step_size, dtype, seed, classes)
+    if hub.is_address(name):
+        return _shared(name, weights, wanted, include_top)
+    _entry(name)
     if weights is None or loading.is_path(weights):
-        model = build(tfnode.solvers.get("euler" if solver is None else solver, step_size))
+        model = wanted.build(name, wanted.in_place_of("euler"), classes)
         if weights is not None:
             loading.load(model, weights)
             if step_size is not None:
                 model.get_layer("ode_block").step_size = step_size
     else:
         entry = manifest.read().find(name, weights)
-        wanted = tfnode.solvers.get(entry.solver if solver is None else solver, step_size)
-        model = build(entry.solver, None)
-        fresh = None if wanted == entry.solver and classes is None else build(wanted)
-        content = find(entry.file, entry.sha256, entry.bytes)
-        loading.load_content(model, content, entry.file)
-        model = model if fresh is None else _moved(model, fresh)
+        read = lambda: find(entry.file, entry.sha256, entry.bytes)
+        model = wanted.trained(name, entry.solver, None, read, entry.file)
     return model if include_top else _features(model)
 
 
-def _moved(model: keras.Model, fresh: keras.Model) -> keras.Model:
-    """A fresh model of another solver, or of other classes, with the weights that a model has."""
-    # Its kernel and bias are the last of the weights.
-    is_other = fresh.output_shape != model.output_shape
-    kept = model.trainable_weights[: -2 if is_other else None]
-    for ours, theirs in zip(fresh.trainable_weights, kept):
-        ours.assign(theirs)
-    return fresh
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What `get_model` is asked for beside the name and the weights."""
+
+    solver: SolverLike | None
+    step_size: float | None
+    dtype: str | None
+    seed: int | None
+    classes: int | None
+
+    def __post_init__(self) -> None:
+        # Refused before anything is fetched.
+        Layers(self.dtype, self.seed, self.classes)
+        self.in_place_of("euler")
+
+    def in_place_of(self, own: SolverLike) -> tfnode.solvers.Solver:
+        """The solver of a model that has one of its own."""
+        return tfnode.solvers.get(own if self.solver is None else self.solver, self.step_size)
+
+    def build(self, name: str, solver: SolverLike, classes: int | None) -> keras.Model:
+        return _entry(name)[0](solver, Layers(self.dtype, self.seed, classes))
+
+    def trained(
+        self,
+        name: str,
+        own: tfnode.solvers.Solver,
+        classes: int | None,
+        read: Callable[[], bytes],
+        source: str,
+    ) -> keras.Model:
+        """A model with weights that were saved with a solver and a number of classes."""
+        solver = self.in_place_of(own)
+        model = self.build(name, own, classes)
+        loading.load_content(model, read(), source)
+        if solver == own and self.classes in (None, model.output_shape[-1]):
+            return model
+        # Exchanged only now: the file holds the step size of the training solver.
+        other = self.build(name, solver, self.classes or classes)
+        # Of another number of classes, the last kernel and bias stay fresh.
+        is_other = other.output_shape != model.output_shape
+        kept = model.trainable_weights[: -2 if is_other else None]
+        for ours, theirs in zip(other.trainable_weights, kept):
+            ours.assign(theirs)
+        return other
+
+
+def _shared(
+    address: str, weights: PathLike | None, wanted: _Wanted, include_top: bool
+) -> keras.Model:
+    """A model from a repository of the hub."""
+    if weights is not None:
+        rule = "A model on the hub has weights of its own"
+        raise arguments.refused(rule, "weights", weights, f"Leave it out for {address!r}.")
+    description, content = hub.fetch(address)
+    architecture = description.architecture
+    if architecture is None:
+        if wanted != _Wanted(*[None] * 5) or not include_top:
+            raise ValueError(
+                "A whole model is loaded as it is: only one of the zoo's architectures takes "
+                f"`solver`, `classes` and the like. Received: name={address!r} with {wanted} and "
+                f"include_top={include_top}. Leave them out; `tfnode.with_solver` exchanges the "
+                "solver of any model."
+            )
+        return archives.load(content, address)
+    solver = _own_solver(address, architecture, description.size, wanted)
+    read = lambda: content
+    model = wanted.trained(architecture.model, solver, architecture.classes, read, address)
+    return model if include_top else _features(model)
+
+
+def _own_solver(
+    address: str, architecture: hub.Architecture, size: int, wanted: _Wanted
+) -> tfnode.solvers.Solver:
+    """The solver of an architecture, which a stranger may have described, if it is one."""
+    try:
+        solver = tfnode.solvers.deserialize(architecture.solver)
+        # A last kernel is made only if the file has room for it.
+        features = _features(wanted.build(architecture.model, solver, None)).output_shape[-1]
+        if not 1 <= architecture.classes <= size / (4 * features):
+            raise ValueError(f"{architecture.classes} classes in {size} bytes")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            "A repository must describe a model of the zoo, its solver and its classes. Received: "
+            f"name={address!r} ({str(error)[:200]}). Push the model again, or use the version of "
+            "tfnode that it was pushed with."
+        ) from error
+    return solver
 
 
 def _features(model: keras.Model) -> keras.Model:

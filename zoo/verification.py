@@ -22,7 +22,7 @@ def compare(entry: WeightsEntry) -> Iterator[tuple[str, str, Any, Any, bool]]:
     data = tfnode.datasets.load(entry.dataset, entry.split, as_numpy=True)
     found = measure(model, judge(model, data, entry.rk4_steps), entry.test_samples)
     accuracy = found["accuracy"]
-    exact = {
+    exact: dict[str, tuple[Any, Any]] = {
         "parameters": (entry.parameters, found["parameters"]),
         "rk4_steps": (entry.rk4_steps, found["rk4_steps"]),
         "solver": (entry.solver, tfnode.solvers.deserialize(found["solver"])),
