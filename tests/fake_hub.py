@@ -1,4 +1,4 @@
-"""A hub on the loopback address that answers what `huggingface_hub` asks when it pushes and fetches."""
+"""A hub on the loopback address that answers what `huggingface_hub` asks."""
 
 import base64
 import contextlib

@@ -233,13 +233,13 @@ def test_an_address_that_is_none(hub, address):
 
 @pytest.mark.parametrize("address", ["user/mine", "hf://mine", f"{MINE}@main"])
 def test_a_place_to_push_to_that_is_none(hub, address):
-    with pytest.raises(ValueError, match="and to no revision of it. Received: address="):
+    with pytest.raises(ValueError, match=r"and to no revision of it. Received: address="):
         zoo.push(zoo.get_model("energy_landscape"), address)
     assert hub.asked == []
 
 
 def test_a_model_on_the_hub_has_weights_of_its_own(hub):
-    with pytest.raises(ValueError, match="has weights of its own. Received: weights='DEFAULT'"):
+    with pytest.raises(ValueError, match=r"has weights of its own. Received: weights='DEFAULT'"):
         zoo.get_model(MINE, weights="DEFAULT")
     with pytest.raises(ValueError, match="`classes` must be"):
         zoo.get_model(MINE, classes=0)
@@ -257,7 +257,7 @@ def test_what_is_not_there_and_what_may_not_be_written(hub, monkeypatch):
         zoo.get_model(f"{MINE}@v2")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(
-        OSError, match="may be written to. Received: 'hf://user/new' .*'401 Unauthorized"
+        OSError, match=r"may be written to. Received: 'hf://user/new' .*'401 Unauthorized"
     ) as error:
         zoo.push(zoo.get_model("energy_landscape"), "hf://user/new")
     assert "hf_wrong" not in str(error.value)
