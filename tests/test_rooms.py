@@ -13,6 +13,7 @@ import tfnode
 import zoo
 
 ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE_NAMES = ("tfnode", "zoo", "tfnode_commands", "scripts")
 
 # room of tfnode: rooms that it may import, and so may import what these may import
 ROOMS = {
@@ -267,7 +268,9 @@ def private_names(source):
 
 
 @pytest.mark.parametrize(
-    "path", [*files("zoo"), *files("scripts")], ids=lambda path: str(path.relative_to(ROOT))
+    "path",
+    [*files("zoo"), *files("tfnode_commands"), *files("scripts")],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_the_zoo_and_the_scripts_use_public_names(path):
     assert private_names(path.read_text(encoding="utf-8")) == []
@@ -301,18 +304,32 @@ def test_the_scanner_sees_text_without_an_encoding():
 
 @pytest.mark.parametrize(
     "path",
-    [*files("tfnode"), *files("zoo"), *files("scripts")],
+    [path for package in PACKAGE_NAMES for path in files(package)],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_text_is_utf_8_whatever_the_locale(path):
     assert in_the_encoding_of_the_locale(path.read_text(encoding="utf-8")) == []
 
 
-def test_nothing_imports_the_scripts():
-    for path in [*files("tfnode"), *files("zoo")]:
-        assert "scripts" not in {
-            name.split(".")[0] for name, _ in imports(path.read_text(encoding="utf-8"))
-        }
+@pytest.mark.parametrize("path", files("tfnode_commands"), ids=lambda path: path.name)
+def test_the_installed_command_is_light(path):
+    """It imports what takes seconds in functions, and for annotations."""
+    found = [(name.split(".")[0], top) for name, top in imports(path.read_text(encoding="utf-8"))]
+    found = [(package, top) for package, top in found if package not in sys.stdlib_module_names]
+    assert {package for package, top in found if top} <= {"tfnode_commands"}
+    assert {package for package, _ in found} <= {"tfnode_commands", "tfnode", "zoo", "numpy"}
+
+
+def test_nothing_imports_the_scripts_or_the_commands():
+    packages = {
+        "scripts": ["tfnode", "zoo", "tfnode_commands"],
+        "tfnode_commands": ["tfnode", "zoo"],
+    }
+    for package, others in packages.items():
+        for path in (path for other in others for path in files(other)):
+            assert package not in {
+                name.split(".")[0] for name, _ in imports(path.read_text(encoding="utf-8"))
+            }
 
 
 # === The scripts ===

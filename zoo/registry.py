@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import functools
 from collections.abc import Callable
+from typing import Literal, overload
 
 import keras
 
@@ -43,6 +44,16 @@ _MODELS: dict[str, tuple[Callable[[SolverLike, Layers], keras.Model], Recipe]] =
     "cifar10": (cifar10.build, cifar10.RECIPE),
     "cifar10_conv": (cifar10_conv.build, cifar10_conv.RECIPE),
 }
+
+
+@overload
+def list_models(pattern: str | None = ..., pretrained: Literal[False] = ...) -> list[str]: ...
+
+
+@overload
+def list_models(
+    pattern: str | None = ..., *, pretrained: Literal[True]
+) -> listing.WeightsTable: ...
 
 
 def list_models(pattern: str | None = None, pretrained: bool = False) -> list[str]:

@@ -80,6 +80,12 @@ def find(file: str, sha256: str, size: int) -> bytes:
     return _fetch(_address(target, content, sha256, size), target, sha256, size)
 
 
+def place_of(file: str) -> pathlib.Path:
+    """Returns where a weight file that was found lies: in the package, or in the cache."""
+    shipped = SHIPPED / file
+    return shipped if shipped.is_file() else cache() / file
+
+
 def cache() -> pathlib.Path:
     """Returns the directory of fetched files: `TFNODE_HOME`, or the system's place for caches."""
     home = os.environ.get("TFNODE_HOME")
