@@ -58,8 +58,10 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     subjects.check_arguments(args, needs_data=False)
     command_line.check_writable(args.parser, out=args.out)
     import tfnode
+    from zoo import reports
 
     subject = subjects.load(args)
+    entry = subject.published
     paths = tfnode.export.export_saved_models(
         subject.model,
         args.out,
@@ -70,7 +72,7 @@ def answer(args: argparse.Namespace) -> answers.Answer:
         reference_steps=subject.reference_steps,
         as_signatures=args.as_signatures,
         version=args.version,
-        report=subject.report,
+        report=None if entry is None else reports.read(entry),
     )
     written = [str(path) for path in (*paths, args.out / "models.config")]
     return answers.Answer(0, written, "\n".join(f"Written: {path}" for path in written))

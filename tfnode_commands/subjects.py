@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from tfnode.validity import ValidityReport
+    from zoo import WeightsEntry
 
 _ARCHIVE = ".keras"
 _ARRAYS = ".npz"
@@ -28,14 +28,15 @@ class Subject:
         data: Arrays `(x, y)`, or None.
         data_name: String, what the data is called, or None.
         reference_steps: Integer, the least steps of the fine RK4.
-        report: The report that pretrained weights are published with, if it answers the question.
+        published: `WeightsEntry` of pretrained weights, if nothing else is asked than what their
+            report says; else None.
     """
 
     model: "keras.Model"
     data: Any
     data_name: str | None
     reference_steps: int
-    report: "ValidityReport | None"
+    published: "WeightsEntry | None"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,7 @@ def load(args: argparse.Namespace) -> Subject:
         ValueError, OSError, ImportError: If the model or the data cannot be had.
     """
     import zoo
-    from zoo import archives, reports
+    from zoo import archives
 
     given = None if args.data is None else _data(args.data)
     if not _is_pretrained(args.model):
@@ -92,7 +93,7 @@ def load(args: argparse.Namespace) -> Subject:
         data=_data(name) if given is None else given,
         data_name=name,
         reference_steps=args.reference_steps or entry.rk4_steps,
-        report=reports.read(entry) if is_as_published else None,
+        published=entry if is_as_published else None,
     )
 
 
