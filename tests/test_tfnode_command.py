@@ -4,6 +4,8 @@ import configparser
 import importlib
 import json
 import pathlib
+import re
+import shlex
 
 import keras
 import numpy as np
@@ -244,6 +246,20 @@ def test_help_shows_the_lines_to_type(line, capsys):
         main.answer([*line.split(), "--help"])
     assert stopped.value.code == 0
     assert f"\n    tfnode {line}" in capsys.readouterr().out
+
+
+def lines_to_type():
+    """Those of the README and of the help texts."""
+    text = [(ROOT / "README.md").read_text(encoding="utf-8")]
+    text += [path.read_text(encoding="utf-8") for path in (ROOT / "tfnode_commands").glob("*.py")]
+    return re.findall(r"^(?:    )?tfnode (.+)$", "\n".join(text), re.MULTILINE)
+
+
+def test_the_lines_to_type_are_good():
+    lines = lines_to_type()
+    assert len(lines) > 15
+    for line in lines:
+        main.parser().parse_args(shlex.split(line, comments=True))
 
 
 def test_the_addresses_are_those_of_the_zoo():

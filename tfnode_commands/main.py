@@ -8,6 +8,7 @@
 to the standard output. The exit status is 0 for yes, 1 for no, and 2 where there is no answer.
 """
 
+import argparse
 import contextlib
 import importlib.metadata
 import json
@@ -23,15 +24,20 @@ def main() -> NoReturn:
     command_line.run(answer)
 
 
-def answer(arguments: Sequence[str]) -> int:
-    """Answers a command line; returns the exit status."""
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     parser = command_line.parser(__doc__)
     version = importlib.metadata.version("tfnode")
     parser.add_argument("--version", action="version", version=f"tfnode {version}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (check, export, pretrained):
         command.add(commands)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def answer(arguments: Sequence[str]) -> int:
+    """Answers a command line; returns the exit status."""
+    args = parser().parse_args(arguments)
     try:
         # What the work itself prints, such as progress, is no part of the answer.
         with contextlib.redirect_stdout(sys.stderr):
