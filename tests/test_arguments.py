@@ -365,6 +365,8 @@ TABLE = {
             "step_size": "positive or none",
             "dtype": "one of or none",
             "seed": "not negative or none",
+            "classes": "count or none",
+            "include_top": "flag",
         },
     ),
     "zoo.get_recipe": (base(), {"name": "one of"}),
@@ -372,7 +374,12 @@ TABLE = {
         base(name="energy_landscape"),
         {"name": "one of", "weights": "one of"},
     ),
-    "zoo.list_models": (base(), {"pretrained": "flag"}),
+    "zoo.get_weights": (base(), {"name": "one of"}),
+    "zoo.push": (
+        base(model=model, address="hf://user/model"),
+        {"model": "object", "address": "one of", "report": "object or none", "private": "flag"},
+    ),
+    "zoo.list_models": (base(), {"pattern": "text or none", "pretrained": "flag"}),
 }
 
 # === Methods ===

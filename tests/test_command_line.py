@@ -176,7 +176,7 @@ def test_the_names_are_those_of_the_zoo_and_of_the_figures():
 
 
 def test_commands_import_nothing_heavy_before_they_know_their_arguments():
-    modules = [f"scripts.{name}" for name in COMMANDS]
+    modules = ["tfnode_commands.main", *(f"scripts.{name}" for name in COMMANDS)]
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     options = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
     imported = subprocess.run([sys.executable, "-c", code], **options).stdout.split()
@@ -204,6 +204,7 @@ def raising(error):
 def test_a_command_ends_with_its_status_or_with_a_line(capsys):
     assert ended(lambda arguments: 3, capsys) == (3, "")
     assert ended(raising(command_line.Stop("No.")), capsys) == (1, "No.\n")
+    assert ended(raising(command_line.Stop("No.", status=2)), capsys) == (2, "No.\n")
     assert ended(raising(KeyboardInterrupt), capsys) == (130, "\nInterrupted.\n")
 
 

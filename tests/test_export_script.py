@@ -9,8 +9,8 @@ import pytest
 import tfnode
 import zoo
 from scripts import export_saved_models
-from scripts.publishing import measuring
 from tfnode.solvers import DormandPrince, Euler, Midpoint
+from zoo import verification
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "serving.md"
 X = np.random.default_rng(0).uniform(-1, 1, (60, 2)).astype("float32")
@@ -92,7 +92,7 @@ def test_a_model_that_is_no_ode_is_left_out(command, tmp_path, monkeypatch):
 )
 def test_the_finer_solver(solver, finer):
     block = zoo.get_model("energy_landscape", solver=solver).get_layer("ode_block")
-    own, found = measuring.served_solvers(block)
+    own, found = verification.served_solvers(block)
     assert own == block.solver
     assert type(found) is type(finer)
     if isinstance(found, DormandPrince):

@@ -13,7 +13,7 @@ from stand_ins import StandInZoo
 import tfnode
 import zoo
 from tfnode.models import digest
-from zoo import loading, manifest, reports, weights
+from zoo import facts, loading, manifest, reports, weights
 
 Euler, RK4 = tfnode.solvers.Euler, tfnode.solvers.RK4
 
@@ -349,26 +349,141 @@ def test_a_file_of_another_kind_is_refused(tmp_path, file):
     assert f"Received: weights={str(path)!r}" in str(error.value)
 
 
+# === For data of one's own ===
+def test_other_classes_leave_the_last_layer_fresh(stand_in):
+    name, saved = stand_in.add(solver=RK4(1 / 4))
+    model = zoo.get_model("energy_landscape", weights=name, classes=5, seed=1)
+    assert (model.output_shape, solver_of(model)) == ((None, 5), RK4(1 / 4))
+    *body, kernel, bias = model.trainable_weights
+    for ours, theirs in zip(body, saved.trainable_weights):
+        np.testing.assert_array_equal(ours, theirs)
+    fresh = zoo.get_model("energy_landscape", classes=5, seed=1)
+    np.testing.assert_array_equal(kernel, fresh.trainable_weights[-2])
+    assert not np.any(bias)
+
+
+def test_the_models_own_classes_keep_the_last_layer(stand_in):
+    name, saved = stand_in.add()
+    model = zoo.get_model("energy_landscape", weights=name, solver="rk4", classes=3)
+    assert_same_weights(model, saved)
+
+
+def test_a_file_has_the_classes_that_are_asked_for(tmp_path):
+    path = tmp_path / "mine.weights.h5"
+    saved = zoo.get_model("energy_landscape", classes=5)
+    saved.save_weights(path)
+    assert_same_weights(zoo.get_model("energy_landscape", weights=path, classes=5), saved)
+    with pytest.raises(ValueError, match="must hold weights of the shapes"):
+        zoo.get_model("energy_landscape", weights=path)
+
+
+def test_features_are_what_the_last_layer_is_given(stand_in):
+    name, saved = stand_in.add("concentric_spheres_3d")
+    features = zoo.get_model("concentric_spheres_3d", weights=name, include_top=False)
+    assert (features.name, features.output_shape) == ("concentric_spheres_3d_features", (None, 3))
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (4, 3)).astype("float32")
+    np.testing.assert_array_equal(saved.get_layer("logits")(features(x)), saved(x))
+    assert len(features.trainable_weights) == 6
+
+
 # === Listed ===
 def test_the_table_of_pretrained_weights(stand_in, capsys):
     assert zoo.list_models(pretrained=True) == []
-    assert capsys.readouterr().out == "There are no pretrained weights.\n"
+    assert str(zoo.list_models(pretrained=True)) == "There are no such pretrained weights."
     first, _ = stand_in.add()
     changes = {"is_ode": True, "rk4_steps": 32, "test_samples": 1000}
     second, _ = stand_in.add("mnist", RK4(1 / 4), "damped_v12", **changes)
-    assert zoo.list_models(pretrained=True) == [first, second]
-    header, *rows = capsys.readouterr().out.splitlines()
+    stand_in.content["default"] = {"mnist": second}
+    stand_in.write()
+    found = zoo.list_models(pretrained=True)
+    assert found == [first, second]
+    assert capsys.readouterr().out == ""
+    header, *rows = str(found).splitlines()
     assert re.split("  +", header) == [
-        *("weights", "solver", "accuracy", "under RK4", "samples", "verdict", "bytes")
+        *("weights", "solver", "steps", "evaluations", "accuracy", "under RK4", "gap", "samples"),
+        "verdict",
     ]
-    sizes = [str(stand_in.content["weights"][name]["bytes"]) for name in (first, second)]
-    steps = "75.00% (256 steps)", "75.00% (32 steps)"
+    numbers = ["98.50%", "75.00%", "23.50%"]
     assert [re.split("  +", row) for row in rows] == [
-        [first, "Euler(step_size=0.125)", "98.50%", steps[0], "all", "not an ODE", sizes[0]],
-        [second, "RK4(step_size=0.25)", "98.50%", steps[1], "first 1000", "an ODE", sizes[1]],
+        [first, "Euler", "8", "8", *numbers, "all", "not an ODE"],
+        [second, "RK4", "4", "16", *numbers, "first 1000", "an ODE", "DEFAULT"],
     ]
     # The columns stand below one another.
-    assert len({line.index(cell) for line, cell in zip([header, *rows], ("un", "75", "75"))}) == 1
+    ends = [
+        line.index(cell) + len(cell)
+        for line, cell in zip([header, *rows], ("gap", *2 * ["23.50%"]))
+    ]
+    assert len(set(ends)) == 1
+
+
+@pytest.mark.parametrize(
+    "pattern, names",
+    [
+        ("mnist*", ["mnist_rk4_damped_v12"]),
+        ("mnist", ["mnist_rk4_damped_v12"]),
+        ("*_fresh_v?", ["energy_landscape_euler_fresh_v1"]),
+        ("MNIST*", []),
+        ("", ["energy_landscape_euler_fresh_v1", "mnist_rk4_damped_v12"]),
+    ],
+)
+def test_listed_by_a_pattern(stand_in, pattern, names):
+    stand_in.add()
+    stand_in.add("mnist", RK4(1 / 4), "damped_v12")
+    assert zoo.list_models(pattern, pretrained=True) == names
+
+
+def test_a_pattern_of_models():
+    assert zoo.list_models("*_1?d") == ["concentric_spheres_10d"]
+    assert zoo.list_models("nothing*") == []
+    with pytest.raises(ValueError, match="pass `pretrained` by its name"):
+        zoo.list_models(True)
+
+
+def test_records_are_what_the_table_and_the_manifest_say(stand_in):
+    first, _ = stand_in.add()
+    second, _ = stand_in.add("mnist", RK4(1 / 4), "damped_v12", test_samples=1000)
+    third, _ = stand_in.add(solver=tfnode.solvers.BogackiShampine32(1e-3, 1e-3))
+    stand_in.content["default"] = {"mnist": second}
+    stand_in.write()
+    records = zoo.list_models(pretrained=True).records
+    assert [record["weights"] for record in records] == [first, second, third]
+    assert [record["default"] for record in records] == [False, True, False]
+    assert [[r["steps"], r["step_size"], r["nfe"]] for r in records] == [
+        [8, 1 / 8, 8],
+        [4, 1 / 4, 16],
+        [None, None, None],
+    ]
+    assert [record["test_samples"] for record in records] == [None, 1000, None]
+    assert {record["accuracy_under_rk4"] for record in records} == {0.75}
+
+
+def test_what_is_known_of_weights(stand_in):
+    name, _ = stand_in.add("mnist", RK4(1 / 4), test_samples=1000)
+    stand_in.content["default"] = {"mnist": name}
+    stand_in.write()
+    found = zoo.get_weights(name)
+    assert found == zoo.get_weights("mnist")
+    assert found.metrics == {"accuracy": 0.985, "accuracy_under_rk4": 0.75, "gap": 0.235}
+    assert found.classes == tuple("0123456789")
+    assert found.inputs.startswith("Images `(28, 28, 1)`, float32 in [0, 1]")
+    assert (found.split, found.recipe) == ("test[:1000]", {"iterations": 10})
+    with pytest.raises(ValueError, match=r"Received: name='cifar10'. Pick one of these"):
+        zoo.get_weights("cifar10")
+
+
+def test_preprocessing_makes_inputs_of_raw_data():
+    x = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), "uint8")
+    prepared = zoo.get_weights("mnist").preprocessing()(x)
+    np.testing.assert_allclose(prepared, x / np.float32(255), rtol=1e-6)
+    points = np.random.default_rng(0).normal(size=(2, 2)).astype("float32")
+    np.testing.assert_array_equal(
+        zoo.get_weights("energy_landscape").preprocessing()(points), points
+    )
+
+
+@pytest.mark.parametrize("model", zoo.list_models())
+def test_every_logit_has_a_class(model):
+    assert len(facts.of(model).classes) == zoo.get_model(model).output_shape[-1]
 
 
 def test_the_packages_own_weights_ship():

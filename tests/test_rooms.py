@@ -14,6 +14,7 @@ import tfnode
 import zoo
 
 ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE_NAMES = ("tfnode", "zoo", "tfnode_commands", "scripts")
 
 # room of tfnode: rooms that it may import, and so may import what these may import
 ROOMS = {
@@ -76,8 +77,11 @@ OF_ONE_BACKEND = {
 # The zoo's files: those that each imports, and the packages beside keras and tfnode.
 ZOO = {
     "weights": set(),
-    "manifest": set(),
+    "hub": {"weights"},
+    "facts": set(),
+    "manifest": {"facts"},
     "loading": set(),
+    "archives": {"loading"},
     "listing": {"manifest"},
     "recipes": set(),
     "layers": set(),
@@ -87,12 +91,20 @@ ZOO = {
     },
     "registry": {
         *("concentric_spheres", "energy_landscape", "mnist", "cifar10", "cifar10_conv"),
-        *("layers", "listing", "loading", "manifest", "recipes", "reports", "weights"),
+        *("archives", "hub", "layers", "listing", "loading", "manifest", "recipes", "reports"),
+        "weights",
     },
     "reports": {"manifest"},
-    "__init__": {"manifest", "recipes", "registry"},
+    "verification": {"manifest", "registry"},
+    "sharing": {"archives", "hub", "loading", "registry"},
+    "__init__": {"manifest", "recipes", "registry", "sharing"},
 }
-ZOO_PACKAGES = {"weights": {"filelock", "pooch"}, "loading": {"h5py", "numpy"}}
+ZOO_PACKAGES = {
+    "weights": {"filelock", "pooch"},
+    "hub": {"huggingface_hub"},
+    "loading": {"h5py", "numpy"},
+    "archives": {"h5py"},
+}
 # A package of the scripts: those that it may import beside what all share; a command, all of them.
 SHARED = ("command_line", "machine", "models")
 SCRIPTS = {
@@ -272,7 +284,9 @@ def private_names(source):
 
 
 @pytest.mark.parametrize(
-    "path", [*files("zoo"), *files("scripts")], ids=lambda path: str(path.relative_to(ROOT))
+    "path",
+    [*files("zoo"), *files("tfnode_commands"), *files("scripts")],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_the_zoo_and_the_scripts_use_public_names(path):
     assert private_names(path.read_text(encoding="utf-8")) == []
@@ -306,18 +320,32 @@ def test_the_scanner_sees_text_without_an_encoding():
 
 @pytest.mark.parametrize(
     "path",
-    [*files("tfnode"), *files("zoo"), *files("scripts")],
+    [path for package in PACKAGE_NAMES for path in files(package)],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_text_is_utf_8_whatever_the_locale(path):
     assert in_the_encoding_of_the_locale(path.read_text(encoding="utf-8")) == []
 
 
-def test_nothing_imports_the_scripts():
-    for path in [*files("tfnode"), *files("zoo")]:
-        assert "scripts" not in {
-            name.split(".")[0] for name, _ in imports(path.read_text(encoding="utf-8"))
-        }
+@pytest.mark.parametrize("path", files("tfnode_commands"), ids=lambda path: path.name)
+def test_the_installed_command_is_light(path):
+    """It imports what takes seconds in functions, and for annotations."""
+    found = [(name.split(".")[0], top) for name, top in imports(path.read_text(encoding="utf-8"))]
+    found = [(package, top) for package, top in found if package not in sys.stdlib_module_names]
+    assert {package for package, top in found if top} <= {"tfnode_commands"}
+    assert {package for package, _ in found} <= {"tfnode_commands", "tfnode", "zoo", "numpy"}
+
+
+def test_nothing_imports_the_scripts_or_the_commands():
+    packages = {
+        "scripts": ["tfnode", "zoo", "tfnode_commands"],
+        "tfnode_commands": ["tfnode", "zoo"],
+    }
+    for package, others in packages.items():
+        for path in (path for other in others for path in files(other)):
+            assert package not in {
+                name.split(".")[0] for name, _ in imports(path.read_text(encoding="utf-8"))
+            }
 
 
 # === The scripts ===
@@ -385,7 +413,7 @@ def test_a_command_runs_from_any_directory(tmp_path):
             "Augment ODEBlock StepAdaption ToleranceAdaption datasets export odeint solvers "
             "tableaus validity with_solver",
         ),
-        (zoo, "Recipe WeightsEntry get_model get_recipe list_models"),
+        (zoo, "Recipe WeightsEntry get_model get_recipe get_report get_weights list_models push"),
     ],
 )
 def test_exported_names(package, exported):

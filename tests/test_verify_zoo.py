@@ -9,6 +9,7 @@ import zoo
 from scripts import verify_zoo
 from scripts.models import IMAGES
 from scripts.publishing import measuring
+from zoo import verification
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def printed_table(capsys):
 def test_measures_are_those_of_the_whole_test_set_or_of_its_first_samples(stand_in, test_samples):
     _, model = stand_in.add()
     judged = measuring.judge(model, "energy_landscape/three_minima", 16, test_samples)
-    found = measuring.measure(model, judged, test_samples)
+    found = verification.measure(model, judged, test_samples)
     x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
     assert len(x) == 1000
     x, y = x[:test_samples], y[:test_samples]
@@ -45,7 +46,7 @@ def test_measures_are_those_of_the_whole_test_set_or_of_its_first_samples(stand_
 def test_weights_that_agree(stand_in, capsys):
     name, model = stand_in.add(rk4_steps=8)
     report = measuring.judge(model, "energy_landscape/three_minima", 8, None)
-    stand_in.change(name, **measuring.measure(model, report, None))
+    stand_in.change(name, **verification.measure(model, report, None))
     assert verify_zoo.main([]) == 0
     header, *rows = printed_table(capsys)
     assert header.split() == ["weights", "quantity", "expected", "found"]
@@ -77,7 +78,7 @@ def test_weights_that_agree(stand_in, capsys):
 def test_a_number_that_differs(stand_in, monkeypatch, capsys, found, quantity):
     name, _ = stand_in.add()
     measured = {**stand_in.content["weights"][name], **found}
-    monkeypatch.setattr(measuring, "measure", lambda *_: measured)
+    monkeypatch.setattr(verification, "measure", lambda *_: measured)
     assert verify_zoo.main([name]) == (0 if quantity is None else 1)
     rows = [row.split() for row in printed_table(capsys)[1:] if row.endswith("differs")]
     assert [row[:2] for row in rows] == ([] if quantity is None else [[name, quantity]])
@@ -97,7 +98,7 @@ def test_quick_leaves_the_images_out(stand_in, monkeypatch, capsys):
     image, _ = stand_in.add("mnist", tfnode.solvers.Euler(1.0))
     name, _ = stand_in.add()
     compared = []
-    monkeypatch.setattr(measuring, "compare", lambda entry: compared.append(entry.name) or [])
+    monkeypatch.setattr(verification, "compare", lambda entry: compared.append(entry.name) or [])
     for arguments, expected in {
         (): [image, name],
         ("--quick",): [name],

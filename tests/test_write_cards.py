@@ -1,5 +1,6 @@
 """The cards of pretrained weights: what they say, and that every weight has one."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -157,6 +158,21 @@ def test_every_weight_has_its_card():
 
 def test_the_index_lists_every_card():
     assert (places.CARDS / "README.md").read_text() == cards.index(zoo.manifest.read())
+
+
+def test_the_results_are_those_of_every_weight():
+    text = (places.CARDS / "results.csv").read_text()
+    assert text == cards.results(zoo.manifest.read())
+    rows = {row["weights"]: row for row in csv.DictReader(text.splitlines())}
+    assert set(rows) == set(zoo.manifest.read().weights)
+    row = rows["energy_landscape_rk4_damped_v1"]
+    assert [row[key] for key in ("steps", "nfe", "accuracy", "gap")] == [
+        "12",
+        "48",
+        "0.91",
+        "0.001",
+    ]
+    assert (row["test_samples"], row["is_ode"], row["default"]) == ("", "True", "True")
 
 
 def test_the_index_takes_adaptive_solvers(stand_in):

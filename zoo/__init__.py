@@ -5,6 +5,16 @@
 
 from zoo.manifest import WeightsEntry
 from zoo.recipes import Recipe
-from zoo.registry import get_model, get_recipe, get_report, list_models
+from zoo.registry import get_model, get_recipe, get_report, get_weights, list_models
+from zoo.sharing import push
 
-__all__ = ["Recipe", "WeightsEntry", "get_model", "get_recipe", "get_report", "list_models"]
+__all__ = [
+    "Recipe",
+    "WeightsEntry",
+    "get_model",
+    "get_recipe",
+    "get_report",
+    "get_weights",
+    "list_models",
+    "push",
+]

@@ -22,10 +22,17 @@ class Layers:
             state and the logits keep their precision.
         seed: Integer, from which every kernel is drawn, as after `keras.utils.set_random_seed`;
             None for Keras's own state.
+        classes: Integer, the logits in place of the architecture's own number of them.
     """
 
-    def __init__(self, dtype: str | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self, dtype: str | None = None, seed: int | None = None, classes: int | None = None
+    ) -> None:
         self._policy = _policy(dtype)
+        self._classes = None
+        if classes is not None:
+            advice = "Leave it out for the classes of the model's own data."
+            self._classes = arguments.count("classes", classes, advice=advice)
         self._random = None
         if seed is not None:
             advice = "Leave it out for fresh weights that differ in every call."
@@ -47,7 +54,7 @@ class Layers:
 
     def logits(self, units: int) -> keras.layers.Dense:
         """The classifier."""
-        return self.dense(units, name="logits", dtype=self.dtype)
+        return self.dense(self._classes or units, name="logits", dtype=self.dtype)
 
     def dense_field(self, units: int, channels: int) -> keras.Sequential:
         """The dense vector field of supplement A.4, with ReLU in between.

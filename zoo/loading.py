@@ -112,7 +112,7 @@ def _shapes(model: keras.Model, path: pathlib.Path, source: str) -> list[Shape]:
     """The shapes of the layers' weights in a file, without the solver's, which are scalars."""
     try:
         with h5py.File(path, "r") as file:
-            found = _weights(file["layers"], _most_bytes(model))
+            found = weights_below(file["layers"], _most_bytes(model))
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         content = path.read_bytes()
         raise ValueError(
@@ -126,17 +126,21 @@ def _shapes(model: keras.Model, path: pathlib.Path, source: str) -> list[Shape]:
     )
 
 
-def _weights(group: h5py.Group, most_bytes: int) -> dict[str, Shape]:
+def weights_below(
+    group: h5py.Group, most_bytes: int, most_items: int = _MOST_ITEMS
+) -> dict[str, Shape]:
     """The shapes of all data below a group, by name, within limits that no weight file reaches.
 
-    Whatever leads out of the file is refused: Keras would follow it.
+    Raises:
+        ValueError: If a limit is exceeded, or if something leads out of the file, which Keras
+            would follow.
     """
     found: dict[str, Shape] = {}
     groups, items = [("", group)], 0
     while groups:
         place, group = groups.pop()
         items += len(group)
-        if items > _MOST_ITEMS or place.count("/") > _MOST_DEPTH:
+        if items > most_items or place.count("/") > _MOST_DEPTH:
             raise ValueError(f"{place!r} is beyond the depth and the number of weights")
         for name in group:
             inside = f"{place}/{name}"

@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any, Self
 
-from tfnode import solvers
+import keras
+
+from tfnode import arguments, solvers
 from tfnode.typing import PathLike
+from zoo import facts
 
 PATH = pathlib.Path(__file__).parent / "weights.json"
 LICENCE = "Apache-2.0"
@@ -75,6 +78,34 @@ class WeightsEntry:
                     f"{field}={getattr(self, field)!r} of {self.name!r}. Correct the manifest."
                 )
 
+    @property
+    def split(self) -> str:
+        """String, what the accuracies come from, for `tfnode.datasets.load`."""
+        return "test" if self.test_samples is None else f"test[:{self.test_samples}]"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Dictionary of the test accuracies and of the verdict's gap, as fractions."""
+        return {
+            "accuracy": self.accuracy["train_solver"],
+            "accuracy_under_rk4": self.accuracy["rk4_fine"],
+            "gap": self.gap,
+        }
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Tuple of strings, what each logit stands for."""
+        return facts.of(self.model).classes
+
+    @property
+    def inputs(self) -> str:
+        """String, a sentence on the inputs and their range."""
+        return facts.of(self.model).inputs
+
+    def preprocessing(self) -> keras.Layer:
+        """Returns a layer from raw data to the model's inputs: it scales the bytes of images."""
+        return keras.layers.Rescaling(facts.of(self.model).scale, name="preprocessing")
+
     @classmethod
     def from_config(cls, name: str, config: dict[str, Any]) -> Self:
         """Returns the entry for a name and its dictionary in the manifest."""
@@ -100,6 +131,16 @@ class Manifest:
 
     weights: dict[str, WeightsEntry]
     default: dict[str, str]
+
+    def get(self, name: Any) -> WeightsEntry:
+        """Returns the entry of a name, or that of a model's default.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        known = {**self.default, **{name: name for name in self.weights}}
+        advice = "Pick one of these."
+        return self.weights[known[arguments.choice("name", name, known, advice=advice)]]
 
     def find(self, model: str, weights: Any) -> WeightsEntry:
         """Returns a model's entry of a name, or of `"DEFAULT"`.

@@ -80,10 +80,21 @@ def find(file: str, sha256: str, size: int) -> bytes:
     return _fetch(_address(target, content, sha256, size), target, sha256, size)
 
 
+def place_of(file: str) -> pathlib.Path:
+    """Returns where a weight file that was found lies: in the package, or in the cache."""
+    shipped = SHIPPED / file
+    return shipped if shipped.is_file() else cache() / file
+
+
 def cache() -> pathlib.Path:
     """Returns the directory of fetched files: `TFNODE_HOME`, or the system's place for caches."""
     home = os.environ.get("TFNODE_HOME")
     return pathlib.Path(home).expanduser() if home else pooch.os_cache("tfnode")
+
+
+def is_offline() -> bool:
+    """Whether `TFNODE_OFFLINE` forbids the network."""
+    return os.environ.get("TFNODE_OFFLINE", "0") not in ("", "0")
 
 
 def _check_shipped(content: bytes, path: pathlib.Path, sha256: str, size: int) -> None:
@@ -123,8 +134,7 @@ def _address(target: pathlib.Path, content: bytes | None, sha256: str, size: int
             "TFNODE_ZOO_URL must start with https://, http:// or file://, with a host that has a "
             f"name and, if it needs one, a number for its port. {received} Correct it."
         )
-    is_offline = os.environ.get("TFNODE_OFFLINE", "0") not in ("", "0")
-    if is_offline and not base.startswith("file://"):
+    if is_offline() and not base.startswith("file://"):
         raise FileNotFoundError(
             f"TFNODE_OFFLINE forbids the network, and the file is not in the cache. {received} "
             "Unset TFNODE_OFFLINE, or put the file at the target."

@@ -1,8 +1,11 @@
 """The cards of pretrained weights: a page and a validity figure for each, and their index."""
 
+import csv
+import io
 import math
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,10 +16,10 @@ from scripts import command_line
 from scripts.models import NAMES
 from scripts.paper.runs import Result
 from scripts.paper.table1 import PAPER
-from scripts.publishing import facts, places
+from scripts.publishing import places
 from tfnode import files, tables, versions
 from tfnode.validity import ValidityReport as Report
-from zoo import manifest, reports
+from zoo import facts, listing, manifest, reports
 
 # That of the project's style, which examples keep too.
 LINE_LENGTH = 100
@@ -53,8 +56,9 @@ def write(entry: manifest.WeightsEntry) -> pathlib.Path:
 
 
 def write_index(content: manifest.Manifest) -> None:
-    """Writes the page that lists the cards."""
+    """Writes the page that lists the cards, and the same for programs."""
     files.write_text(places.CARDS / "README.md", index(content))
+    files.write_text(places.CARDS / "results.csv", results(content))
 
 
 def whole_test_set(model: keras.Model, x: np.ndarray, y: np.ndarray) -> str:
@@ -112,7 +116,6 @@ def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: st
 def header(entry: manifest.WeightsEntry) -> str:
     """The metadata that model hubs read, which is YAML."""
     task = facts.of(entry.model).task
-    split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
     return f"""---
 license: {entry.licence.lower()}
 library_name: keras
@@ -123,7 +126,7 @@ model-index:
 - name: {entry.name}
   results:
   - task: {{type: {task}}}
-    dataset: {{name: "{NAMES[entry.model]}", type: "{entry.dataset}", split: "{split}"}}
+    dataset: {{name: "{NAMES[entry.model]}", type: "{entry.dataset}", split: "{entry.split}"}}
     metrics:
     - {{type: accuracy, name: under its own solver, value: {entry.accuracy["train_solver"]:.4f}}}
     - {{type: accuracy, name: under a fine RK4, value: {entry.accuracy["rk4_fine"]:.4f}}}
@@ -210,12 +213,11 @@ def loading(entry: manifest.WeightsEntry) -> str:
 
 def serving_code(entry: manifest.WeightsEntry) -> str:
     """How a loaded model becomes one that TensorFlow Serving serves."""
-    split = f"test[:{entry.test_samples}]" if entry.test_samples else "test"
     arguments = f'"{entry.model}", "{entry.name}"'
     report = f"    report=zoo.get_report({arguments}),"
     if len(report) > LINE_LENGTH:
         report = f"    report=zoo.get_report(\n        {arguments}\n    ),"
-    return f"""test = tfnode.datasets.load("{entry.dataset}", "{split}", as_numpy=True)
+    return f"""test = tfnode.datasets.load("{entry.dataset}", "{entry.split}", as_numpy=True)
 tfnode.export.export_saved_models(
     model,
     "served/{entry.model}",
@@ -309,29 +311,36 @@ def limits(entry: manifest.WeightsEntry, report: Report) -> str:
     )
 
 
-def steps(entry: manifest.WeightsEntry) -> str:
-    """The steps of a model under the solver of its training, in words."""
-    if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
-        return "adaptive"
-    return str(zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block").num_steps)
+def records(content: manifest.Manifest) -> list[dict[str, Any]]:
+    """Returns what is known of every weight, as plain values, in the order of the models."""
+    found = listing.WeightsTable(content.weights.values(), content.default.values()).records
+    models = zoo.list_models()
+    return sorted(found, key=lambda record: models.index(record["model"]))
+
+
+def results(content: manifest.Manifest) -> str:
+    """Returns the results of the zoo as a CSV file."""
+    text, rows = io.StringIO(), records(content)
+    writer = csv.DictWriter(text, rows[0] if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def index(content: manifest.Manifest) -> str:
     """Returns the page that lists the cards."""
     header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
-    models = zoo.list_models()
-    by_model = sorted(content.weights.items(), key=lambda item: models.index(item[1].model))
     cells = [
         (
-            f"[{name}]({name}.md)",
-            type(entry.solver).__name__,
-            steps(entry),
-            f"{100 * entry.accuracy['train_solver']:.1f} %",
-            f"{100 * entry.accuracy['rk4_fine']:.1f} %",
-            "an ODE" if entry.is_ode else "not an ODE",
-            "`DEFAULT`" if name in content.default.values() else "",
+            f"[{record['weights']}]({record['weights']}.md)",
+            record["solver"],
+            record["steps"] or "adaptive",
+            f"{100 * record['accuracy']:.1f} %",
+            f"{100 * record['accuracy_under_rk4']:.1f} %",
+            "an ODE" if record["is_ode"] else "not an ODE",
+            "`DEFAULT`" if record["default"] else "",
         )
-        for name, entry in by_model
+        for record in records(content)
     ]
     intro = (
         "The pretrained weights, accuracies on the test set, and for images on the part of it that "

@@ -15,7 +15,7 @@ from scripts.paper.runs import Result, Run
 from scripts.publishing import goldens, measuring, places
 from tfnode import files
 from tfnode.validity import ValidityReport
-from zoo import listing, manifest, reports, weights
+from zoo import listing, manifest, reports, verification, weights
 
 # What a run measures, which the entry says of itself.
 _MEASURED = ("test_samples", "rk4_steps")
@@ -44,14 +44,14 @@ def publish(
     if report is None:
         extent = measuring.extent(run.model)
         report = measuring.judge(model, run.recipe().dataset, *extent.values())
-    measured = measuring.measure(model, report, extent["test_samples"])
+    measured = verification.measure(model, report, extent["test_samples"])
     config = {**entry_of(path, run, result, note), **measured}
     entry = manifest.WeightsEntry.from_config(name, config)
     files.write_json(places.RESULTS / f"{name}.json", result)
     reports.write(entry, report)
     change_manifest(entries={name: entry})
     finish(entry)
-    print(listing.pretrained([entry]))
+    print(listing.WeightsTable([entry], default=[]))
     return entry
 
 

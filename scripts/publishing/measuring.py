@@ -1,19 +1,13 @@
-"""What the manifest says of a weight, measured, and compared with what it says."""
+"""How the models of the zoo are measured before they are published."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 import tfnode
-import zoo
 from scripts.paper import data
-from scripts.paper.runs import Solver
-from tfnode import adaption
-from zoo import manifest
+from zoo import verification
 
-# Of the fractions: two of a thousand samples, which another processor may round to another class.
-TOLERANCE = 0.002
 # How large models are measured, so that a few cores need minutes for it, not hours.
 EXTENTS = {
     "concentric_spheres_900d": {"rk4_steps": 16, "test_samples": None},
@@ -23,54 +17,9 @@ EXTENTS = {
 }
 
 
-def compare(entry: manifest.WeightsEntry) -> Iterator[tuple[str, str, Any, Any, bool]]:
-    """Yields a row for each quantity: name, quantity, expected, found, and whether they agree."""
-    model = zoo.get_model(entry.model, weights=entry.name)
-    report = judge(model, entry.dataset, entry.rk4_steps, entry.test_samples)
-    found = measure(model, report, entry.test_samples)
-    accuracy = found["accuracy"]
-    exact = {
-        "parameters": (entry.parameters, found["parameters"]),
-        "rk4_steps": (entry.rk4_steps, found["rk4_steps"]),
-        "solver": (entry.solver, tfnode.solvers.deserialize(found["solver"])),
-        "is_ode": (entry.is_ode, found["is_ode"]),
-    }
-    fractions = {
-        **{name: (entry.accuracy[name], accuracy[name]) for name in accuracy},
-        "gap": (entry.gap, found["gap"]),
-    }
-    for quantity, (expected, value) in exact.items():
-        yield entry.name, quantity, expected, value, expected == value
-    for quantity, (expected, value) in fractions.items():
-        agree = abs(expected - value) < TOLERANCE + 1e-9
-        yield entry.name, quantity, f"{expected:.4f}", f"{value:.4f}", agree
-
-
 def extent(model: str) -> dict[str, Any]:
     """Returns the `rk4_steps` and `test_samples` that a model of the zoo is measured with."""
     return EXTENTS.get(model, {"rk4_steps": 256, "test_samples": None})
-
-
-def measure(
-    model: keras.Model, report: tfnode.validity.ValidityReport, test_samples: int | None
-) -> dict[str, Any]:
-    """Returns what a manifest says of a trained model, as plain values of its keys.
-
-    Args:
-        model: Model of the zoo, trained.
-        report: What `judge` says of it.
-        test_samples: How many of the first samples of the test set it was judged on; all if None.
-    """
-    trained, fine = report.rows[0], report.rows[-1]
-    return {
-        "parameters": sum(weight.numpy().size for weight in model.trainable_weights),
-        "solver": tfnode.solvers.serialize(model.get_layer("ode_block").solver),
-        "accuracy": {"train_solver": trained.accuracy, "rk4_fine": fine.accuracy},
-        "rk4_steps": fine.num_steps,
-        "test_samples": test_samples,
-        "is_ode": report.is_ode,
-        "gap": report.gap,
-    }
 
 
 def judge(
@@ -81,7 +30,7 @@ def judge(
     split: str = "test",
     verbose: int | str = "auto",
 ) -> tfnode.validity.ValidityReport:
-    """Returns the verdict on a trained model, with those solvers that it is served with, too.
+    """Returns the verdict of `zoo.verification` on the data that runs read.
 
     Args:
         model: Model of the zoo, trained.
@@ -92,15 +41,4 @@ def judge(
         verbose: As of `tfnode.validity.check`.
     """
     x, y = data.load(dataset, split)
-    some = x[:samples], y[:samples]
-    served = served_solvers(model.get_layer("ode_block"))
-    return tfnode.validity.check(
-        model, some, reference_steps=rk4_steps, solvers=served, verbose=verbose
-    )
-
-
-def served_solvers(block: tfnode.ODEBlock) -> list[Solver]:
-    """The solver of the training, and that which adaption compares it with."""
-    if isinstance(block.solver, tfnode.solvers.AdaptiveSolver):
-        return [block.solver, adaption.tighter_solver(block.solver)]
-    return [block.solver, adaption.reference_solver(block.solver, block.length)]
+    return verification.judge(model, (x[:samples], y[:samples]), rk4_steps, verbose)

@@ -5,7 +5,7 @@ import pathlib
 import tfnode
 import zoo
 from scripts.publishing import measuring
-from zoo import loading
+from zoo import loading, verification
 
 
 def export(
@@ -42,7 +42,7 @@ def export(
     return tfnode.export.export_saved_models(
         model,
         out / name,
-        measuring.served_solvers(block),
+        verification.served_solvers(block),
         tfnode.datasets.load(dataset, split, as_numpy=True),
         data_name=f"{dataset}, {split}",
         require_valid=require_valid,

@@ -150,7 +150,7 @@ def describe(model: keras.Model, report: ValidityReport) -> str:
             "*" if row.is_better else "",
             row.solver,
             f"{row.step_size if row.tolerance is None else row.tolerance:.6g}",
-            f"{row.accuracy:.4f}",
+            "" if row.accuracy is None else f"{row.accuracy:.4f}",
             f"{row.gap:.4f}",
             "" if row.error is None else f"{row.error:.2e}",
         )

@@ -12,12 +12,14 @@ class Facts:
         classes: Strings, by the number of the class.
         task: String, as model hubs name it.
         intended: String, a sentence on what a model of it is for.
+        scale: Float, by which raw inputs are multiplied.
     """
 
     inputs: str
     classes: tuple[str, ...]
     task: str
     intended: str
+    scale: float = 1.0
 
 
 _TO_COMPARE = "Made to study solvers and step adaption on, not to decide anything about people."
@@ -36,6 +38,7 @@ _CIFAR10 = Facts(
     ),
     "image-classification",
     _TO_COMPARE,
+    scale=1 / 255,
 )
 # model -> its data
 _FACTS = {
@@ -50,6 +53,7 @@ _FACTS = {
         tuple("0123456789"),
         "image-classification",
         _TO_COMPARE,
+        scale=1 / 255,
     ),
     "cifar10": _CIFAR10,
     "cifar10_conv": dataclasses.replace(

@@ -1,0 +1,266 @@
+"""The installed command: its answers for people and for programs, its exit status, and misuse."""
+
+import configparser
+import importlib
+import json
+import pathlib
+import re
+import shlex
+
+import keras
+import numpy as np
+import pytest
+from stand_ins import StandInZoo
+
+import tfnode
+import zoo
+from scripts import verify_zoo
+from tfnode.solvers import RK4, Euler
+from tfnode_commands import command_line, main, subjects
+from zoo import hub, verification
+
+ROOT = pathlib.Path(__file__).parents[1]
+X = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype("float32")
+
+
+@pytest.fixture
+def ask(capsys):
+    """Runs a command line; returns the exit status and what is printed."""
+
+    def run(*arguments):
+        status = main.answer([str(argument) for argument in arguments])
+        return status, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    return StandInZoo(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A model as a file, and data for it: each class is the sign of the first coordinate."""
+
+    def write(solver, factor=-1.0):
+        field = keras.layers.Rescaling(factor)
+        block = tfnode.ODEBlock(field, solver)
+        logits = keras.layers.Dense(2, use_bias=False)
+        model = keras.Sequential([keras.Input((2,)), block, logits], name="mine")
+        logits.set_weights([np.array([[-1.0, 1.0], [0.0, 0.0]])])
+        model.save(tmp_path / "mine.keras")
+        np.savez(tmp_path / "test.npz", x=X, y=(X[:, 0] > 0).astype(int))
+        return tmp_path / "mine.keras", tmp_path / "test.npz"
+
+    return write
+
+
+# === check ===
+def test_an_ode_is_a_yes(ask, paths, tmp_path):
+    model, data = paths(RK4(1 / 4))
+    options = ("--data", data, "--reference-steps", 8)
+    figure = tmp_path / "new" / "figure.svg"
+    status, printed = ask("check", model, *options, "--figure", figure)
+    assert status == 0
+    assert printed.startswith("mine is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
+    assert figure.read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_a_model_that_is_none_is_a_no_and_json_is_the_report(ask, paths):
+    # One step of Euler's method takes z to -2 z, and the flow never changes the sign.
+    model, data = paths(Euler(1.0), factor=-3.0)
+    status, printed = ask("check", model, "--data", data, "--reference-steps", 8, "--json")
+    assert status == 1
+    report = tfnode.validity.ValidityReport.from_json(printed)
+    assert (report.is_ode, report.gap, report.num_samples) == (False, 1.0, 40)
+    status, _ = ask("check", model, "--data", data, "--reference-steps", 8, "--threshold", 0.99999)
+    assert status == 1
+
+
+def test_pretrained_weights_know_their_data(ask, stand_in):
+    name, model = stand_in.add(rk4_steps=8, test_samples=50)
+    status, printed = ask("check", name, "--json")
+    x, y = tfnode.datasets.load("energy_landscape/three_minima", "test[:50]", as_numpy=True)
+    report = tfnode.validity.check(model, (x, y), reference_steps=8)
+    found = json.loads(printed)
+    assert (status, found["num_samples"]) == (1 - report.is_ode, 50)
+    assert found["gap"] == report.gap
+    _, printed = ask("check", name, "--data", "energy_landscape/three_minima:validation[:20]")
+    assert ", 20 samples" in printed
+
+
+def test_regression_is_judged_too(ask, paths):
+    model, data = paths(RK4(1 / 4))
+    np.savez(data, x=X, y=np.stack([X[:, 0], X[:, 1]], axis=1))
+    status, printed = ask("check", model, "--data", data, "--reference-steps", 8)
+    assert status == 0
+    assert printed.startswith("mine is an ODE: gap 0.000")
+
+
+# === export ===
+def test_versions_are_written_under_the_solvers_that_are_named(ask, paths, tmp_path):
+    model, _ = paths(RK4(1 / 4))
+    out = tmp_path / "served"
+    status, printed = ask("export", model, out, "--solver", "rk4:1/4", "--solver", "euler:0.125")
+    written = [out / "rk4_h0p25" / "1", out / "euler_h0p125" / "1", out / "models.config"]
+    assert (status, printed.splitlines()) == (0, [f"Written: {path}" for path in written])
+    assert all(path.exists() for path in written)
+    card = json.loads((written[0] / "assets.extra/validity.json").read_text(encoding="utf-8"))
+    assert card["is_valid"] is False
+
+
+def test_pretrained_weights_are_exported_with_their_report(ask, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfnode.validity, "check", None)
+    out = tmp_path / "served"
+    status, printed = ask("export", "energy_landscape", out, "--require-valid", "--json")
+    (path, config) = json.loads(printed)
+    assert (status, config) == (0, str(out / "models.config"))
+    card = json.loads((pathlib.Path(path) / "assets.extra/validity.json").read_text("utf-8"))
+    assert card["is_valid"] is True
+    assert card["data"]["name"] == "energy_landscape/three_minima:test"
+
+
+def test_blocks_with_several_solvers_need_one_that_is_named(ask, tmp_path):
+    blocks = [tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(h)) for h in (1 / 2, 1 / 4)]
+    keras.Sequential([keras.Input((2,)), *blocks]).save(tmp_path / "two.keras")
+    with pytest.raises(command_line.Stop, match="if all its blocks have the same") as stop:
+        ask("export", tmp_path / "two.keras", tmp_path / "served")
+    assert stop.value.status == 2
+
+
+# === zoo ===
+def test_the_zoo_is_listed(ask, stand_in):
+    name, _ = stand_in.add()
+    assert ask("zoo", "list", "cifar*") == (0, "cifar10\ncifar10_conv\n")
+    table = zoo.list_models(pretrained=True)
+    assert ask("zoo", "list", "--pretrained") == (0, f"{table}\n")
+    status, printed = ask("zoo", "list", name, "--pretrained", "--json")
+    assert (status, json.loads(printed)) == (0, table.records)
+
+
+def test_weights_are_fetched(ask, stand_in, monkeypatch):
+    shipped, _ = stand_in.add()
+    fetched, _ = stand_in.add("mnist", shipped=False)
+    monkeypatch.setenv("TFNODE_ZOO_URL", stand_in.server.as_uri())
+    status, printed = ask("zoo", "fetch", "--json")
+    assert (status, json.loads(printed)) == (
+        0,
+        {
+            shipped: str(stand_in.shipped / f"{shipped}.weights.h5"),
+            fetched: str(stand_in.home / f"{fetched}.weights.h5"),
+        },
+    )
+    assert ask("zoo", "fetch", fetched) == (0, f"{stand_in.home / fetched}.weights.h5\n")
+
+
+def test_weights_are_verified_as_by_the_script(ask, stand_in, monkeypatch, capsys):
+    name, _ = stand_in.add()
+    rows = [(name, "gap", "0.1000", "0.1000", True), (name, "rk4_steps", 8, 9, False)]
+    monkeypatch.setattr(verification, "compare", lambda entry: rows)
+    status, printed = ask("zoo", "verify", name)
+    assert (status, printed.splitlines()[-1].split()) == (
+        1,
+        [name, "rk4_steps", "8", "9", "differs"],
+    )
+    assert verify_zoo.main([name]) == 1
+    assert capsys.readouterr().out == printed
+    status, printed = ask("zoo", "verify", "--json")
+    first, _ = json.loads(printed)
+    values = {"quantity": "gap", "expected": "0.1000", "found": "0.1000", "agree": True}
+    assert (status, first) == (1, {"weights": name, **values})
+
+
+# === Misuse ===
+MISUSE = {
+    "": "the following arguments are required: COMMAND",
+    "train": "invalid choice: 'train'",
+    "check": "the following arguments are required: MODEL",
+    "check nowhere.keras": "MODEL must be a file that is there. Received: 'nowhere.keras'",
+    "check mnist --data no.npz": "--data must be a file that is there. Received: 'no.npz'",
+    "check hf://user/mine": "--data is required with 'hf://user/mine'. Received: none",
+    "check mnist --reference-steps 0": "must be a positive integer. Received: 0",
+    "check mnist --figure report.txt": "--figure must end in one of",
+    "check mnist --jso": "unrecognized arguments: --jso",
+    "export mnist": "the following arguments are required: OUT",
+    "export mnist out --solver rk4:": "must be a name, or a name and a step",
+    "export mnist out --solver rk4:1/0": "Received: rk4:1/0",
+    "export mnist FILE": "must be a directory that can be written to",
+    "zoo": "the following arguments are required: COMMAND",
+    "zoo fetch mnist_v9": "must be one of the weights [",
+    "zoo verify --quick energy_landscape_rk4_damped_v1": "--quick chooses the weights itself",
+}
+
+
+@pytest.mark.parametrize("line", MISUSE)
+def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    with pytest.raises(SystemExit) as stopped:
+        main.answer(line.split())
+    said = capsys.readouterr()
+    assert (stopped.value.code, said.out) == (2, "")
+    assert said.err.startswith("usage: ")
+    assert MISUSE[line] in said.err
+
+
+@pytest.mark.parametrize(
+    "line, rule",
+    [
+        ("check imagenet", "`name` must be one of"),
+        ("check MODEL --data imagenet", "`name` must be one of"),
+        ("check MODEL --data MODEL.npz", "Data must be an .npz file with the arrays"),
+        ("check BROKEN --data DATA", "A model is loaded from a whole `.keras` file"),
+        ("check MODEL --data DATA --threshold 2", "`threshold` must be"),
+        ("export MODEL OUT --solver leapfrog", "A solver is one of the names"),
+        ("export MODEL OUT --require-valid", "A verdict is one on data"),
+    ],
+)
+def test_what_cannot_be_answered_ends_with_two(ask, paths, tmp_path, line, rule):
+    model, data = paths(RK4(1 / 4))
+    (tmp_path / "mine.keras.npz").write_bytes(b"no arrays")
+    (tmp_path / "broken.keras").write_bytes(b"no model")
+    places = {"BROKEN": tmp_path / "broken.keras", "MODEL": model, "DATA": data}
+    for key, place in {**places, "OUT": tmp_path / "out"}.items():
+        line = line.replace(key, str(place))
+    with pytest.raises(command_line.Stop, match=rule) as stop:
+        ask(*line.split())
+    assert stop.value.status == 2
+
+
+# === Installed ===
+def test_the_entry_point_is_there():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    scripts = config["options.entry_points"]["console_scripts"].split("=")
+    module, _, function = scripts[1].strip().partition(":")
+    assert scripts[0].strip() == "tfnode"
+    assert getattr(importlib.import_module(module), function) is main.main
+    # The pattern takes this package, too.
+    assert "tfnode*" in config["options.packages.find"]["include"].split()
+
+
+@pytest.mark.parametrize("line", ["", "check", "export", "zoo", "zoo list", "zoo fetch"])
+def test_help_shows_the_lines_to_type(line, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main.answer([*line.split(), "--help"])
+    assert stopped.value.code == 0
+    assert f"\n    tfnode {line}" in capsys.readouterr().out
+
+
+def lines_to_type():
+    """Those of the README and of the help texts."""
+    text = [(ROOT / "README.md").read_text(encoding="utf-8")]
+    text += [path.read_text(encoding="utf-8") for path in (ROOT / "tfnode_commands").glob("*.py")]
+    return re.findall(r"^(?:    )?tfnode (.+)$", "\n".join(text), re.MULTILINE)
+
+
+def test_the_lines_to_type_are_good():
+    lines = lines_to_type()
+    assert len(lines) > 15
+    for line in lines:
+        main.parser().parse_args(shlex.split(line, comments=True))
+
+
+def test_the_addresses_are_those_of_the_zoo():
+    assert subjects.HUB == hub.PREFIX

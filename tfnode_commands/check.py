@@ -1,0 +1,56 @@
+"""Judges whether a trained model is an ODE, or has grown together with its solver.
+
+    tfnode check model.keras --data test.npz
+    tfnode check energy_landscape_euler_adapted_v1
+    tfnode check hf://user/repository --data mnist:test[:1000]
+
+The exit status is 0 for an ODE, 1 for a model that is none, and 2 where there is no verdict.
+"""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from tfnode_commands import answers, command_line, subjects
+
+_FIGURES = (".png", ".svg", ".pdf")
+
+
+def add(commands: Any) -> None:
+    """Adds the command to those of a parser."""
+    parser = answers.add(commands, "check", __doc__ or "", answer)
+    subjects.add_arguments(parser)
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.02,
+        help="the largest gap of an ODE, as a fraction; 0.02 if left out",
+    )
+    parser.add_argument(
+        "--figure",
+        type=pathlib.Path,
+        metavar="FILE",
+        help=f"where to draw accuracy over steps; it ends in {', '.join(_FIGURES)}",
+    )
+
+
+def answer(args: argparse.Namespace) -> answers.Answer:
+    """Judges a model; the answer is its report."""
+    if args.figure is not None and args.figure.suffix not in _FIGURES:
+        args.parser.error(f"--figure must end in one of {_FIGURES}. Received: {str(args.figure)!r}")
+    subjects.check_arguments(args, needs_data=True)
+    if args.figure is not None:
+        command_line.check_writable(args.parser, figure=args.figure.parent)
+    from tfnode import files, validity
+    from tfnode.export import cards
+
+    subject = subjects.load(args)
+    report = validity.check(
+        subject.model, subject.data, args.threshold, reference_steps=subject.reference_steps
+    )
+    if args.figure is not None:
+        with files.beside(args.figure) as written:
+            report.plot(args.model).savefig(written)
+    text = cards.describe(subject.model, report)
+    return answers.Answer(0 if report.is_ode else 1, json.loads(report.to_json()), text)

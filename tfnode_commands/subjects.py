@@ -1,0 +1,124 @@
+"""The model and the data that a command is asked about."""
+
+import argparse
+import dataclasses
+import pathlib
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from tfnode_commands import command_line
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from zoo import WeightsEntry
+
+_ARCHIVE = ".keras"
+_ARRAYS = ".npz"
+HUB = "hf://"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model, and what it is judged on.
+
+    Args:
+        model: Keras model.
+        data: Arrays `(x, y)`, or None.
+        data_name: String, what the data is called, or None.
+        reference_steps: Integer, the least steps of the fine RK4.
+        published: `WeightsEntry` of pretrained weights, if nothing else is asked than what their
+            report says; else None.
+    """
+
+    model: "keras.Model"
+    data: Any
+    data_name: str | None
+    reference_steps: int
+    published: "WeightsEntry | None"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that name a model and its data."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a .keras file; pretrained weights, or a model of the zoo for its default ones; or "
+        "hf://user/repository",
+    )
+    parser.add_argument(
+        "--data",
+        help="an .npz file with the arrays x and y, or the name of a data set, with a split as in "
+        "mnist:test[:1000] if it is not the test set; pretrained weights know theirs",
+    )
+    parser.add_argument(
+        "--reference-steps",
+        type=command_line.positive,
+        metavar="N",
+        help="the least of RK4 in the place of the exact flow; 256, or as the weights were judged",
+    )
+
+
+def check_arguments(args: argparse.Namespace, needs_data: bool) -> None:
+    """Refuses, before anything is imported, files that are not there, and a model without data."""
+    for name, value, suffix in (("MODEL", args.model, _ARCHIVE), ("--data", args.data, _ARRAYS)):
+        if value is not None and value.endswith(suffix) and not pathlib.Path(value).is_file():
+            args.parser.error(f"{name} must be a file that is there. Received: {value!r}")
+    if needs_data and args.data is None and not _is_pretrained(args.model):
+        args.parser.error(f"--data is required with {args.model!r}. Received: none")
+
+
+def load(args: argparse.Namespace) -> Subject:
+    """Returns the subject that checked arguments name.
+
+    Raises:
+        ValueError, OSError, ImportError: If the model or the data cannot be had.
+    """
+    import zoo
+    from zoo import archives
+
+    given = None if args.data is None else _data(args.data)
+    if not _is_pretrained(args.model):
+        if args.model.endswith(_ARCHIVE):
+            model = archives.load(pathlib.Path(args.model).read_bytes(), args.model)
+        else:
+            model = zoo.get_model(args.model)
+        return Subject(model, given, args.data, args.reference_steps or 256, None)
+    entry = zoo.get_weights(args.model)
+    is_as_published = args.data is None and args.reference_steps is None
+    name = args.data or f"{entry.dataset}:{entry.split}"
+    return Subject(
+        model=zoo.get_model(entry.model, weights=entry.name),
+        data=_data(name) if given is None else given,
+        data_name=name,
+        reference_steps=args.reference_steps or entry.rk4_steps,
+        published=entry if is_as_published else None,
+    )
+
+
+def _is_pretrained(model: str) -> bool:
+    return not model.endswith(_ARCHIVE) and not model.startswith(HUB)
+
+
+def _data(name: str) -> "tuple[np.ndarray, np.ndarray]":
+    """The arrays of a file, or of a split of a data set."""
+    import tfnode
+
+    if name.endswith(_ARRAYS):
+        return _arrays(name)
+    dataset, _, split = name.partition(":")
+    return tfnode.datasets.load(dataset, split or "test", as_numpy=True)
+
+
+def _arrays(name: str) -> "tuple[np.ndarray, np.ndarray]":
+    import numpy as np
+
+    try:
+        with np.load(name, allow_pickle=False) as arrays:
+            return arrays["x"], arrays["y"]
+    except (AttributeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            "Data must be an .npz file with the arrays `x` and `y`, of numbers alone. Received: "
+            f"{name!r} ({error}). Write it with `numpy.savez(path, x=x, y=y)`."
+        ) from error
