@@ -381,7 +381,10 @@ TABLE |= {
         base(self=block, z=np.zeros((1, 2))),
         {"z": "tensors", "conditions": "tensors or none"},
     ),
-    "tfnode.ODEBlock.with_solver": (base(self=block), {"solver": "solver"}),
+    "tfnode.ODEBlock.with_solver": (
+        base(self=block, solver="rk4"),
+        {"solver": "solver", "save_at": "list or none"},
+    ),
     "tfnode.ODEBlock.summary": (base(self=block), {"print_fn": "function"}),
     "tfnode.StepAdaption.set_state": (
         base(self=tfnode.StepAdaption(Unread())),

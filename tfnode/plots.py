@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from tfnode import arguments
 
 if TYPE_CHECKING:
-    from tfnode.validity import CheckRow, ConvergenceResult, Crossings, ValidityReport
+    from tfnode.validity import CheckRow, ConvergenceResult, Crossings, SeriesReport, ValidityReport
 
 # The paper's markers: a disc for the training solver, crosses and triangles for better ones.
 MARKERS = {"train_solver": "o", "midpoint": "x", "rk4": "^"}
@@ -191,6 +191,49 @@ def convergence(result: "ConvergenceResult", title: str | None = None) -> Figure
         axes.legend(fontsize="small")
     if title:
         figure.suptitle(title)
+    return figure
+
+
+def series(report: "SeriesReport", title: str | None = None) -> Figure:
+    """Error over the distance of the times that a model is asked at, with that of the training.
+
+    Args:
+        report: `tfnode.validity.SeriesReport`.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure` with one panel.
+
+    Raises:
+        ValueError: If an argument is not as described.
+    """
+    _check_title(title)
+    _check_result("report", report, ("rows", "flow", "is_flow", "rise"), "SeriesReport")
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    curves = {
+        "error": "at times of the training",
+        "error_between": "between them",
+        "error_beyond": "behind them",
+    }
+    for i, (name, label) in enumerate(curves.items()):
+        shown = [row for row in report.rows if getattr(row, name) is not None]
+        if shown:
+            steps, errors = [row.time_step for row in shown], [getattr(row, name) for row in shown]
+            axes.plot(steps, errors, marker="o", color=f"C{i}", label=label)
+        if getattr(report.flow, name) is not None:
+            axes.axhline(getattr(report.flow, name), linestyle=":", color=f"C{i}")
+    (training,) = (row for row in report.rows if row.factor == 1)
+    axes.axvline(training.time_step, linestyle="--", color="gray", label="of the training")
+    verdict = "a flow" if report.is_flow else "not a flow"
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="distance of times",
+        ylabel="relative error (dotted: RK4, fine)",
+        title=title or f"{verdict} (error rises by {report.rise:.3g})",
+    )
+    axes.legend(fontsize="small")
     return figure
 
 

@@ -231,7 +231,9 @@ class Judge:
         return _mean(self._metric.result())
 
 
-def relative_distance(outputs: np.ndarray, reference: np.ndarray) -> float:
+def relative_distance(
+    outputs: np.ndarray, reference: np.ndarray, about: np.ndarray | None = None
+) -> float:
     """The root mean square of the difference, over that of the reference about its mean.
 
     The mean over the samples is subtracted, so that a large constant in the outputs does not hide
@@ -240,6 +242,7 @@ def relative_distance(outputs: np.ndarray, reference: np.ndarray) -> float:
     Args:
         outputs: NumPy array `(num_samples, ...)`.
         reference: NumPy array of the same shape.
+        about: NumPy array whose spread is the unit; None for the reference's.
 
     Returns:
         Float, infinite if an output is not finite.
@@ -248,8 +251,8 @@ def relative_distance(outputs: np.ndarray, reference: np.ndarray) -> float:
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return float("inf")
     change = _root_mean_square(outputs - reference)
-    spread = _root_mean_square(reference - reference.mean(axis=0))
-    scale = spread or _root_mean_square(reference)
+    unit = reference if about is None else about.astype("float64")
+    scale = _root_mean_square(unit - unit.mean(axis=0)) or _root_mean_square(unit)
     if change == 0:
         return 0.0
     return change / scale if scale else float("inf")

@@ -2,13 +2,16 @@
 
 `check` gives the verdict and `sweep` the accuracies under every solver and step of the paper;
 `convergence_test`, `certify` and `crossings` look at the same question from three other sides,
-and `critical_step` evaluates a grid search.
+and `critical_step` evaluates a grid search. `check_series` gives the verdict on a model of a time
+series.
 """
 
 from tfnode.validity.convergence import ConvergenceResult, ConvergenceRow, convergence_test
 from tfnode.validity.margins import Certificate, certify
 from tfnode.validity.paths import Crossings, crossings
 from tfnode.validity.report import CheckRow, ValidityReport
+from tfnode.validity.series import check_series
+from tfnode.validity.series_report import SeriesReport, SeriesRow
 from tfnode.validity.sweeps import SweepRow, sweep
 from tfnode.validity.verdict import check, critical_step
 
@@ -18,10 +21,13 @@ __all__ = [
     "ConvergenceResult",
     "ConvergenceRow",
     "Crossings",
+    "SeriesReport",
+    "SeriesRow",
     "SweepRow",
     "ValidityReport",
     "certify",
     "check",
+    "check_series",
     "convergence_test",
     "critical_step",
     "crossings",

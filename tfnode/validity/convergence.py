@@ -172,7 +172,7 @@ def convergence_test(
     others = [row.error for i, row in enumerate(rows) if i != own]
     return ConvergenceResult(
         rows=rows,
-        order=_fitted_order(rows[own:], _floor(subject.rounding)),
+        order=_fitted_order(rows[own:], rounding_floor(subject.rounding)),
         expected_order=training.solvers[0].order,
         error_optimum_at_training_step=all(rows[own].error < error for error in others),
         loss_optimum_at_training_step=_is_optimum(rows, own, scores["loss"], margin),
@@ -200,7 +200,7 @@ def _row(
     )
 
 
-def _floor(rounding: float) -> float:
+def rounding_floor(rounding: float) -> float:
     """The error that may be rounding: summed up, or in half precision that of one evaluation."""
     return min(1000 * rounding, max(2 * rounding, 1e-3))
 
