@@ -93,6 +93,13 @@ def report():
 
 
 @functools.cache
+def series():
+    made = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1 / 2), save_at=[0.5, 1.0])
+    made(np.eye(2))
+    return made
+
+
+@functools.cache
 def block(solver="euler"):
     return tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solver)
 
@@ -109,6 +116,8 @@ MODEL_AND_DATA = {"model": model, "data": Unread()}
 PATHS, NO_POINTS = np.zeros((2, 1, 2)), np.zeros((0, 2))
 FOUND = validity.Crossings(0, 1, 0.0, NO_POINTS, NO_POINTS, NO_POINTS, PATHS, PATHS)
 RESULT = validity.ConvergenceResult((), None, 1, False, None, 0.5, None, None)
+ROW = validity.SeriesRow(1.0, 0.5, 0.5, 2, 0.0, 0.1, 0.1, None, None)
+SERIES = validity.SeriesReport(True, 0.0, 0.0, 0.1, False, 1, 1.0, (ROW,), ROW)
 CURVE = {n: [1.0] for n in ("iteration", "num_steps", "train_solver", "midpoint", "rk4")}
 FIXED = {"step_size": "positive"}
 ADAPTIVE = {
@@ -270,6 +279,20 @@ TABLE = {
             "reference_steps": "count",
         },
     ),
+    "tfnode.validity.check_series": (
+        base(model=series, data=Unread()),
+        {
+            **TESTED,
+            "times": "list or none",
+            "solver": "solver or none",
+            "every": "count",
+            "trained_until": "real or none",
+            "factors": "list",
+            "threshold": "not negative",
+            "margin": "not negative",
+            "reference_steps": "count",
+        },
+    ),
     "tfnode.validity.certify": (base(**MODEL_AND_DATA), {**TESTED, "reference_steps": "count"}),
     "tfnode.validity.crossings": (
         base(model=model, x=np.zeros((2, 2))),
@@ -332,6 +355,7 @@ TABLE = {
         base(result=RESULT),
         {"result": "object", "title": "text or none"},
     ),
+    "tfnode.plots.series": (base(report=SERIES), {"report": "object", "title": "text or none"}),
     "tfnode.plots.crossings": (
         base(found=FOUND),
         {"found": "object", "classes": "list or none", "title": "text or none"},
@@ -420,7 +444,11 @@ TABLE |= {
         base(self=adaption.StepRule(), solver=Euler(1 / 2), length=1.0),
         {"solver": "solver", "length": "positive"},
     ),
-    "tfnode.validity.ValidityReport.from_json": (base(), {"text": "object"}),
+    **{
+        f"tfnode.validity.{name}.from_json": (base(), {"text": "object"})
+        for name in ("ConvergenceResult", "ValidityReport")
+    },
+    "tfnode.validity.SeriesReport.plot": (base(self=SERIES), {"title": "text or none"}),
     "tfnode.validity.ValidityReport.plot": (base(self=report), {"title": "text or none"}),
     "tfnode.validity.ConvergenceResult.plot": (base(self=RESULT), {"title": "text or none"}),
     "tfnode.validity.Crossings.plot": (
@@ -439,6 +467,8 @@ RECORDS = {
     "tfnode.validity.ConvergenceResult": "`convergence_test` returns it",
     "tfnode.validity.ConvergenceRow": "`convergence_test` returns it",
     "tfnode.validity.Crossings": "`crossings` returns it",
+    "tfnode.validity.SeriesReport": "`check_series` returns it",
+    "tfnode.validity.SeriesRow": "`check_series` returns it",
     "tfnode.validity.SweepRow": "`sweep` returns it",
     "tfnode.validity.ValidityReport": "`check` returns it",
     "zoo.WeightsEntry": "the manifest's; see test_manifest.py",

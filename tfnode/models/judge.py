@@ -259,7 +259,9 @@ def relative_distance(
 
 
 def _root_mean_square(a: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(a**2)))
+    # Of finite numbers it may be infinite.
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(a**2)))
 
 
 def _mean(values: Tensor) -> float:

@@ -1,11 +1,8 @@
 """The report of a verdict: one row a solver, and what follows from them."""
 
 import dataclasses
-import json
-import math
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from tfnode import arguments
 from tfnode.validity.results import Result
 from tfnode.validity.sweeps import SweepRow
 
@@ -72,28 +69,6 @@ class ValidityReport(Result):
     rows: tuple[CheckRow, ...]
     digest: str = ""
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Returns the report that `to_json` wrote.
-
-        Raises:
-            ValueError: If the text is not the JSON of a report.
-        """
-        arguments.text("text", text, advice="Pass what `ValidityReport.to_json` wrote.")
-        try:
-            content: dict[str, Any] = json.loads(text)
-            gaps = content["class_gaps"]
-            content["class_gaps"] = gaps and {int(k): _number(v) for k, v in gaps.items()}
-            content["gap"] = _number(content["gap"])
-            rows = [CheckRow(**{**row, "gap": _number(row["gap"])}) for row in content["rows"]]
-            return cls(**{**content, "rows": tuple(rows)})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                "A report is read from the JSON that `ValidityReport.to_json` wrote. Received: "
-                f"text={arguments.shown(text)}. Write it again with `tfnode.validity.check`: "
-                f"{error}."
-            ) from error
-
     def plot(self, title: str | None = None) -> "Figure":
         """Accuracy over the number of steps, as in figures 1 (c, d) and 3 of the paper.
 
@@ -104,8 +79,3 @@ class ValidityReport(Result):
         from tfnode import plots
 
         return plots.validity(self, title)
-
-
-def _number(value: float | None) -> float:
-    """A gap, which JSON cannot hold where it is infinite."""
-    return math.inf if value is None else float(value)

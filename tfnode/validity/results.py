@@ -33,7 +33,7 @@ class Result:
             return _read(cls, json.loads(text))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"A result is read from the JSON that `{name}.to_json` wrote. Received: "
+                f"A report is read from the JSON that `{name}.to_json` wrote. Received: "
                 f"text={arguments.shown(text)}. Write it again by what returned it: {error}."
             ) from error
 

@@ -356,9 +356,9 @@ class _Function(keras.Layer):
 
 
 def _block_of(field: Any, solver: Any, times: Sequence[float], z0: Any) -> ODEBlock:
-    """What `tfnode.odeint` does with a field, as a block."""
-    dtype = keras.backend.standardize_dtype(keras.tree.flatten(z0)[0].dtype)
+    """What `tfnode.odeint` does with a field, as a block; in a layer's own dtype."""
     if not isinstance(field, keras.Layer):
+        dtype = keras.backend.standardize_dtype(keras.tree.flatten(z0)[0].dtype)
         field = _Function(field, dtype=dtype)
     return ODEBlock(
         field,
@@ -367,7 +367,7 @@ def _block_of(field: Any, solver: Any, times: Sequence[float], z0: Any) -> ODEBl
         t1=times[-1],
         time_dependent=True,
         save_at=times[1:],
-        dtype=dtype,
+        dtype=field.dtype_policy,
     )
 
 
