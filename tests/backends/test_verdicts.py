@@ -58,6 +58,23 @@ def test_certify(fine):
     assert validity.certify(fine, data(64), reference_steps=16, verbose=0).fraction > 0.9
 
 
+def test_time_series():
+    """One step of Euler's method is the map from one state to the next, and the flow is not."""
+    dt, times = 0.25, np.arange(5) / 4
+    rate = (np.exp(-dt) - 1) / dt
+    z0 = np.array([[1.0], [2.0]], "float32")
+    data = z0, z0[:, None] * np.exp(-times)[:, None]
+    options = {"factors": [2], "reference_steps": 8, "verbose": 0}
+    report = validity.check_series(lambda t, z: rate * z, data, times, solvers.Euler(dt), **options)
+    assert (report.is_flow, report.has_kink) == (False, True)
+    assert report.flow.gap == pytest.approx(report.rise, rel=1e-3)
+    inputs = keras.Input((1,))
+    field = keras.layers.Rescaling(-1.0)
+    block = tfnode.ODEBlock(field, solvers.RK4(dt), save_at=times[1:])
+    report = validity.check_series(keras.Model(inputs, block(inputs)), data, times, **options)
+    assert (report.is_flow, report.has_kink) == (True, False)
+
+
 def test_crossings():
     inputs = keras.Input((2,))
     z = tfnode.ODEBlock(field(2), solvers.Euler(1.0))(inputs)
