@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike
 from tfnode import arguments
 
 if TYPE_CHECKING:
-    from tfnode.validity import CheckRow, ConvergenceResult, Crossings, SeriesReport, ValidityReport
+    from tfnode.validity import (
+        CheckRow,
+        ConvergenceResult,
+        Crossings,
+        ResNetReport,
+        SeriesReport,
+        ValidityReport,
+    )
 
 # The paper's markers: a disc for the training solver, crosses and triangles for better ones.
 MARKERS = {"train_solver": "o", "midpoint": "x", "rk4": "^"}
@@ -128,9 +135,7 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
         # Finer to the right, as with steps.
         axes.invert_xaxis()
         axes.axhline(_height(report, report.rows[-1]), linestyle=":", label="RK4, fine")
-    axes.set_ylabel(
-        {"outputs": "relative change of the outputs"}.get(report.measure, report.measure)
-    )
+    axes.set_ylabel(_measure(report))
     axes.set_title(title or f"{_verdict(report)} (gap {report.gap:.3g})")
     axes.legend(fontsize="small")
     return figure
@@ -150,6 +155,10 @@ def _position(row: "CheckRow") -> Any:
 
 def _height(report: "ValidityReport", row: "CheckRow") -> Any:
     return {"accuracy": row.accuracy, "outputs": row.gap}.get(report.measure, row.metric)
+
+
+def _measure(report: "ValidityReport") -> str:
+    return {"outputs": "relative change of the outputs"}.get(report.measure, report.measure)
 
 
 def _verdict(report: "ValidityReport") -> str:
@@ -234,6 +243,48 @@ def series(report: "SeriesReport", title: str | None = None) -> Figure:
         title=title or f"{verdict} (error rises by {report.rise:.3g})",
     )
     axes.legend(fontsize="small")
+    return figure
+
+
+def resnet(report: "ResNetReport", title: str | None = None) -> Figure:
+    """Accuracy over the depth, what changes from layer to layer, and how far the ODE is.
+
+    Args:
+        report: `tfnode.validity.ResNetReport`.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure` with three panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
+    """
+    _check_title(title)
+    _check_result("report", report, ("verdict", "stages", "is_ode", "gap"), "ResNetReport")
+    figure = Figure(figsize=(13.5, 3.5), layout="constrained")
+    depth, change, distance = figure.subplots(1, 3)
+    rows = [row for row in report.verdict.rows if row.solver == "Euler" and not row.is_training]
+    own = report.verdict.rows[0]
+    rows = sorted([own, *rows], key=lambda row: row.num_steps or 0)
+    heights = [_height(report.verdict, row) for row in rows]
+    depth.plot([row.num_steps for row in rows], heights, marker="o", label="weights interpolated")
+    depth.scatter([own.num_steps], [_height(report.verdict, own)], color="midnightblue", zorder=3)
+    depth.axhline(_height(report.verdict, report.verdict.rows[-1]), linestyle=":", label="the ODE")
+    depth.axvline(own.num_steps, linestyle="--", color="gray", label="as it is")
+    depth.set_xscale("log", base=2)
+    depth.set(xlabel="residual layers", ylabel=_measure(report.verdict), title="(a)")
+    for i, stage in enumerate(report.stages):
+        style: dict[str, Any] = {"color": f"C{i}", "marker": "."}
+        between = range(1, stage.depth)
+        change.plot(between, stage.weight_changes, label=f"weights, {stage.start}", **style)
+        change.plot(between, stage.residual_changes, linestyle="--", **style)
+        distance.plot(range(1, stage.depth + 1), stage.distances, label=stage.start, **style)
+    change.axhline(2**0.5, linestyle=":", color="gray", label="independent")
+    change.set(xlabel="layer", ylabel="change to the next (dashed: outputs)", title="(b)")
+    distance.set(xlabel="layer", ylabel="distance to the ODE", title="(c)")
+    for axes in (depth, change, distance):
+        axes.legend(fontsize="small")
+    figure.suptitle(title or f"{_verdict(report.verdict)} (gap {report.gap:.3g})")
     return figure
 
 

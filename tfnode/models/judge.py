@@ -250,15 +250,16 @@ def relative_distance(
     outputs, reference = outputs.astype("float64"), reference.astype("float64")
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return float("inf")
-    change = _root_mean_square(outputs - reference)
+    change = root_mean_square(outputs - reference)
     unit = reference if about is None else about.astype("float64")
-    scale = _root_mean_square(unit - unit.mean(axis=0)) or _root_mean_square(unit)
+    scale = root_mean_square(unit - unit.mean(axis=0)) or root_mean_square(unit)
     if change == 0:
         return 0.0
     return change / scale if scale else float("inf")
 
 
-def _root_mean_square(a: np.ndarray) -> float:
+def root_mean_square(a: np.ndarray) -> float:
+    """The root of the mean of the squares of all numbers of an array."""
     # Of finite numbers it may be infinite.
     with np.errstate(over="ignore"):
         return float(np.sqrt(np.mean(a**2)))

@@ -10,6 +10,7 @@ and between two layers the weights of `f` are interpolated (Sander et al., 2022;
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -187,7 +188,8 @@ class _Graph:
 
     def name(self, tensor: Any) -> str:
         """The layer that makes a tensor, or the input that it is."""
-        return str(self._source[id(tensor)].operation.name if self.position(tensor) >= 0 else tensor.name)
+        call = self._source.get(id(tensor))
+        return str(tensor.name if call is None else call.operation.name)
 
     def named(self, names: Sequence[str]) -> list[Any]:
         """The outputs of layers; all of those of one that is called again and again."""
@@ -282,7 +284,7 @@ def _tensors(values: Any) -> tuple[Any, ...]:
 def _stages(graph: _Graph, path: list[Any]) -> Iterable[list[Any]]:
     """The parts of a path between whose states lie layers of one form, two at least."""
     parts, before = [path[:1]], None
-    for start, end in zip(path, path[1:]):
+    for start, end in itertools.pairwise(path):
         form = _form(start, end)
         if form is None or form != before:
             parts.append([start])
@@ -305,7 +307,7 @@ def _form(start: Any, end: Any) -> Any:
 
 
 def _stage(graph: _Graph, tensors: list[Any]) -> Stage:
-    layers = tuple(keras.Model(*pair) for pair in zip(tensors, tensors[1:]))
+    layers = tuple(keras.Model(*pair) for pair in itertools.pairwise(tensors))
     block = ODEBlock(
         _BetweenLayers(layers),
         solvers.Euler(1.0),
@@ -342,9 +344,9 @@ class _BetweenLayers(keras.Layer):
         return keras.KerasTensor(z.shape, dtype=z.dtype)
 
     def _values(self, variables: list[list], shares: Any) -> list[Any]:
-        """The weights of the layers in these shares; those that are no real numbers as they are."""
+        """The weights of the layers in these shares; those that are no real numbers stay."""
         return [
-            sum(ops.cast(shares[k], v.dtype) * v.value for k, v in enumerate(each))
+            ops.tensordot(ops.cast(shares, each[0].dtype), ops.stack([v.value for v in each]), 1)
             if "float" in each[0].dtype
             else each[0].value
             for each in zip(*variables)
