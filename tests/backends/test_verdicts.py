@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras.initializers import Constant as constant
 from models import classifier, compiled, data, field, frozen, randomised
 
 import tfnode
@@ -73,6 +74,22 @@ def test_time_series():
     block = tfnode.ODEBlock(field, solvers.RK4(dt), save_at=times[1:])
     report = validity.check_series(keras.Model(inputs, block(inputs)), data, times, **options)
     assert (report.is_flow, report.has_kink) == (True, False)
+
+
+def test_residual_layers():
+    """Four layers `x -> 1.1 x`, near exp(0.4)."""
+    x = inputs = keras.Input((1,))
+    for _ in range(4):
+        x = keras.layers.Add()([x, keras.layers.Dense(1, kernel_initializer=constant(0.1))(x)])
+    z = np.arange(1.0, 5.0)[:, None]
+    options = {"task": "regression", "reference_steps": 4, "verbose": 0}
+    report = validity.check_resnet(keras.Model(inputs, x), (z, z), **options)
+    (stage,) = report.stages
+    assert (stage.depth, stage.weight_changes) == (4, (0.0, 0.0, 0.0))
+    assert stage.distances[-1] == pytest.approx((np.exp(0.4) - 1.1**4) / (1.1**4 - 1), rel=1e-2)
+    scale = np.sqrt((z**2).mean()) / z.std()
+    assert report.doubled.gap == pytest.approx((1.05**8 / 1.1**4 - 1) * scale, rel=1e-4)
+    assert report.halved.gap == pytest.approx((1 - 1.2**2 / 1.1**4) * scale, rel=1e-4)
 
 
 def test_crossings():

@@ -70,8 +70,8 @@ def check_resnet(
     Args:
         model: Functional or `Sequential` Keras model, such as those of `keras.applications`; models
             inside it are opened. It needs no `ODEBlock`.
-        data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`. Distances and
-            the changes of outputs are those of up to 64 samples of the first batch.
+        data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`. The
+            distances and the changes of outputs are those of up to 64 samples of the first batch.
         states: Names of the layers whose outputs are the states between the residual layers, from
             the input of the first on. None to look for them: sums of a tensor and a branch that
             starts from it, with the activation behind them if the next layer starts from that.
