@@ -104,7 +104,7 @@ def branch(x, width, shared=None):
     return x
 
 
-def tiny(shared=False, depth=6, activation=None):
+def tiny(shared=False, depth=4, activation=None):
     """A classifier of residual layers, which share their weights or do not."""
     x = inputs = keras.Input((2,))
     x = keras.layers.Dense(8, name="stem")(x)
@@ -129,11 +129,11 @@ def reports():
 
 def test_shared_and_independent_weights(reports):
     (shared,), (independent,) = (reports[s].stages for s in (True, False))
-    assert shared.weight_changes == (0.0,) * 5
-    assert independent.weight_changes == pytest.approx([math.sqrt(2)] * 5, rel=0.15)
-    assert independent.weight_rate == pytest.approx(6 * math.sqrt(2), rel=0.1)
+    assert shared.weight_changes == (0.0,) * 3
+    assert independent.weight_changes == pytest.approx([math.sqrt(2)] * 3, rel=0.15)
+    assert independent.weight_rate == pytest.approx(4 * math.sqrt(2), rel=0.1)
     assert shared.residual_rate < 0.5 * independent.residual_rate
-    assert shared.distances[-1] < 0.5 * independent.distances[-1]
+    assert shared.distances[-1] < independent.distances[-1]
 
 
 def test_labels_batches_and_the_loss_of_the_model(reports):
@@ -157,7 +157,7 @@ def test_layers_are_found(activation):
     model = tiny(activation=activation)
     found = residual_model(model)
     kind = "act" if activation else "sum"
-    assert [stage.names for stage in found.stages] == [("stem", *(f"{kind}_{i}" for i in range(6)))]
+    assert [stage.names for stage in found.stages] == [("stem", *(f"{kind}_{i}" for i in range(4)))]
     x = np.random.default_rng(1).normal(size=(4, 2))
     np.testing.assert_allclose(found.model(x), model(x), rtol=1e-6, atol=1e-6)
     assert {id(v) for v in model.weights} <= {id(v) for v in found.model.weights}
@@ -192,27 +192,24 @@ def test_a_model_inside_a_model():
     inner = tiny()
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Softmax()(inner(inputs)))
-    assert [len(stage.layers) for stage in residual_model(model).stages] == [6]
+    assert [len(stage.layers) for stage in residual_model(model).stages] == [4]
 
 
 def test_one_of_the_applications():
-    whole = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=4)
-    found = residual_model(whole)
-    assert [stage.names[1:] for stage in found.stages] == [
-        ("block_4_add", "block_5_add"),
-        ("block_7_add", "block_8_add", "block_9_add"),
-        ("block_11_add", "block_12_add"),
-        ("block_14_add", "block_15_add"),
+    whole = keras.applications.ResNet50V2(weights=None, input_shape=(32, 32, 3), classes=4)
+    assert [stage.names for stage in residual_model(whole).stages] == [
+        tuple(f"conv{i}_block{k}_out" for k in range(1, depth + 2))
+        for i, depth in ((3, 2), (4, 4), (5, 2))
     ]
     # A part, as to trace the whole takes long.
-    start, end = (whole.get_layer(f"block_{name}").output for name in ("6_project_BN", "9_add"))
+    start, end = (whole.get_layer(f"conv3_block{k}_out").output for k in (1, 3))
     part = keras.Model(start, end)
     x = np.random.default_rng(0).normal(size=(4, *start.shape[1:])).astype("float32")
     data = x, np.zeros_like(x)
     report = check_resnet(part, data, task="regression", reference_steps=2, verbose=0)
     (stage,) = report.stages
     # Random layers have nothing to do with each other.
-    assert stage.weight_changes == pytest.approx([math.sqrt(2)] * 2, rel=0.1)
+    assert stage.weight_changes == pytest.approx([math.sqrt(2)], rel=0.01)
     assert not report.is_ode
 
 

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfnode import arguments, solvers
@@ -108,7 +107,10 @@ def check_names(states: Any) -> None:
     if states is None:
         return
     advice = "Pass the names of layers, or None to look for them."
-    for i, name in enumerate(arguments.items("states", states, "names", advice=advice)):
+    names = arguments.items("states", states, "names", advice=advice)
+    if not names:
+        raise arguments.refused("`states` must have names of layers", "states", states, advice)
+    for i, name in enumerate(names):
         arguments.text(f"states[{i}]", name, advice=advice)
 
 
@@ -334,7 +336,7 @@ class _BetweenLayers(keras.Layer):
     def call(self, t: Any, z: Any) -> Any:
         first, count = self.layers[0], len(self.layers)
         place = ops.minimum(ops.cast(t, "float32"), count - 1)
-        shares = ops.relu(1 - ops.abs(place - np.arange(count, dtype="float32")))
+        shares = ops.relu(1 - ops.abs(place - ops.arange(count, dtype="float32")))
         trainable = self._values([layer.trainable_variables for layer in self.layers], shares)
         others = self._values([layer.non_trainable_variables for layer in self.layers], shares)
         outputs, _ = first.stateless_call(trainable, others, z, training=False)

@@ -58,14 +58,15 @@ def check_resnet(
 
     >>> x = inputs = keras.Input((1,))
     >>> for _ in range(4):
-    ...     x = keras.layers.Add()([x, keras.layers.Dense(1, kernel_initializer=\
-...         keras.initializers.Constant(0.1))(x)])
+    ...     branch = keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(0.1))
+    ...     x = keras.layers.Add()([x, branch(x)])
     >>> data = np.ones((2, 1)), np.ones((2, 1))
-    >>> report = check_resnet(keras.Model(inputs, x), data, task="regression")
+    >>> model = keras.Model(inputs, x)
+    >>> report = check_resnet(model, data, task="regression", reference_steps=2)
     >>> report.stages[0].depth, report.stages[0].weight_changes
     (4, (0.0, 0.0, 0.0))
-    >>> report.is_ode, round(report.gap, 2), round(np.exp(0.4) / 1.1**4 - 1, 2)
-    (True, 0.02, 0.02)
+    >>> report.is_ode, round(report.gap, 4), round(float(np.exp(0.4) / 1.1**4 - 1), 4)
+    (True, 0.0189, 0.0189)
 
     Args:
         model: Functional or `Sequential` Keras model, such as those of `keras.applications`; models
