@@ -96,6 +96,7 @@ MISUSE = {
     f"{BUNDLE} --wheels latest": "must be a version such as 3.12. Received: 'latest'",
     f"{TABLE1} --slurm partition": "must be NAME=VALUE. Received: partition",
     "is_it_an_ode --quick": "unrecognized arguments: --quick",
+    "is_my_resnet_an_ode --quick": "unrecognized arguments: --quick",
     # Paths.
     **{
         f"{command} {option} FILE": f"`{option}` {PLACE}"
@@ -106,6 +107,7 @@ MISUSE = {
             "study --quick": ("--runs", "--checkpoints", "--out"),
             TRAIN: ("--checkpoints",),
             "is_it_an_ode": ("--out",),
+            "is_my_resnet_an_ode": ("--out",),
             "export_saved_models": ("--out",),
             "train_on_gpu": ("--make-bundle",),
             "train_on_gpu --unpack EMPTY": ("--runs", "--weights", "--checkpoints"),

@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 import math
+import pathlib
+import re
 
 import keras
 import numpy as np
 import pytest
 
 import tfnode
+from scripts.publishing import two_resnets
 from tfnode import validity
 from tfnode.models.residual import residual_model
 from tfnode.tableaus import EULER, RK4
@@ -222,6 +225,7 @@ def test_json_and_back(rough):
 def test_the_figure_holds_the_numbers(rough):
     depth, change, distance = rough.plot().axes
     assert depth.lines[0].get_xdata().tolist() == [2, 3, 4, 6, 8]
+    assert len(depth.collections) == 1
     (stage,) = rough.stages
     assert change.lines[0].get_ydata().tolist() == list(stage.weight_changes)
     assert change.lines[1].get_ydata().tolist() == list(stage.residual_changes)
@@ -260,3 +264,37 @@ def test_a_model_without_a_graph_is_refused():
     model(X)
     with pytest.raises(ValueError, match=r"in a graph. Received: model="):
         checked(model)
+
+
+# === The page ===
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "is-my-resnet-an-ode.md").read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_page_runs():
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(code, names)
+    assert [stage.depth for stage in names["report"].stages] == [4]
+
+
+def test_the_page_has_what_the_command_made():
+    made = DOCS / "results" / "is_my_resnet_an_ode"
+    table = (made / "table.md").read_text(encoding="utf-8").partition("\n\n")[0]
+    assert table in PAGE
+    for name in two_resnets.MODELS:
+        text = (made / f"{name}.json").read_text(encoding="utf-8")
+        column = two_resnets.cells(validity.ResNetReport.from_json(text))
+        index = 2 + list(two_resnets.MODELS).index(name)
+        cells = [line.split("|")[index].strip() for line in table.splitlines()[2:]]
+        assert cells == list(column)
+
+
+def test_the_command_of_the_page(tmp_path, capsys):
+    two_resnets.report(tmp_path, "a command", depth=2, epochs=1)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {
+        "table.md",
+        *(f"{n}.{kind}" for n in two_resnets.MODELS for kind in ("png", "json")),
+    }
+    assert "`.halved.accuracy`" in capsys.readouterr().out

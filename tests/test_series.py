@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import pathlib
+import re
 
 import keras
 import numpy as np
@@ -239,3 +241,11 @@ def test_models_that_are_refused():
         check_model(model(save_at=None))
     with pytest.raises(ValueError, match=r"has its own solver. Received: model"):
         check_model(model(), solver="euler")
+
+
+def test_the_python_of_the_page_runs(capsys):
+    page = pathlib.Path(__file__).parents[1] / "docs" / "is-it-an-ode.md"
+    _, _, section = page.read_text(encoding="utf-8").partition("## Time series")
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    exec(code, {})
+    assert capsys.readouterr().out == "False True True False\n"

@@ -271,16 +271,18 @@ def resnet(report: "ResNetReport", title: str | None = None) -> Figure:
     depth.scatter([own.num_steps], [_height(report.verdict, own)], color="midnightblue", zorder=3)
     depth.axhline(_height(report.verdict, report.verdict.rows[-1]), linestyle=":", label="the ODE")
     depth.axvline(own.num_steps, linestyle="--", color="gray", label="as it is")
-    depth.set_xscale("log", base=2)
+    if report.verdict.measure == "accuracy":
+        _widen(depth)
     depth.set(xlabel="residual layers", ylabel=_measure(report.verdict), title="(a)")
     for i, stage in enumerate(report.stages):
         style: dict[str, Any] = {"color": f"C{i}", "marker": "."}
-        between = range(1, stage.depth)
-        change.plot(between, stage.weight_changes, label=f"weights, {stage.start}", **style)
-        change.plot(between, stage.residual_changes, linestyle="--", **style)
+        curves = {"weights": stage.weight_changes, "outputs": stage.residual_changes}
+        for line, (name, changes) in zip(("-", "--"), curves.items()):
+            label = f"{name}, {stage.start}"
+            change.plot(range(1, stage.depth), changes, linestyle=line, label=label, **style)
         distance.plot(range(1, stage.depth + 1), stage.distances, label=stage.start, **style)
     change.axhline(2**0.5, linestyle=":", color="gray", label="independent")
-    change.set(xlabel="layer", ylabel="change to the next (dashed: outputs)", title="(b)")
+    change.set(xlabel="layer", ylabel="change to the next", title="(b)")
     distance.set(xlabel="layer", ylabel="distance to the ODE", title="(c)")
     for axes in (depth, change, distance):
         axes.legend(fontsize="small")

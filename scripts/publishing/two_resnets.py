@@ -25,7 +25,7 @@ ROWS = (
 )
 
 
-def build(alike: bool, depth: int = DEPTH) -> keras.Model:
+def build(alike: bool, depth: int) -> keras.Model:
     """A classifier of residual layers `x + W2 tanh(W1 x) / depth`, not trained."""
     x = inputs = keras.Input((2,), name="x")
     # The spheres lie within a half of 0.
@@ -42,7 +42,7 @@ def build(alike: bool, depth: int = DEPTH) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(2, name="classifier")(x))
 
 
-def train(model: keras.Model, epochs: int = EPOCHS) -> keras.Model:
+def train(model: keras.Model, epochs: int) -> keras.Model:
     """Trains it in place."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"])
@@ -51,13 +51,13 @@ def train(model: keras.Model, epochs: int = EPOCHS) -> keras.Model:
     return model
 
 
-def report(out: pathlib.Path, command: str, epochs: int = EPOCHS) -> None:
+def report(out: pathlib.Path, command: str, depth: int = DEPTH, epochs: int = EPOCHS) -> None:
     """Writes the table and the pictures below a directory, and prints the table."""
     data = tfnode.datasets.load(DATASET, "test", as_numpy=True)
     columns = {}
     for name, alike in MODELS.items():
         keras.utils.set_random_seed(0)
-        found = validity.check_resnet(train(build(alike), epochs), data)
+        found = validity.check_resnet(train(build(alike, depth), epochs), data)
         verdict = "steps of an ODE" if found.is_ode else "not steps of an ODE"
         with files.beside(out / f"{name}.png") as written:
             found.plot(f"{name}: {verdict}").savefig(written)
