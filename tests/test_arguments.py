@@ -93,6 +93,18 @@ def report():
 
 
 @functools.cache
+def resnet():
+    return validity.ResNetReport(True, 0.0, 0.1, (), report())
+
+
+@functools.cache
+def series():
+    made = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1 / 2), save_at=[0.5, 1.0])
+    made(np.eye(2))
+    return made
+
+
+@functools.cache
 def block(solver="euler"):
     return tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solver)
 
@@ -109,6 +121,8 @@ MODEL_AND_DATA = {"model": model, "data": Unread()}
 PATHS, NO_POINTS = np.zeros((2, 1, 2)), np.zeros((0, 2))
 FOUND = validity.Crossings(0, 1, 0.0, NO_POINTS, NO_POINTS, NO_POINTS, PATHS, PATHS)
 RESULT = validity.ConvergenceResult((), None, 1, False, None, 0.5, None, None)
+ROW = validity.SeriesRow(1.0, 0.5, 0.5, 2, 0.0, 0.1, 0.1, None, None)
+SERIES = validity.SeriesReport(True, 0.0, 0.0, 0.1, False, 1, 1.0, (ROW,), ROW)
 CURVE = {n: [1.0] for n in ("iteration", "num_steps", "train_solver", "midpoint", "rk4")}
 FIXED = {"step_size": "positive"}
 ADAPTIVE = {
@@ -270,6 +284,31 @@ TABLE = {
             "reference_steps": "count",
         },
     ),
+    "tfnode.validity.check_series": (
+        base(model=series, data=Unread()),
+        {
+            **TESTED,
+            "times": "list or none",
+            "solver": "solver or none",
+            "every": "count",
+            "trained_until": "real or none",
+            "factors": "list",
+            "threshold": "not negative",
+            "margin": "not negative",
+            "reference_steps": "count",
+        },
+    ),
+    "tfnode.validity.check_resnet": (
+        base(**MODEL_AND_DATA),
+        {
+            **TESTED,
+            "states": "list or none",
+            "threshold": "not negative",
+            "task": "one of or none",
+            "metric": "metric",
+            "reference_steps": "count",
+        },
+    ),
     "tfnode.validity.certify": (base(**MODEL_AND_DATA), {**TESTED, "reference_steps": "count"}),
     "tfnode.validity.crossings": (
         base(model=model, x=np.zeros((2, 2))),
@@ -332,6 +371,8 @@ TABLE = {
         base(result=RESULT),
         {"result": "object", "title": "text or none"},
     ),
+    "tfnode.plots.series": (base(report=SERIES), {"report": "object", "title": "text or none"}),
+    "tfnode.plots.resnet": (base(report=resnet), {"report": "object", "title": "text or none"}),
     "tfnode.plots.crossings": (
         base(found=FOUND),
         {"found": "object", "classes": "list or none", "title": "text or none"},
@@ -388,7 +429,10 @@ TABLE |= {
         base(self=block, z=np.zeros((1, 2))),
         {"z": "tensors", "conditions": "tensors or none"},
     ),
-    "tfnode.ODEBlock.with_solver": (base(self=block), {"solver": "solver"}),
+    "tfnode.ODEBlock.with_solver": (
+        base(self=block, solver="rk4"),
+        {"solver": "solver", "save_at": "list or none"},
+    ),
     "tfnode.ODEBlock.summary": (base(self=block), {"print_fn": "function"}),
     "tfnode.StepAdaption.set_state": (
         base(self=tfnode.StepAdaption(Unread())),
@@ -424,7 +468,12 @@ TABLE |= {
         base(self=adaption.StepRule(), solver=Euler(1 / 2), length=1.0),
         {"solver": "solver", "length": "positive"},
     ),
-    "tfnode.validity.ValidityReport.from_json": (base(), {"text": "object"}),
+    **{
+        f"tfnode.validity.{name}.from_json": (base(), {"text": "object"})
+        for name in ("ConvergenceResult", "ValidityReport")
+    },
+    "tfnode.validity.ResNetReport.plot": (base(self=resnet), {"title": "text or none"}),
+    "tfnode.validity.SeriesReport.plot": (base(self=SERIES), {"title": "text or none"}),
     "tfnode.validity.ValidityReport.plot": (base(self=report), {"title": "text or none"}),
     "tfnode.validity.ValidityReport.to_html": (
         base(self=report, path="report.html"),
@@ -450,6 +499,10 @@ RECORDS = {
     "tfnode.validity.Crossings": "`crossings` returns it",
     "tfnode.validity.Details": "`check` returns it",
     "tfnode.validity.NearSample": "`check` returns it",
+    "tfnode.validity.ResNetReport": "`check_resnet` returns it",
+    "tfnode.validity.ResNetStage": "`check_resnet` returns it",
+    "tfnode.validity.SeriesReport": "`check_series` returns it",
+    "tfnode.validity.SeriesRow": "`check_series` returns it",
     "tfnode.validity.SweepRow": "`sweep` returns it",
     "tfnode.validity.ValidityReport": "`check` returns it",
     "zoo.WeightsEntry": "the manifest's; see test_manifest.py",
@@ -467,7 +520,7 @@ RECORDS = {
 }
 # Methods that others of this package call, with what they have checked or measured.
 ASKED = {
-    *("tfnode.validity.ValidityReport.value_of", "tfnode.validity.Details.from_plain"),
+    "tfnode.validity.ValidityReport.value_of",
     *("tfnode.ODEBlock.from_config", "zoo.WeightsEntry.from_config", "tfnode.models.Twin.assign"),
     *(f"tfnode.adaption.Rule.{name}" for name in dir(adaption.Rule)),
     *(f"tfnode.adaption.{n}Rule.decide" for n in ("Step", "Damped", "Tolerance")),

@@ -103,6 +103,7 @@ MISUSE = {
     "is_it_an_ode FILE.keras": "--data is required with a model of your own. Received: none",
     "is_it_an_ode FILE.keras --data imagenet": "or one of [",
     "is_it_an_ode FILE.keras --data nowhere.npz": "must be a file that is there. Received: ",
+    "is_my_resnet_an_ode --quick": "unrecognized arguments: --quick",
     # Paths.
     **{
         f"{command} {option} FILE": f"`{option}` {PLACE}"
@@ -113,6 +114,7 @@ MISUSE = {
             "study --quick": ("--runs", "--checkpoints", "--out"),
             TRAIN: ("--checkpoints",),
             "is_it_an_ode": ("--out",),
+            "is_my_resnet_an_ode": ("--out",),
             "export_saved_models": ("--out",),
             "train_on_gpu": ("--make-bundle",),
             "train_on_gpu --unpack EMPTY": ("--runs", "--weights", "--checkpoints"),

@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike
 from tfnode import arguments
 
 if TYPE_CHECKING:
-    from tfnode.validity import CheckRow, ConvergenceResult, Crossings, ValidityReport
+    from tfnode.validity import (
+        CheckRow,
+        ConvergenceResult,
+        Crossings,
+        ResNetReport,
+        SeriesReport,
+        ValidityReport,
+    )
 
 # The paper's markers: a disc for the training solver, crosses and triangles for better ones.
 MARKERS = {"train_solver": "o", "midpoint": "x", "rk4": "^"}
@@ -129,9 +136,7 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
         # Finer to the right, as with steps.
         axes.invert_xaxis()
         axes.axhline(_height(report, report.rows[-1]), linestyle=":", label="RK4, fine")
-    axes.set_ylabel(
-        {"outputs": "relative change of the outputs"}.get(report.measure, report.measure)
-    )
+    axes.set_ylabel(_measure(report))
     axes.set_title(title or f"{_verdict(report)} (gap {report.gap:.3g})")
     axes.legend(fontsize="small")
     return figure
@@ -151,6 +156,10 @@ def _position(row: "CheckRow") -> Any:
 
 def _height(report: "ValidityReport", row: "CheckRow") -> Any:
     return report.value_of(row)
+
+
+def _measure(report: "ValidityReport") -> str:
+    return {"outputs": "relative change of the outputs"}.get(report.measure, report.measure)
 
 
 def _verdict(report: "ValidityReport") -> str:
@@ -192,6 +201,93 @@ def convergence(result: "ConvergenceResult", title: str | None = None) -> Figure
         axes.legend(fontsize="small")
     if title:
         figure.suptitle(title)
+    return figure
+
+
+def series(report: "SeriesReport", title: str | None = None) -> Figure:
+    """Error over the distance of the times that a model is asked at, with that of the training.
+
+    Args:
+        report: `tfnode.validity.SeriesReport`.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure` with one panel.
+
+    Raises:
+        ValueError: If an argument is not as described.
+    """
+    _check_title(title)
+    _check_result("report", report, ("rows", "flow", "is_flow", "rise"), "SeriesReport")
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    curves = {
+        "error": "at times of the training",
+        "error_between": "between them",
+        "error_beyond": "behind them",
+    }
+    for i, (name, label) in enumerate(curves.items()):
+        shown = [row for row in report.rows if getattr(row, name) is not None]
+        if shown:
+            steps, errors = [row.time_step for row in shown], [getattr(row, name) for row in shown]
+            axes.plot(steps, errors, marker="o", color=f"C{i}", label=label)
+        if getattr(report.flow, name) is not None:
+            axes.axhline(getattr(report.flow, name), linestyle=":", color=f"C{i}")
+    (training,) = (row for row in report.rows if row.factor == 1)
+    axes.axvline(training.time_step, linestyle="--", color="gray", label="of the training")
+    verdict = "a flow" if report.is_flow else "not a flow"
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="distance of times",
+        ylabel="relative error (dotted: RK4, fine)",
+        title=title or f"{verdict} (error rises by {report.rise:.3g})",
+    )
+    axes.legend(fontsize="small")
+    return figure
+
+
+def resnet(report: "ResNetReport", title: str | None = None) -> Figure:
+    """Accuracy over the depth, what changes from layer to layer, and how far the ODE is.
+
+    Args:
+        report: `tfnode.validity.ResNetReport`.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure` with three panels.
+
+    Raises:
+        ValueError: If an argument is not as described.
+    """
+    _check_title(title)
+    _check_result("report", report, ("verdict", "stages", "is_ode", "gap"), "ResNetReport")
+    figure = Figure(figsize=(13.5, 3.5), layout="constrained")
+    depth, change, distance = figure.subplots(1, 3)
+    rows = [row for row in report.verdict.rows if row.solver == "Euler" and not row.is_training]
+    own = report.verdict.rows[0]
+    rows = sorted([own, *rows], key=lambda row: row.num_steps or 0)
+    heights = [_height(report.verdict, row) for row in rows]
+    depth.plot([row.num_steps for row in rows], heights, marker="o", label="weights interpolated")
+    depth.scatter([own.num_steps], [_height(report.verdict, own)], color="midnightblue", zorder=3)
+    depth.axhline(_height(report.verdict, report.verdict.rows[-1]), linestyle=":", label="the ODE")
+    depth.axvline(own.num_steps, linestyle="--", color="gray", label="as it is")
+    if report.verdict.measure == "accuracy":
+        _widen(depth)
+    depth.set(xlabel="residual layers", ylabel=_measure(report.verdict), title="(a)")
+    for i, stage in enumerate(report.stages):
+        style: dict[str, Any] = {"color": f"C{i}", "marker": "."}
+        curves = {"weights": stage.weight_changes, "outputs": stage.residual_changes}
+        for line, (name, changes) in zip(("-", "--"), curves.items()):
+            label = f"{name}, {stage.start}"
+            change.plot(range(1, stage.depth), changes, linestyle=line, label=label, **style)
+        distance.plot(range(1, stage.depth + 1), stage.distances, label=stage.start, **style)
+    change.axhline(2**0.5, linestyle=":", color="gray", label="independent")
+    change.set(xlabel="layer", ylabel="change to the next", title="(b)")
+    distance.set(xlabel="layer", ylabel="distance to the ODE", title="(c)")
+    for axes in (depth, change, distance):
+        axes.legend(fontsize="small")
+    figure.suptitle(title or f"{_verdict(report.verdict)} (gap {report.gap:.3g})")
     return figure
 
 

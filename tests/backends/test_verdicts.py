@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from keras.initializers import Constant as constant
 from models import classifier, compiled, data, field, frozen, randomised
 
 import tfnode
 from tfnode import solvers, validity
+from tfnode.models.residual import residual_model
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,39 @@ def test_convergence_has_the_order_of_the_method():
 
 def test_certify(fine):
     assert validity.certify(fine, data(64), reference_steps=16, verbose=0).fraction > 0.9
+
+
+def test_time_series():
+    """One step of Euler's method is the map from one state to the next, and the flow is not."""
+    dt, times = 0.25, np.arange(5) / 4
+    rate = (np.exp(-dt) - 1) / dt
+    z0 = np.array([[1.0], [2.0]], "float32")
+    data = z0, z0[:, None] * np.exp(-times)[:, None]
+    options = {"factors": [2], "reference_steps": 8, "verbose": 0}
+    report = validity.check_series(lambda t, z: rate * z, data, times, solvers.Euler(dt), **options)
+    assert (report.is_flow, report.has_kink) == (False, True)
+    assert report.flow.gap == pytest.approx(report.rise, rel=1e-3)
+    inputs = keras.Input((1,))
+    field = keras.layers.Rescaling(-1.0)
+    block = tfnode.ODEBlock(field, solvers.RK4(dt), save_at=times[1:])
+    report = validity.check_series(keras.Model(inputs, block(inputs)), data, times, **options)
+    assert (report.is_flow, report.has_kink) == (True, False)
+
+
+def test_residual_layers():
+    """Four layers `x -> 1.1 x`, near exp(0.4)."""
+    x = inputs = keras.Input((1,))
+    for _ in range(4):
+        x = keras.layers.Add()([x, keras.layers.Dense(1, kernel_initializer=constant(0.1))(x)])
+    model = keras.Model(inputs, x)
+    found = residual_model(model)
+    (stage,) = found.stages
+    z = np.array([[1.0], [-2.0]], "float32")
+    for solver, factor in ((solvers.Euler(1.0), 1.1**4), (solvers.RK4(0.5), np.exp(0.4))):
+        answer = keras.ops.convert_to_numpy(stage.block.with_solver(solver)(z))
+        np.testing.assert_allclose(answer, factor * z, rtol=1e-6)
+    same = [keras.ops.convert_to_numpy(m(z)) for m in (model, found.model)]
+    np.testing.assert_allclose(*same, rtol=1e-6)
 
 
 def test_crossings():

@@ -282,10 +282,20 @@ class ODEBlock(keras.layers.Layer):
         problem = weights.problem(None)
         return forward.adaptive_trajectory(weights.steps, problem, z, weights.watch)
 
-    def with_solver(self, solver: solvers.SolverLike) -> "ODEBlock":
-        """Returns a block with another solver, never unrolled, that shares this block's field."""
+    def with_solver(self, solver: solvers.SolverLike, save_at: Any = None) -> "ODEBlock":
+        """Returns a block with another solver, never unrolled, that shares this block's field.
+
+        Args:
+            solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
+            save_at: Optional sequence of floats, other times to save at, which may lie behind
+                `t1`.
+        """
         solver = solvers.get(solver)
         config = {**self._config(), "solver": solver, "unroll": False}
+        if save_at is not None:
+            times = arguments.reals("save_at", save_at, advice="Pass times, or None.")
+            furthest = max if self.t1 > self.t0 else min
+            config.update(save_at=times, t1=furthest([self.t1, *times.ravel()]))
         if self.gradient == "adjoint" and not isinstance(solver, solvers.DormandPrince):
             config["gradient"] = "discrete_adjoint"
         block = type(self)(field=self.field, **config)

@@ -252,7 +252,9 @@ class Judge:
         return _mean(self._metric.result())
 
 
-def relative_distance(outputs: np.ndarray, reference: np.ndarray) -> float:
+def relative_distance(
+    outputs: np.ndarray, reference: np.ndarray, about: np.ndarray | None = None
+) -> float:
     """The root mean square of the difference, over that of the reference about its mean.
 
     The mean over the samples is subtracted, so that a large constant in the outputs does not hide
@@ -261,6 +263,7 @@ def relative_distance(outputs: np.ndarray, reference: np.ndarray) -> float:
     Args:
         outputs: NumPy array `(num_samples, ...)`.
         reference: NumPy array of the same shape.
+        about: NumPy array whose spread is the unit; None for the reference's.
 
     Returns:
         Float, infinite if an output is not finite.
@@ -268,16 +271,19 @@ def relative_distance(outputs: np.ndarray, reference: np.ndarray) -> float:
     outputs, reference = outputs.astype("float64"), reference.astype("float64")
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return float("inf")
-    change = _root_mean_square(outputs - reference)
-    spread = _root_mean_square(reference - reference.mean(axis=0))
-    scale = spread or _root_mean_square(reference)
+    change = root_mean_square(outputs - reference)
+    unit = reference if about is None else about.astype("float64")
+    scale = root_mean_square(unit - unit.mean(axis=0)) or root_mean_square(unit)
     if change == 0:
         return 0.0
     return change / scale if scale else float("inf")
 
 
-def _root_mean_square(a: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(a**2)))
+def root_mean_square(a: np.ndarray) -> float:
+    """The root of the mean of the squares of all numbers of an array."""
+    # Of finite numbers it may be infinite.
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(a**2)))
 
 
 def _mean(values: Tensor) -> float:

@@ -24,6 +24,7 @@ class Twin:
             these takes.
         function: Callable `function(outputs, *arguments)`.
         jit_compile: Boolean, whether TensorFlow compiles it by XLA.
+        save_at: Optional sequence of floats, other times for the blocks that have some.
     """
 
     def __init__(
@@ -33,10 +34,14 @@ class Twin:
         each: Sequence[solvers.Solver],
         function: Callable = lambda outputs: outputs,
         jit_compile: bool = False,
+        save_at: Sequence[float] | None = None,
     ) -> None:
         originals = [found.block for found in reached]
         self._reached = reached
-        self.blocks = [block.with_solver(solver) for block, solver in zip(originals, each)]
+        self.blocks = [
+            block.with_solver(solver, None if block.save_at is None else save_at)
+            for block, solver in zip(originals, each)
+        ]
 
         def measure(x: Any, *arguments: Any) -> Any:
             with solver_scope(originals, self.blocks):

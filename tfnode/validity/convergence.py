@@ -200,6 +200,11 @@ def _row(
     )
 
 
+def rounding_floor(rounding: float) -> float:
+    """The error that may be rounding: summed up, or in half precision that of one evaluation."""
+    return min(1000 * rounding, max(2 * rounding, 1e-3))
+
+
 def fitted_order(points: Iterable[tuple[float, float]], rounding: float) -> float | None:
     """The slope of log(error) over log(step), without errors that may be only rounding.
 
@@ -210,8 +215,7 @@ def fitted_order(points: Iterable[tuple[float, float]], rounding: float) -> floa
     Returns:
         Float, or None where fewer than two of the errors are left.
     """
-    # Rounding summed up, or in half precision that of one evaluation.
-    floor = min(1000 * rounding, max(2 * rounding, 1e-3))
+    floor = rounding_floor(rounding)
     left = [(step, error) for step, error in points if floor < error < float("inf")]
     if len(left) < 2:
         return None

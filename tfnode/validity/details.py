@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
 
 import numpy as np
 
@@ -80,16 +79,6 @@ class Details:
     order: float | None
     expected_order: int | None
     versions: dict[str, str]
-
-    @classmethod
-    def from_plain(cls, content: Mapping[str, Any]) -> Self:
-        """The details that JSON holds as plain values."""
-        changes = [{**change, "samples": tuple(change["samples"])} for change in content["changes"]]
-        found = {
-            "changes": tuple(ClassChange(**change) for change in changes),
-            "nearest": tuple(NearSample(**sample) for sample in content["nearest"]),
-        }
-        return cls(**{**content, **found})
 
 
 def class_changes(judge: Judge, base: np.ndarray, outputs: np.ndarray) -> tuple[ClassChange, ...]:

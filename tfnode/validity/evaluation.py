@@ -106,11 +106,7 @@ class Subject:
         What cannot be judged is refused now, and not after it has been evaluated.
         """
         batches.check_data(data)
-        if not arguments.model(model).built:
-            raise ValueError(
-                "The model must be built: it has no weights to judge yet. Received: built=False "
-                f"for model={model.name!r}. Train it first, or call it once."
-            )
+        check_built(model)
         samples = Samples(data)
         reached, outputs = looked_at(model, samples.first_inputs)
         Judge(model, samples.first_labels, single_output(outputs), task, is_all=False)
@@ -124,6 +120,15 @@ class Subject:
     def rounding(self) -> float:
         """The spacing at 1 of the coarsest numbers that a field computes in."""
         return max(epsilon(block.compute_dtype) for block in self.blocks)
+
+
+def check_built(model: keras.Model) -> None:
+    """Raises if a model has no weights yet."""
+    if not arguments.model(model).built:
+        raise ValueError(
+            "The model must be built: it has no weights to judge yet. Received: built=False "
+            f"for model={model.name!r}. Train it first, or call it once."
+        )
 
 
 def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "auto") -> Evaluation:
@@ -158,12 +163,13 @@ def _twins(subject: Subject, trials: list[Trial]) -> list[tuple[Trial, Twin]]:
     groups: dict[Any, list[Trial]] = {}
     for trial in trials:
         methods = tuple((type(solver), solver.tableau) for solver in trial.solvers)
-        groups.setdefault(trial if trial.is_adaptive else methods, []).append(trial)
+        key = trial if trial.is_adaptive else (methods, trial.save_at)
+        groups.setdefault(key, []).append(trial)
     twins = []
     for group in groups.values():
         # The finest step bounds the steps of the compiled loop.
         finest = min(group, key=lambda trial: () if trial.is_adaptive else _step_sizes(trial))
-        twin = Twin(subject.model, subject.reached, finest.solvers)
+        twin = Twin(subject.model, subject.reached, finest.solvers, save_at=finest.save_at)
         twins += [(trial, twin) for trial in group]
     return twins
 

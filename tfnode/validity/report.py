@@ -1,8 +1,6 @@
 """The report of a verdict: one row a solver, and what follows from them."""
 
 import dataclasses
-import json
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,28 +93,13 @@ class ValidityReport(Result):
         return Page(self).fragment()
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Returns the report that `to_json` wrote.
-
-        Raises:
-            ValueError: If the text is not the JSON of a report.
-        """
-        arguments.text("text", text, advice="Pass what `ValidityReport.to_json` wrote.")
-        try:
-            content: dict[str, Any] = json.loads(text)
-            _check_version(content.get("version", 1))
-            gaps = content["class_gaps"]
-            content["class_gaps"] = gaps and {int(k): _number(v) for k, v in gaps.items()}
-            content["gap"] = _number(content["gap"])
-            rows = [CheckRow(**{**row, "gap": _number(row["gap"])}) for row in content["rows"]]
-            details = content.get("details") and Details.from_plain(content["details"])
-            return cls(**{**content, "rows": tuple(rows), "details": details})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+    def _from_plain(cls, content: dict[str, Any]) -> Self:
+        version = content.get("version", 1)
+        if version > VERSION:
             raise ValueError(
-                "A report is read from the JSON that `ValidityReport.to_json` wrote. Received: "
-                f"text={arguments.shown(text)}. Write it again with `tfnode.validity.check`: "
-                f"{error}."
-            ) from error
+                f"it has version {version}, and this tfnode knows {VERSION}: upgrade it"
+            )
+        return super()._from_plain(content)
 
     def value_of(self, row: CheckRow) -> float | None:
         """What the gap of a row is a difference of; in regression the change of the outputs."""
@@ -173,13 +156,3 @@ class ValidityReport(Result):
             rule = "`path` must be a file, or one that can be made"
             raise arguments.refused(rule, "path", str(target), "Add a name, such as report.html.")
         files.write_text(target, page.document())
-
-
-def _number(value: float | None) -> float:
-    """A gap, which JSON cannot hold where it is infinite."""
-    return math.inf if value is None else float(value)
-
-
-def _check_version(version: int) -> None:
-    if version > VERSION:
-        raise ValueError(f"it has version {version}, and this tfnode knows {VERSION}: upgrade it")

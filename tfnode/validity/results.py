@@ -3,9 +3,13 @@
 import dataclasses
 import json
 import math
-from typing import Any
+import types
+import typing
+from typing import Any, Self
 
 import numpy as np
+
+from tfnode import arguments
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,6 +20,27 @@ class Result:
         """The result as a JSON string; numbers that are not finite become null."""
         return json.dumps(_plain(dataclasses.asdict(self)), allow_nan=False)
 
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Returns the result that `to_json` wrote.
+
+        Raises:
+            ValueError: If the text is not the JSON of such a result.
+        """
+        name = cls.__name__
+        arguments.text("text", text, advice=f"Pass what `{name}.to_json` wrote.")
+        try:
+            return cls._from_plain(json.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"A report is read from the JSON that `{name}.to_json` wrote. Received: "
+                f"text={arguments.shown(text)}. Write it again by what returned it: {error}."
+            ) from error
+
+    @classmethod
+    def _from_plain(cls, content: Any) -> Self:
+        return _read(cls, content)
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
@@ -25,3 +50,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """A value of a type, from what `_plain` made of it."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        types_of = typing.get_type_hints(kind)
+        return kind(**{name: _read(types_of[name], item) for name, item in value.items()})
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        # None, or one other type.
+        return None if value is None else _read(inner[0], value)
+    if origin is tuple:
+        return tuple(_read(inner[0], item) for item in value)
+    if origin is dict:
+        return {inner[0](key): _read(inner[1], item) for key, item in value.items()}
+    if kind is np.ndarray:
+        return np.asarray(value)
+    if kind is float:
+        # A number that JSON cannot hold: one that is too large.
+        return math.inf if value is None else float(value)
+    return value

@@ -23,10 +23,12 @@ class Trial:
         solvers: Tuple of solvers, one for each block.
         factor: Float, the step (or tolerance) over that of the training; None for a solver that
             stands for itself.
+        save_at: Tuple of floats, other times for the blocks that have some; None for their own.
     """
 
     solvers: tuple[Any, ...]
     factor: float | None = dataclasses.field(default=None, compare=False)
+    save_at: tuple[float, ...] | None = None
 
     @property
     def is_adaptive(self) -> bool:
