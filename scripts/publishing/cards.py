@@ -309,25 +309,30 @@ def limits(entry: manifest.WeightsEntry, report: Report) -> str:
     )
 
 
-def steps(entry: manifest.WeightsEntry) -> str:
-    """The steps of a model under the solver of its training, in words."""
+def steps_and_evaluations(entry: manifest.WeightsEntry) -> tuple[str, str]:
+    """Those of a forward pass under the solver of the training, in words."""
     if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
-        return "adaptive"
-    return str(zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block").num_steps)
+        return "adaptive", ""
+    block = zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block")
+    return str(block.num_steps), str(block.nfe)
 
 
 def index(content: manifest.Manifest) -> str:
     """Returns the page that lists the cards."""
-    header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
+    header = (
+        *("weights", "solver", "steps", "evaluations", "accuracy", "under RK4", "gap"),
+        *("verdict", ""),
+    )
     models = zoo.list_models()
     by_model = sorted(content.weights.items(), key=lambda item: models.index(item[1].model))
     cells = [
         (
             f"[{name}]({name}.md)",
             type(entry.solver).__name__,
-            steps(entry),
+            *steps_and_evaluations(entry),
             f"{100 * entry.accuracy['train_solver']:.1f} %",
             f"{100 * entry.accuracy['rk4_fine']:.1f} %",
+            f"{100 * entry.gap:.1f}",
             "an ODE" if entry.is_ode else "not an ODE",
             "`DEFAULT`" if name in content.default.values() else "",
         )
@@ -335,7 +340,8 @@ def index(content: manifest.Manifest) -> str:
     ]
     intro = (
         "The pretrained weights, accuracies on the test set, and for images on the part of it that "
-        "their cards name. `scripts/train.py` made each, `scripts/verify_zoo.py` measures them "
-        "again, and `scripts/write_cards.py` wrote this."
+        "their cards name. *Evaluations* are those of the vector field in a forward pass; the *gap* "
+        "is the largest loss of accuracy under a better solver, in points. `scripts/train.py` made "
+        "each, `scripts/verify_zoo.py` measures them again, and `scripts/write_cards.py` wrote this."
     )
     return "\n\n".join(["# The zoo", intro, tables.markdown(header, cells)]) + "\n"
