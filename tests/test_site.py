@@ -132,9 +132,9 @@ def test_every_public_name_is_in_the_reference(site):
 def test_docstrings_are_read_in_keras_order():
     from scripts.publishing import docstrings
 
-    text = "A line.\n\nExamples:\n\n>>> 1 + 1\n2\n\nMore:\n\n>>> 3\n3\n\nCall arguments:\n    x: A."
+    text = "A line.\n\n>>> 1 + 1\n2\n\nMore:\n\n>>> 3\n3\n\nCall arguments:\n    x: A."
     assert docstrings.in_googles_style(text) == (
-        "A line.\n\nExamples:\n\n```pycon\n>>> 1 + 1\n2\n```\n\nMore:\n\n```pycon\n>>> 3\n3\n```\n\n"
+        "A line.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nMore:\n\n```pycon\n>>> 3\n3\n```\n\n"
         "Other args: Call arguments\n    x: A."
     )
 
