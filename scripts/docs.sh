@@ -6,4 +6,4 @@ set -euo pipefail
 . "$(dirname "$0")/venv.sh" docs
 # Material says at every start that it has a successor.
 export NO_MKDOCS_2_WARNING=1
-exec mkdocs build --strict "$@"
+exec python -m mkdocs build --strict "$@"

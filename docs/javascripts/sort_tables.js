@@ -36,5 +36,8 @@
     }
   };
 
-  document.querySelectorAll("article table:not([class])").forEach(makeSortable);
+  // Two rows need no order, and pictures have none.
+  const isList = (table) => table.tBodies[0].rows.length > 2 && !table.querySelector("img");
+
+  [...document.querySelectorAll("article table:not([class])")].filter(isList).forEach(makeSortable);
 }

@@ -28,7 +28,7 @@ def trained(solver, policy):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"])
     step_adaption = tfnode.StepAdaption(data, every=25, policy=policy)
-    model.fit(*data, batch_size=100, epochs=30, verbose=0, callbacks=[step_adaption])
+    model.fit(*data, batch_size=100, epochs=50, verbose=0, callbacks=[step_adaption])
     return model, step_adaption
 
 
@@ -63,7 +63,7 @@ for name, adaption in (("paper", paper_adaption), ("damped", damped_adaption)):
     evaluations = [record["nfe"] for record in adaption.history]
     axes.step(iterations, evaluations, where="post", label=name)
 axes.set(xlabel="iteration", ylabel="evaluations of the field", ylim=(0, None))
-axes.legend()
+_ = axes.legend()
 
 # %% [markdown]
 # ## What they leave

@@ -93,7 +93,7 @@ for i, name in enumerate(("prey", "predators")):
     axes.scatter(times[:, 0], counted[:, 0, i], color=f"C{i}", s=12)
 axes.axvspan(6, 10, color="0.93", label="no data")
 axes.set(xlabel="time", ylabel="thousands")
-axes.legend(loc="upper right")
+_ = axes.legend(loc="upper right")
 
 # %% [markdown]
 # ## Is it an ODE?
