@@ -92,6 +92,7 @@ MISUSE = {
     "verify_zoo mnist_v9": "Received: 'mnist_v9'",
     "write_cards mnist_v9": "Received: 'mnist_v9'",
     "write_golden mnist_v9": "Received: 'mnist_v9'",
+    "write_tutorials second_block": "Received: 'second_block'",
     "train_on_gpu --make-bundle b --models imagenet": "invalid choice: 'imagenet'",
     f"{BUNDLE} --wheels latest": "must be a version such as 3.12. Received: 'latest'",
     f"{TABLE1} --slurm partition": "must be NAME=VALUE. Received: partition",

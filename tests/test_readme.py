@@ -1,17 +1,21 @@
-"""The Python of the README runs as it stands, from top to bottom."""
+"""The Python of the README and of the site's first pages runs as it stands, from top to bottom."""
 
 import pathlib
 import re
 
 import numpy as np
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def code_of(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_readme_runs(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names, printed = {}, []
-    for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
+    for code in code_of("README.md"):
         exec(code, names)
         printed.append(capsys.readouterr().out.splitlines())
     assert names["step_adaption"].history[-1]["iteration"] == 800
@@ -23,3 +27,20 @@ def test_the_readme_runs(capsys, monkeypatch, tmp_path):
     np.testing.assert_allclose(rates, [1.5, 1.0, 0.8, 1.2], atol=2e-3)
     # The pretrained model's verdict.
     assert printed[2][-1].split()[0] == str(names["report"].is_ode) == "True"
+
+
+def test_the_first_pages_run(monkeypatch, tmp_path, capsys):
+    """On what the README has built, which the page of the first five minutes shows."""
+    monkeypatch.chdir(tmp_path)
+    start = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    assert '--8<-- "README.md:first-model"' in start
+    names = {}
+    # Few epochs: the same code, trained to the end, is above.
+    exec(code_of("README.md")[0].replace("epochs=40", "epochs=2"), names)
+    (verdict,) = code_of("docs/start.md")
+    exec(verdict, names)
+    assert (tmp_path / "verdict.png").stat().st_size > 5000
+    assert "RK4" in capsys.readouterr().out
+    (overview,) = code_of("docs/index.md")
+    exec(overview, names)
+    assert names["report"].rows[0].accuracy > 0.4

@@ -71,7 +71,8 @@ def test_a_card_is_written_from_manifest_run_and_verdict(stand_in, tmp_path, mon
         line for line in (tmp_path / "cards" / "README.md").read_text().splitlines() if name in line
     ]
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert cells == ["Euler", "8", "98.5 %", "75.0 %", "not an ODE", ""]
+    gap = f"{100 * zoo.manifest.read().weights[name].gap:.1f}"
+    assert cells == ["Euler", "8", "8", "98.5 %", "75.0 %", gap, "not an ODE", ""]
 
 
 def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):

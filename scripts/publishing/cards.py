@@ -329,14 +329,19 @@ def results(content: manifest.Manifest) -> str:
 
 def index(content: manifest.Manifest) -> str:
     """Returns the page that lists the cards."""
-    header = ("weights", "solver", "steps", "accuracy", "under RK4", "verdict", "")
+    header = (
+        *("weights", "solver", "steps", "evaluations", "accuracy", "under RK4", "gap"),
+        *("verdict", ""),
+    )
     cells = [
         (
             f"[{record['weights']}]({record['weights']}.md)",
             record["solver"],
             record["steps"] or "adaptive",
+            record["nfe"] or "",
             f"{100 * record['accuracy']:.1f} %",
             f"{100 * record['accuracy_under_rk4']:.1f} %",
+            f"{100 * record['gap']:.1f}",
             "an ODE" if record["is_ode"] else "not an ODE",
             "`DEFAULT`" if record["default"] else "",
         )
@@ -344,7 +349,9 @@ def index(content: manifest.Manifest) -> str:
     ]
     intro = (
         "The pretrained weights, accuracies on the test set, and for images on the part of it that "
-        "their cards name. `scripts/train.py` made each, `scripts/verify_zoo.py` measures them "
-        "again, and `scripts/write_cards.py` wrote this."
+        "their cards name. *Evaluations* are those of the vector field in a forward pass; the "
+        "*gap* is the largest loss of accuracy under a better solver, in points. "
+        "`scripts/train.py` made each, `scripts/verify_zoo.py` measures them again, and "
+        "`scripts/write_cards.py` wrote this."
     )
     return "\n\n".join(["# The zoo", intro, tables.markdown(header, cells)]) + "\n"
