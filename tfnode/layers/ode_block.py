@@ -517,7 +517,7 @@ class ODEBlock(keras.layers.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         solver_weights.load(self._weights, self._memory, store)
-        if self._generator is not None and solver_weights.RANDOM_STATE in store.keys():
+        if self._generator is not None and solver_weights.RANDOM_STATE in store:
             state = self._generator.state
             state.assign(np.asarray(store[solver_weights.RANDOM_STATE]).astype(state.dtype))
 

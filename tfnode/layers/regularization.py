@@ -178,7 +178,8 @@ def checked(regularization: Any, gradient: str, save_at: Any) -> Regularization:
     if regularization.end_time > 0 and save_at is not None:
         raise ValueError(
             "With a random end the states in training are at other times than those to save at. "
-            f"Received: save_at={save_at} with {regularization}. Leave out `end_time`, or `save_at`."
+            f"Received: save_at={save_at} with {regularization}. Leave out one of `end_time` and "
+            "`save_at`."
         )
     return regularization
 
@@ -246,5 +247,6 @@ def _at_pace(t0: float, field: Callable, pace: list, t: Any, z: Any) -> Any:
 
 def _squares(flat: list) -> Any:
     """The squared norm of every sample of a list of tensors."""
-    rows = [ops.reshape(ops.square(z), (ops.shape(z)[0], -1)) for z in flat]
-    return sum(ops.sum(row, axis=-1) for row in rows)
+    # One by one: torch takes no axes for all of them.
+    axes = [tuple(range(1, len(z.shape))) for z in flat]
+    return sum(ops.sum(ops.square(z), axis=a) if a else ops.square(z) for z, a in zip(flat, axes))
