@@ -173,7 +173,7 @@ class TestGradients:
 
 # === Random ends ===
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("solver", [solvers.RK4(0.3), solvers.BogackiShampine32(1e-4, 1e-4)])
+@pytest.mark.parametrize("solver", [solvers.RK4(0.3), solvers.BogackiShampine32(1e-3, 1e-3)])
 def test_a_random_end_is_another_time_of_the_same_flow(solver):
     if BACKEND == "jax" and not isinstance(solver, solvers.RK4):
         pytest.skip("the same code, and seconds to compile")
@@ -197,7 +197,7 @@ def test_a_random_end_is_another_time_of_the_same_flow(solver):
             expected = ops.convert_to_numpy(other(X))
             np.testing.assert_allclose(found, expected, rtol=1e-12)
         else:
-            np.testing.assert_allclose(found, X * np.exp((ends[-1] ** 2 - 1) / 2), rtol=1e-3)
+            np.testing.assert_allclose(found, X * np.exp((ends[-1] ** 2 - 1) / 2), rtol=1e-2)
     assert abs(ends[1] - ends[0]) > 0.01
     assert not block.losses
     # Inference ends where it is told to, and draws nothing.
@@ -303,5 +303,5 @@ def test_what_it_cannot_go_with_is_refused():
     with pytest.raises(ValueError, match="Received: times of a call for 'ode_block"):
         block(np.ones((3, 2)), t1=0.5, training=True)
     for config in ({"kinetic": 1.0, "energy": 1.0}, {"end_time": 1.0}, "kinetic"):
-        with pytest.raises(ValueError, match=r"Received: (config|end_time|regularization)="):
+        with pytest.raises(ValueError, match=r"Received: (end_time|regularization)="):
             build(regularization=config)

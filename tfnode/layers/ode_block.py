@@ -1,5 +1,6 @@
 """`ODEBlock`: a vector field, an interval and a solver as a Keras layer."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ from tfnode.integrate.problems import Statistics
 from tfnode.keras_internals import no_autocast
 from tfnode.layers import checks, solver_weights
 from tfnode.layers.adaptive_steps import AdaptiveSteps
+from tfnode.layers.altered_fields import mean_penalty
 from tfnode.layers.fixed_steps import FixedSteps
 from tfnode.layers.passes import ForwardPass
-from tfnode.layers.regularization import Regularization, checked, mean_penalty
+from tfnode.layers.regularization import Regularization, check_times, checked, generator_of
 from tfnode.layers.solver_weights import FixedStepWeights, SolverWeights, ToleranceWeights
 from tfnode.layers.stand_ins import integrating, stand_in_for
 from tfnode.layers.vector_field import VectorField
@@ -78,8 +80,8 @@ class ODEBlock(keras.layers.Layer):
             by TensorFlow Probability, exact up to its tolerance.
         unroll: Boolean. If true, every step is written into the graph: faster for a few steps,
             slow to trace for many, and the step size is then fixed. Needs `gradient="backprop"`.
-        regularization: Optional `tfnode.Regularization`, or its configuration: penalties and
-            random end times in training that make the field cheap to solve.
+        regularization: Optional `tfnode.Regularization`, or a dictionary of its values: penalties
+            and random end times in training that make the field cheap to solve.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -131,7 +133,7 @@ class ODEBlock(keras.layers.Layer):
         self.unroll = arguments.flag("unroll", unroll)
         self.gradient = checks.check_gradient(gradient, unroll, solver)
         self.regularization = checked(regularization, gradient, save_at)
-        self._generator = self.regularization.generator()
+        self._generator = generator_of(self.regularization)
         self.vector_field = VectorField(field, time_dependent, self.name)
         self.supports_masking = True
         checks.check_precision(self.variable_dtype, self.compute_dtype, solver, self.name)
@@ -224,7 +226,7 @@ class ODEBlock(keras.layers.Layer):
         """The states at the times, with a first axis of times."""
         forward, weights = self._forward(conditions, training), self._weights
         if training:
-            self.regularization.check_times(times, self.name)
+            check_times(self.regularization, times, self.name)
             forward = forward.regularized(self.regularization, z0, self._t0, self._generator)
         if isinstance(weights, ToleranceWeights):
             problem = weights.problem(None, times)
@@ -500,7 +502,7 @@ class ODEBlock(keras.layers.Layer):
             "save_at": self.save_at,
             "gradient": self.gradient,
             "unroll": self.unroll,
-            "regularization": self.regularization.get_config(),
+            "regularization": dataclasses.asdict(self.regularization),
         }
 
     @classmethod

@@ -11,8 +11,9 @@ from tfnode.integrate import failures, walks
 from tfnode.integrate.grids import Grid
 from tfnode.integrate.problems import Problem
 from tfnode.layers.adaptive_steps import AdaptiveSteps
+from tfnode.layers.altered_fields import Field, regularized, with_penalty
 from tfnode.layers.fixed_steps import FixedSteps
-from tfnode.layers.regularization import AlteredField, Field, Regularization, with_penalty
+from tfnode.layers.regularization import Regularization
 from tfnode.tableaus import ButcherTableau
 
 tree = keras.tree
@@ -30,7 +31,7 @@ class ForwardPass:
         conditions: None, or a nested structure of tensors.
         gradient: String, as for `ODEBlock`.
         training: Boolean or None.
-        metered: `AlteredField` that is walked in the place of the field, from the state with a
+        metered: A field that is walked in the place of the field, from the state with a
             penalty of 0 beside it; None where there is no penalty. Steps are searched without it.
     """
 
@@ -38,7 +39,7 @@ class ForwardPass:
     conditions: Any
     gradient: str
     training: bool | None
-    metered: AlteredField | None = None
+    metered: Field | None = None
 
     def along(
         self, grid: Grid, z0: Any, tableaus: tuple[ButcherTableau, ...], method: Any = None
@@ -76,7 +77,7 @@ class ForwardPass:
         self, regularization: Regularization, z0: Any, t0: float, generator: Any
     ) -> "ForwardPass":
         """The pass from a state at `t0` with what is drawn for it, and with the penalties."""
-        field, metered = regularization.fields(self.field, z0, t0, generator)
+        field, metered = regularized(self.field, regularization, z0, t0, generator)
         return dataclasses.replace(self, field=field, metered=metered)
 
     def _walked(self, z0: Any) -> tuple:
