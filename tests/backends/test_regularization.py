@@ -140,6 +140,8 @@ class TestGradients:
 
     @forms
     def test_are_those_of_the_steps_written_out(self, form):
+        if BACKEND == "jax" and form == "backprop":
+            pytest.skip("what unrolled steps have, and seconds to compile")
         block = tfnode.ODEBlock(
             SmoothField(),
             solvers.Midpoint(0.5),
@@ -285,6 +287,14 @@ def test_it_is_kept_by_configurations_and_under_another_solver():
         keras.layers.Dense(2), regularization=Regularization(kinetic=1.0)
     )._seed_generators
     assert tfnode.ODEBlock(keras.layers.Dense(2)).regularization == Regularization()
+
+
+def test_a_model_under_another_solver_adds_what_that_computes():
+    model = frozen(-0.5, solvers.Euler(1.0), regularization=Regularization(kinetic=1.0))
+    other = tfnode.with_solver(model, solvers.Euler(0.5))
+    ones = np.ones((4, 1), "float32")
+    assert penalty(model, ones) == pytest.approx(0.25)
+    assert penalty(other, ones) == pytest.approx((0.25 + 0.375**2) / 2)
 
 
 # === Errors ===
