@@ -166,6 +166,16 @@ TABLE = {
             "save_at": "list or none",
             "gradient": "one of",
             "unroll": "one of",
+            "regularization": "object or none",
+        },
+    ),
+    "tfnode.Regularization": (
+        base(),
+        {
+            "kinetic": "not negative",
+            "jacobian": "not negative",
+            "end_time": "not negative",
+            "seed": "not negative or none",
         },
     ),
     "tfnode.StepAdaption": (

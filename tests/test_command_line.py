@@ -78,7 +78,7 @@ MISUSE = {
         f"reproduce_figures --quick {number}": f"a number from 1 to 23. Received: {number}"
         for number in ("0", "24", "three")
     },
-    "study outputs --quick": "must be one of ['inputs', 'integration_time']. Received: 'outputs'",
+    "study outputs --quick": "must be one of ['inputs', 'integration_time', ",
     "reproduce_figures --paper --grid 3": "unrecognized arguments: --grid",
     "train --model imagenet --recipe rk4_damped": "invalid choice: 'imagenet'",
     "train --model mnist --recipe fast": "invalid choice: 'fast'",

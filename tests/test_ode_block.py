@@ -527,9 +527,15 @@ def time_block():
     return tfnode.ODEBlock(TimeField(), "heun", t0=0.2, t1=1.1, time_dependent=True, name="ode")
 
 
+def regularized_block():
+    weights = tfnode.Regularization(kinetic=0.01, jacobian=0.01, end_time=0.25)
+    return named_block(solvers.Euler(0.5), regularization=weights)
+
+
 # name: (layer, input shape, output shape, trainable weights, non-trainable weights)
 CASES = {
     "ode_block": (named_block, (3,), (3,), 4, 3),
+    "regularized": (regularized_block, (3,), (3,), 4, 3),
     "time_dependent": (time_block, (3,), (3,), 2, 3),
     "augment": (lambda: tfnode.Augment(2, name="augment"), (4, 3), (4, 5), 0, 0),
 }

@@ -4,11 +4,9 @@ import collections
 import contextlib
 import dataclasses
 import html.parser
-import importlib.util
 import math
-import pathlib
-import shutil
 
+import browsers
 import numpy as np
 import pytest
 from linear_models import X, Y, linear
@@ -192,23 +190,10 @@ def test_axes_hold_their_values(axis, values, span):
 
 
 # === In a browser ===
-CHROMIUM = pathlib.Path(shutil.which("chromium") or "/usr/bin/chromium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-sync"
-)
-
-
 @pytest.fixture(scope="module")
 def browser():
-    if importlib.util.find_spec("playwright") is None or not CHROMIUM.is_file():
-        pytest.skip("needs the package playwright and chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield opened
-        opened.close()
+    with browsers.opened() as browser:
+        yield browser
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The studies of the critical step: their runs, a training of each kind, and their pages."""
 
 import argparse
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 import tfnode
 from scripts import study
-from scripts.paper import experiments, measurements, studies
+from scripts.paper import experiments, measurements, runner, studies
 from scripts.paper.runs import Run
 
+ROOT = pathlib.Path(__file__).parents[1]
 PAPER = {"quick": False, "paper": True, "seeds": None, "iterations": None, "dtype": None}
 
 
@@ -31,6 +33,43 @@ def test_one_thing_is_changed_at_a_time():
     assert sizes == [t1 / k for t1 in (0.5, 1, 2, 4) for k in (16, 32, 64, 128)]
 
 
+def test_regularization_is_compared_with_a_run_without_it():
+    args = argparse.Namespace(**PAPER, runs=pathlib.Path("nowhere"))
+    runs = [found[0] for found in studies.runs(studies.STUDIES["regularization"], args)]
+    assert len(set(runs)) == len({run.path for run in runs}) == len(runs) == 18
+    # That of the comparison of policies.
+    assert runs[9].path == "energy_landscape/rk4_damped_30000_seed0.json"
+    assert runs[0].regularization() == tfnode.Regularization(seed=0)
+    assert runs[17].regularization() == tfnode.Regularization(0.01, 0.01, 0.25, seed=0)
+    of_images = studies.runs(studies.STUDIES["regularization_mnist"], args)
+    assert {run.model for found in of_images for run in found} == {"mnist"}
+
+
+def test_a_line_of_regularization():
+    """Of published runs, whose cost is in the README."""
+    runs = [
+        Run("energy_landscape", None, seed, 30_000, "rk4", policy="damped") for seed in range(5)
+    ]
+    results = runner.read_results(runs, ROOT / "docs" / "results" / "runs")
+    cells = studies.cells_of_regularization(results)
+    assert cells[:5] == ("Three Minima", "0", "0", "0", "5")
+    assert len(cells) == len(studies.OF_REGULARIZATION.header)
+    assert dict(zip(studies.OF_REGULARIZATION.header, cells))["NFE in training"] == "46.8"
+    steps = [result["history"]["nfe"][-1] for result in results]
+    assert cells[-3] == f"{np.mean(steps):.1f}"
+
+
+def test_a_run_with_regularization_begins_as_one_without_it():
+    plain = Run("energy_landscape", 4, 3, 50)
+    run = dataclasses.replace(plain, kinetic=0.1, jacobian=0.2, end_time=0.25)
+    model = experiments.compiled(run)
+    block = model.get_layer("ode_block")
+    assert block.regularization == tfnode.Regularization(0.1, 0.2, 0.25, seed=3)
+    assert (block.num_steps, model.jit_compile) == (4, True)
+    for ours, theirs in zip(model.get_weights(), experiments.compiled(plain).get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("changes", [{"scale": 0.5}, {"t1": 2.0}], ids=["inputs", "time"])
 def test_a_run_of_a_study(changes, monkeypatch):
     monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
@@ -43,6 +82,6 @@ def test_a_run_of_a_study(changes, monkeypatch):
     classes = model.predict(run.scale * x[:50], verbose=0).argmax(axis=-1)
     assert result["accuracy"]["train_solver"] == pytest.approx(np.mean(classes == y[:50]))
     assert set(result["validation"]) == {"train_solver", "reference", "rk4_fine"}
-    cells = studies.cells([result])
+    cells = studies.cells_of_steps([result])
     step_size = f"{run.t1 / 4:.4f}"
     assert cells[:6] == ("Three Minima", f"{run.scale:g}", f"{run.t1:g}", "4", step_size, "1")

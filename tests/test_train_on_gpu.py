@@ -63,20 +63,22 @@ def test_images_are_mirrored_and_moved():
     np.testing.assert_array_equal(first[0], data.moved(x[first[1]], batches.moves(0), np))
 
 
-# The losses of compiled training on augmented batches, and those of the same images moved here.
+# The losses of compiled training on augmented batches, and those of the same images moved here, with
+# what a layer adds to them.
 AUGMENTED = """
 import keras, numpy as np
 from scripts.paper import compiled_training, data
 generator = np.random.default_rng(0)
 x, y = generator.random((64, 8, 6, 3), "float32"), generator.integers(0, 3, 64)
-model = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+dense = keras.layers.Dense(3, activity_regularizer="l2")
+model = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), dense])
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(keras.optimizers.SGD(0.0), loss)
 for augment in (True, False):
     batches = data.Batches((x, y), 32, seed=3, augment=augment)
     print(*compiled_training.Compiled(model, batches)(1, 4))
     given = (batch for _, batch in zip(range(3), batches.starting_at(1)))
-    print(*(float(loss(labels, model(images))) for images, labels in given))
+    print(*(float(loss(labels, model(images)) + sum(model.losses)) for images, labels in given))
 """
 
 

@@ -3,7 +3,7 @@
 from tfnode import datasets, export, solvers, tableaus, validity
 from tfnode.callbacks import StepAdaption, ToleranceAdaption
 from tfnode.initial_values import odeint
-from tfnode.layers import Augment, ODEBlock
+from tfnode.layers import Augment, ODEBlock, Regularization
 from tfnode.models import with_solver
 
 __version__ = "0.1.0"
@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Augment",
     "ODEBlock",
+    "Regularization",
     "StepAdaption",
     "ToleranceAdaption",
     "datasets",

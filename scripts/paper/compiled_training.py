@@ -27,7 +27,7 @@ def train(
     assign it.
 
     Args:
-        model: Compiled functional model, in which nothing but its loss is minimized.
+        model: Compiled functional model, whose loss is minimized with what its layers add.
         batches: The batches of the whole training.
         iterations: Integer, the optimizer's steps at the end; the model may have some already.
         callbacks: Keras callbacks.
@@ -105,8 +105,10 @@ def _function(model: keras.Model) -> Callable:
     from jax import lax
 
     def loss_of(trainable: list, others: list, x: Any, y: Any) -> tuple:
-        outputs, others = model.stateless_call(trainable, others, x, training=True)
-        return model.loss(y, outputs), others
+        outputs, others, added = model.stateless_call(
+            trainable, others, x, training=True, return_losses=True
+        )
+        return sum(added, start=model.loss(y, outputs)), others
 
     gradient = jax.value_and_grad(loss_of, has_aux=True)
 

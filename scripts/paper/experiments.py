@@ -166,8 +166,9 @@ def compiled(run: Run) -> keras.Model:
     model = zoo.get_model(
         run.model, run.weights, run.start_solver(), dtype=run.dtype, seed=run.seed
     )
-    if run.t1 != 1:
-        model = _integrated_to(run.t1, model)
+    regularization = run.regularization()
+    if run.t1 != 1 or regularization.has_penalty or regularization.is_random:
+        model = _with_block(model, {"t1": run.t1, "regularization": regularization})
     model.get_layer("ode_block").gradient = run.gradient
     by_xla = run.model in _COMPILED and run.tolerance is None and run.policy != "tolerance"
     model.compile(
@@ -180,18 +181,16 @@ def compiled(run: Run) -> keras.Model:
     return model
 
 
-def _integrated_to(t1: float, model: keras.Model) -> keras.Model:
-    """The same model with another end of its integration."""
+def _with_block(model: keras.Model, changes: dict[str, Any]) -> keras.Model:
+    """The same model with other arguments of its ODE block."""
 
     def copied(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if isinstance(layer, tfnode.ODEBlock):
-            config["t1"] = t1
-        return type(layer).from_config(config)
+        is_block = isinstance(layer, tfnode.ODEBlock)
+        return type(layer).from_config(layer.get_config() | (changes if is_block else {}))
 
-    longer = keras.models.clone_model(model, clone_function=copied)
-    longer.set_weights(model.get_weights())
-    return longer
+    changed = keras.models.clone_model(model, clone_function=copied)
+    changed.set_weights(model.get_weights())
+    return changed
 
 
 def _batches(run: Run, seed: int, batch_size: int | None = None, split: str = "train") -> Any:

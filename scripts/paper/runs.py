@@ -38,6 +38,9 @@ _IN_PATHS = {
     "dtype": "{}",
     "scale": "inputs{}",
     "t1": "time{}",
+    "kinetic": "kinetic{}",
+    "jacobian": "jacobian{}",
+    "end_time": "end{}",
 }
 
 
@@ -73,6 +76,7 @@ class Run:
             has ended is measured in float32.
         scale: Float by which all inputs are multiplied.
         t1: Float, the end of the integration, in place of 1.
+        kinetic: Float, as in `tfnode.Regularization`; likewise `jacobian` and `end_time`.
     """
 
     model: str
@@ -102,6 +106,9 @@ class Run:
     dtype: str = "float32"
     scale: float = 1.0
     t1: float = 1.0
+    kinetic: float = 0.0
+    jacobian: float = 0.0
+    end_time: float = 0.0
 
     @property
     def adapts(self) -> bool:
@@ -157,6 +164,10 @@ class Run:
         if not self.look_ahead:
             return WithoutLookAhead(**constants)
         return tfnode.adaption.StepRule(**constants) if constants else self.policy
+
+    def regularization(self) -> tfnode.Regularization:
+        """The regularization of the ODE block, which draws by the seed of the run."""
+        return tfnode.Regularization(self.kinetic, self.jacobian, self.end_time, self.seed)
 
     def recipe(self) -> zoo.Recipe:
         """The `zoo.Recipe` of the model, with what the run has in its place."""

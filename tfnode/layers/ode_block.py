@@ -1,5 +1,6 @@
 """`ODEBlock`: a vector field, an interval and a solver as a Keras layer."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from tfnode.integrate.problems import Statistics
 from tfnode.keras_internals import no_autocast
 from tfnode.layers import checks, solver_weights
 from tfnode.layers.adaptive_steps import AdaptiveSteps
+from tfnode.layers.altered_fields import mean_penalty
 from tfnode.layers.fixed_steps import FixedSteps
 from tfnode.layers.passes import ForwardPass
+from tfnode.layers.regularization import Regularization, check_times, checked, generator_of
 from tfnode.layers.solver_weights import FixedStepWeights, SolverWeights, ToleranceWeights
 from tfnode.layers.stand_ins import integrating, stand_in_for
 from tfnode.layers.vector_field import VectorField
@@ -77,6 +80,8 @@ class ODEBlock(keras.layers.Layer):
             by TensorFlow Probability, exact up to its tolerance.
         unroll: Boolean. If true, every step is written into the graph: faster for a few steps,
             slow to trace for many, and the step size is then fixed. Needs `gradient="backprop"`.
+        regularization: Optional `tfnode.Regularization`, or a dictionary of its values: penalties
+            and random end times in training that make the field cheap to solve.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -114,6 +119,7 @@ class ODEBlock(keras.layers.Layer):
         save_at: Any = None,
         gradient: str = "discrete_adjoint",
         unroll: bool = False,
+        regularization: Regularization | dict | None = None,
         **kwargs: Any,
     ) -> None:
         # The block casts by itself: the state and the weights keep their full precision.
@@ -126,6 +132,8 @@ class ODEBlock(keras.layers.Layer):
         self.time_dependent = arguments.flag("time_dependent", time_dependent)
         self.unroll = arguments.flag("unroll", unroll)
         self.gradient = checks.check_gradient(gradient, unroll, solver)
+        self.regularization = checked(regularization, gradient, save_at)
+        self._generator = generator_of(self.regularization)
         self.vector_field = VectorField(field, time_dependent, self.name)
         self.supports_masking = True
         checks.check_precision(self.variable_dtype, self.compute_dtype, solver, self.name)
@@ -188,6 +196,10 @@ class ODEBlock(keras.layers.Layer):
             state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
             times = block._times(t1, save_at)
             state = block._integrate(state, conditions, times, training)
+            if training and block.regularization.has_penalty:
+                state, penalties = state
+                end = block._t1 if times is None else times[-1]
+                self.add_loss(mean_penalty(penalties, block._t0, end))
             if (self.save_at is None and save_at is None) or t1 is not None:
                 state = tree.map_structure(lambda z: z[0], state)
             else:
@@ -213,6 +225,9 @@ class ODEBlock(keras.layers.Layer):
     def _integrate(self, z0: Any, conditions: Any, times: Any, training: bool | None) -> Any:
         """The states at the times, with a first axis of times."""
         forward, weights = self._forward(conditions, training), self._weights
+        if training:
+            check_times(self.regularization, times, self.name)
+            forward = forward.regularized(self.regularization, z0, self._t0, self._generator)
         if isinstance(weights, ToleranceWeights):
             problem = weights.problem(None, times)
             states, statistics = forward.adaptive(weights.steps, problem, z0, weights.watch)
@@ -475,6 +490,8 @@ class ODEBlock(keras.layers.Layer):
         print_fn(f"{self.name}: dz/dt = {self.field.name}({given}), t = {self.t0} .. {self.t1}")
         print_fn(f"solver: {self.solver}, {self._weights.describe()}")
         print_fn(f"gradient: {self.gradient}{', unrolled' if self.unroll else ''}")
+        if self.regularization != Regularization():
+            print_fn(f"in training: {self.regularization}")
         if isinstance(self.field, keras.Model):
             self.field.summary(print_fn=print_fn)
         else:
@@ -495,6 +512,7 @@ class ODEBlock(keras.layers.Layer):
             "save_at": self.save_at,
             "gradient": self.gradient,
             "unroll": self.unroll,
+            "regularization": dataclasses.asdict(self.regularization),
         }
 
     @classmethod
@@ -505,9 +523,15 @@ class ODEBlock(keras.layers.Layer):
 
     def save_own_variables(self, store: Any) -> None:
         solver_weights.save(self._weights, self._memory, store)
+        if self._generator is not None:
+            # Keras saves no generator, and a training that is taken up would draw again.
+            store[solver_weights.RANDOM_STATE] = solver_weights.read(self._generator.state)
 
     def load_own_variables(self, store: Any) -> None:
         solver_weights.load(self._weights, self._memory, store)
+        if self._generator is not None and solver_weights.RANDOM_STATE in store:
+            state = self._generator.state
+            state.assign(np.asarray(store[solver_weights.RANDOM_STATE]).astype(state.dtype))
 
 
 def _map_shapes(function: Callable, shapes: Any) -> Any:

@@ -11,8 +11,9 @@ from tfnode.integrate import failures, walks
 from tfnode.integrate.grids import Grid
 from tfnode.integrate.problems import Problem
 from tfnode.layers.adaptive_steps import AdaptiveSteps
+from tfnode.layers.altered_fields import Field, regularized, with_penalty
 from tfnode.layers.fixed_steps import FixedSteps
-from tfnode.layers.vector_field import FunctionField, VectorField
+from tfnode.layers.regularization import Regularization
 from tfnode.tableaus import ButcherTableau
 
 tree = keras.tree
@@ -22,19 +23,23 @@ tree = keras.tree
 class ForwardPass:
     """A field and its conditions, on the way from a state to others.
 
-    Every method returns states at times, tensors of shape `(num_times, batch_size, ...)`.
+    Every method returns states at times, tensors of shape `(num_times, batch_size, ...)`, with a
+    metered field pairs of them and of the penalties so far, `(num_times, batch_size)`.
 
     Args:
         field: `VectorField`.
         conditions: None, or a nested structure of tensors.
         gradient: String, as for `ODEBlock`.
         training: Boolean or None.
+        metered: A field that is walked in the place of the field, from the state with a
+            penalty of 0 beside it; None where there is no penalty. Steps are searched without it.
     """
 
-    field: VectorField | FunctionField
+    field: Field
     conditions: Any
     gradient: str
     training: bool | None
+    metered: Field | None = None
 
     def along(
         self, grid: Grid, z0: Any, tableaus: tuple[ButcherTableau, ...], method: Any = None
@@ -43,28 +48,41 @@ class ForwardPass:
         # Inference keeps no states, and a graph without a custom gradient can be exported. JAX has
         # no gradient of a loop of unknown length but ours, which is free where it is not used.
         has_gradient = self.training or keras.backend.backend() == "jax"
+        walked, z0 = self._walked(z0)
         if has_gradient and self.gradient != "backprop":
             return walks.solve(
-                self.field.pure(self.training),
+                walked.pure(self.training),
                 z0,
                 grid,
                 tableaus,
                 method,
-                weights=self.field.operands(self.conditions),
-                constants=self.field.constants,
+                weights=walked.operands(self.conditions),
+                constants=walked.constants,
                 gradient="discrete_adjoint",
             )
-        field = self.field.function(self.conditions, self.training)
+        field = walked.function(self.conditions, self.training)
         plain = lambda weights, constants, t, z: field(t, z)
         gradient = "backprop" if has_gradient else None
         return walks.solve(plain, z0, grid, tableaus, method, gradient=gradient)
 
     def unrolled(self, grid: Grid, z0: Any, tableau: ButcherTableau) -> Any:
         """Writes the steps of a grid of NumPy arrays into the graph."""
-        field = self.field.function(self.conditions, self.training)
+        walked, z0 = self._walked(z0)
+        field = walked.function(self.conditions, self.training)
         states = walks.solve_unrolled(field, z0, grid, tableau)
         stops = [states[int(stop)] for stop in grid.stops]
         return tree.map_structure(lambda *z: ops.stack(z), *stops)
+
+    def regularized(
+        self, regularization: Regularization, z0: Any, t0: float, generator: Any
+    ) -> "ForwardPass":
+        """The pass from a state at `t0` with what is drawn for it, and with the penalties."""
+        field, metered = regularized(self.field, regularization, z0, t0, generator)
+        return dataclasses.replace(self, field=field, metered=metered)
+
+    def _walked(self, z0: Any) -> tuple:
+        """The field that is walked along, and where it starts."""
+        return (self.field, z0) if self.metered is None else (self.metered, with_penalty(z0))
 
     def adaptive(self, steps: AdaptiveSteps, problem: Problem, z0: Any, watch: Any) -> tuple:
         """Finds the steps, and takes them once more where they need a gradient.

@@ -14,6 +14,9 @@ from tfnode.integrate.problems import Problem, Statistics
 from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
 from tfnode.layers.fixed_steps import FixedSteps
 
+# Where a file has the state of what a block draws from, if it draws.
+RANDOM_STATE = "random_state"
+
 # Makes a non-trainable weight from a name, a shape, a value and a dtype.
 Make = Callable[[str, tuple, float, str], Any]
 
@@ -226,7 +229,7 @@ def load(weights: SolverWeights, memory: Any, store: Any) -> None:
     """
     present = weights.solver if weights.saved == ("rtol", "atol") else weights.methods[0]
     entries = set(store.keys())
-    keys = entries - {"method", "adaption_memory"}
+    keys = entries - {"method", "adaption_memory", RANDOM_STATE}
     if keys != {str(i) for i in range(len(weights.saved))}:
         raise ValueError(
             "A file must hold the step size of a block with fixed steps, or the two "

@@ -9,6 +9,7 @@ The number of steps is read when the loop runs, so that one trace serves every s
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -51,7 +52,23 @@ def scan(
         Tuple of the last carry and None, or with `keep` the list of the carries after each step,
         of shape `(max_num_steps, ...)`; from `num_steps` on they mean nothing.
     """
-    backend = importlib.import_module(f"tfnode.integrate.loops.{keras.backend.backend()}")
-    return backend.scan(
+    return _backend().scan(
         step, carry, rows, weights, constants, num_steps, gradient, keep, rows_have_gradient
     )
+
+
+def pulled_back(function: Callable, inputs: Any, cotangents: Any) -> tuple:
+    """Returns the outputs of a function, and the gradients of its inputs.
+
+    One evaluation gives both, and both can be differentiated.
+
+    Args:
+        function: Callable from `inputs` to a list of tensors.
+        inputs: List of tensors.
+        cotangents: List of tensors, the gradients of the outputs.
+    """
+    return _backend().pulled_back(function, inputs, cotangents)
+
+
+def _backend() -> ModuleType:
+    return importlib.import_module(f"tfnode.integrate.loops.{keras.backend.backend()}")

@@ -110,8 +110,9 @@ def _backward(
 
     def pull_back(adjoint: Any, x: Any, weights: Any, fixed: Any) -> tuple:
         (carry, x, y_bar), (weights, sums_bar) = x, weights
-        _, pull = jax.vjp(lambda *inputs: function(*inputs, fixed), carry, x, weights)
-        adjoint, x_bar, terms = pull((adjoint, sums_bar, y_bar))
+        of_inputs = lambda inputs: function(*inputs, fixed)
+        bars = adjoint, sums_bar, y_bar
+        _, (adjoint, x_bar, terms) = pulled_back(of_inputs, (carry, x, weights), bars)
         return adjoint, terms, x_bar
 
     adjoint, weights_bar, xs_bar = _walk(
@@ -126,6 +127,12 @@ def _backward(
         max_num_steps,
     )
     return adjoint, xs_bar, weights_bar, None, None, None
+
+
+def pulled_back(function: Callable, inputs: Any, cotangents: Any) -> tuple:
+    """See `tfnode.integrate.loops.pulled_back`."""
+    outputs, pull = jax.vjp(function, inputs)
+    return outputs, pull(cotangents)[0]
 
 
 _walk.defvjp(_forward, _backward)

@@ -181,6 +181,14 @@ def _dense(gradients: Any) -> list:
     return [tf.convert_to_tensor(g) for g in gradients]
 
 
+def pulled_back(function: Callable, inputs: Any, cotangents: Any) -> tuple:
+    """See `tfnode.integrate.loops.pulled_back`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        outputs = function(inputs)
+    return outputs, tape.gradient(outputs, inputs, cotangents, unconnected_gradients=_ZERO)
+
+
 def _pullback_of(next_carry: Callable) -> Callable:
     """Returns the function that pulls an adjoint back through a step.
 
@@ -192,12 +200,8 @@ def _pullback_of(next_carry: Callable) -> Callable:
     """
 
     def pull_back(k: Any, carry: list, row: list, weights: list, adjoint: list) -> Any:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((carry, row, weights))
-            following = next_carry(k, carry, row, weights)
-        return tape.gradient(
-            list(following), (carry, row, weights), adjoint, unconnected_gradients=_ZERO
-        )
+        following = lambda inputs: list(next_carry(k, *inputs))
+        return pulled_back(following, (carry, row, weights), adjoint)[1]
 
     if tf.executing_eagerly():
         return pull_back

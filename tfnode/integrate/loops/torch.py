@@ -118,29 +118,40 @@ def _pullback_of(function: Callable, num_carry: int, num_weights: int, xs: list)
     num_inner = num_carry + (len(xs[0]) if xs else 0)
 
     def pull_back(adjoint: list, x: list, operands: list, k: int) -> tuple:
-        is_differentiated = torch.is_grad_enabled()
-        with torch.enable_grad():
-            inputs = [*x[:num_inner], *operands[:num_weights]]
-            inputs = [t if t is None else _watched(t, is_differentiated) for t in inputs]
+        def outputs(inputs: list) -> list:
             carry, inner, weights = _parts(inputs, [num_carry, num_inner - num_carry], 1)
             following, terms, y = function(carry, inner, weights[0], k)
-            outputs = [*following, *terms, *carry, *y]
-            bars = [*adjoint, *operands[num_weights:], *x[num_inner:]]
-            pairs = [p for p in zip(outputs, bars) if p[1] is not None and p[0].requires_grad]
-            found = iter(
-                torch.autograd.grad(
-                    [output for output, _ in pairs],
-                    [t for t in inputs if t is not None],
-                    [bar for _, bar in pairs],
-                    create_graph=is_differentiated,
-                    materialize_grads=True,
-                )
-            )
-        gradients = [t if t is None else next(found) for t in inputs]
+            return [*following, *terms, *carry, *y]
+
+        inputs = [*x[:num_inner], *operands[:num_weights]]
+        bars = [*adjoint, *operands[num_weights:], *x[num_inner:]]
+        _, gradients = pulled_back(outputs, inputs, bars)
         adjoint, xs_bar, terms = _parts(gradients, [num_carry, num_inner - num_carry], 1)
         return adjoint, terms[0], xs_bar
 
     return pull_back
+
+
+def pulled_back(function: Callable, inputs: list, cotangents: list) -> tuple[list, list]:
+    """See `tfnode.integrate.loops.pulled_back`; what is None has no gradient, and needs none."""
+    is_differentiated = torch.is_grad_enabled()
+    with torch.enable_grad():
+        inputs = [t if t is None else _watched(t, is_differentiated) for t in inputs]
+        outputs = function(inputs)
+        pairs = [p for p in zip(outputs, cotangents) if p[1] is not None and p[0].requires_grad]
+        found = iter(
+            torch.autograd.grad(
+                [output for output, _ in pairs],
+                [t for t in inputs if t is not None],
+                [bar for _, bar in pairs],
+                create_graph=is_differentiated,
+                materialize_grads=True,
+            )
+        )
+    gradients = [t if t is None else next(found) for t in inputs]
+    if not is_differentiated:
+        outputs = [t if t is None else t.detach() for t in outputs]
+    return outputs, gradients
 
 
 def _watched(tensor: torch.Tensor, is_differentiated: bool) -> torch.Tensor:
