@@ -297,6 +297,6 @@ def test_a_model_that_keras_cannot_load_is_named(tmp_path):
     (tmp_path / "mine.keras").write_bytes(b"PK")
     line = [str(tmp_path / "mine.keras"), "--data", str(tmp_path / "test.npz")]
     with pytest.raises(
-        command_line.Stop, match=r"one that Keras can load.*Received: '.*mine.keras"
+        command_line.Stop, match=r"loaded from a whole .*Received: '.*mine.keras"
     ):
         is_it_an_ode.main([*line, "--out", str(tmp_path / "out")])

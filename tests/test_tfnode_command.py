@@ -61,10 +61,12 @@ def test_an_ode_is_a_yes(ask, paths, tmp_path):
     model, data = paths(RK4(1 / 4))
     options = ("--data", data, "--reference-steps", 8)
     figure = tmp_path / "new" / "figure.svg"
-    status, printed = ask("check", model, *options, "--figure", figure)
+    page = tmp_path / "new" / "page.html"
+    status, printed = ask("check", model, *options, "--figure", figure, "--html", page)
     assert status == 0
     assert printed.startswith("mine is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
     assert figure.read_text(encoding="utf-8").startswith("<?xml")
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_a_model_that_is_none_is_a_no_and_json_is_the_report(ask, paths):

@@ -33,6 +33,9 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help=f"where to draw accuracy over steps; it ends in {', '.join(_FIGURES)}",
     )
+    parser.add_argument(
+        "--html", type=pathlib.Path, metavar="FILE", help="where to write the report as a page"
+    )
 
 
 def answer(args: argparse.Namespace) -> answers.Answer:
@@ -40,8 +43,9 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     if args.figure is not None and args.figure.suffix not in _FIGURES:
         args.parser.error(f"--figure must end in one of {_FIGURES}. Received: {str(args.figure)!r}")
     subjects.check_arguments(args, needs_data=True)
-    if args.figure is not None:
-        command_line.check_writable(args.parser, figure=args.figure.parent)
+    wanted = {"figure": args.figure, "html": args.html}
+    places = {name: path.parent for name, path in wanted.items() if path is not None}
+    command_line.check_writable(args.parser, **places)
     from tfnode import files, validity
     from tfnode.export import cards
 
@@ -52,5 +56,7 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     if args.figure is not None:
         with files.beside(args.figure) as written:
             report.plot(args.model).savefig(written)
+    if args.html is not None:
+        report.to_html(args.html, title=f"Is {args.model} an ODE?")
     text = cards.describe(subject.model, report)
     return answers.Answer(0 if report.is_ode else 1, json.loads(report.to_json()), text)

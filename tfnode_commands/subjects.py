@@ -78,7 +78,7 @@ def load(args: argparse.Namespace) -> Subject:
     import zoo
     from zoo import archives
 
-    given = None if args.data is None else _data(args.data)
+    given = None if args.data is None else samples(args.data)
     if not _is_pretrained(args.model):
         if args.model.endswith(_ARCHIVE):
             model = archives.load(pathlib.Path(args.model).read_bytes(), args.model)
@@ -90,7 +90,7 @@ def load(args: argparse.Namespace) -> Subject:
     name = args.data or f"{entry.dataset}:{entry.split}"
     return Subject(
         model=zoo.get_model(entry.model, weights=entry.name),
-        data=_data(name) if given is None else given,
+        data=samples(name) if given is None else given,
         data_name=name,
         reference_steps=args.reference_steps or entry.rk4_steps,
         published=entry if is_as_published else None,
@@ -101,8 +101,12 @@ def _is_pretrained(model: str) -> bool:
     return not model.endswith(_ARCHIVE) and not model.startswith(HUB)
 
 
-def _data(name: str) -> "tuple[np.ndarray, np.ndarray]":
-    """The arrays of a file, or of a split of a data set."""
+def samples(name: str) -> "tuple[np.ndarray, np.ndarray]":
+    """The inputs and labels of an .npz file, or of a split of a data set, of its test set if none.
+
+    Raises:
+        ValueError: If the file does not hold them, or there is no such data set.
+    """
     import tfnode
 
     if name.endswith(_ARRAYS):
