@@ -27,7 +27,7 @@ def disc_and_ring(num_samples):
 train, test = disc_and_ring(1000), disc_and_ring(500)
 
 
-def trained(solver, extra_dims=0, epochs=30):
+def trained(solver, extra_dims=0, epochs=20):
     """A small classifier, trained under a solver."""
     field = keras.Sequential([keras.layers.Dense(32, "tanh"), keras.layers.Dense(2 + extra_dims)])
     block = tfnode.ODEBlock(field, solver, name="flow")
@@ -66,8 +66,8 @@ report.plot("two steps of Euler's method")
 # flow can do: they jump over each other.
 
 # %%
-found = tfnode.validity.crossings(coarse, test[0][:40])
-found.plot(test[1][:40])
+found = tfnode.validity.crossings(coarse, test[0][:20])
+found.plot(test[1][:20])
 
 # %% [markdown]
 # Under a fine solver the same weights are a flow, whose paths do not cross, and which leaves the
@@ -75,8 +75,8 @@ found.plot(test[1][:40])
 
 # %%
 fine = tfnode.with_solver(coarse, tfnode.solvers.RK4(step_size=1 / 64))
-flow = tfnode.validity.crossings(fine, test[0][:40])
-flow.plot(test[1][:40])
+flow = tfnode.validity.crossings(fine, test[0][:20])
+flow.plot(test[1][:20])
 
 # %% [markdown]
 # ## A model that is an ODE

@@ -73,7 +73,7 @@ class TimeSeries(keras.Model):
 model = TimeSeries(PreyAndPredators(), tfnode.solvers.RK4(step_size=1 / 4))
 model.compile(keras.optimizers.Adam(0.1), "mse")
 history = model.fit(
-    (z0, times.T), counted.swapaxes(0, 1), batch_size=num_series, epochs=80, verbose=0
+    (z0, times.T), counted.swapaxes(0, 1), batch_size=num_series, epochs=60, verbose=0
 )
 rates = ops.convert_to_numpy(model.field.rates)
 print("found", rates.round(2), "of", TRUE_RATES)
