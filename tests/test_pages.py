@@ -296,7 +296,5 @@ def test_a_model_that_keras_cannot_load_is_named(tmp_path):
     np.savez(tmp_path / "test.npz", x=X, y=Y)
     (tmp_path / "mine.keras").write_bytes(b"PK")
     line = [str(tmp_path / "mine.keras"), "--data", str(tmp_path / "test.npz")]
-    with pytest.raises(
-        command_line.Stop, match=r"loaded from a whole .*Received: '.*mine.keras"
-    ):
+    with pytest.raises(command_line.Stop, match=r"loaded from a whole .*Received: '.*mine.keras"):
         is_it_an_ode.main([*line, "--out", str(tmp_path / "out")])

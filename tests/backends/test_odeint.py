@@ -122,6 +122,23 @@ def test_times_for_each_sample(solver):
     np.testing.assert_allclose(numbers(found)[..., 0], Z * np.exp(times), rtol=1e-8)
 
 
+@pytest.mark.parametrize("of_times", ["float32", "float64"])
+@pytest.mark.parametrize("of_states", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "solver",
+    [solvers.RK4(0.1), solvers.DormandPrince(1e-5, 1e-5, per_sample=True)],
+    ids=["fixed", "adaptive"],
+)
+def test_times_and_states_have_dtypes_of_their_own(solver, of_states, of_times):
+    z0 = np.array([[1.0], [2.0]], of_states)
+    # Numbers, no tensors.
+    times = np.array([[0, 1], [0.5, 1.25], [1, 3]], of_times)
+    states = tfnode.odeint(lambda t, z: z, z0, times, solver)
+    assert keras.backend.standardize_dtype(states.dtype) == of_states
+    found = keras.ops.convert_to_numpy(states)[..., 0]
+    np.testing.assert_allclose(found, z0[:, 0] * np.exp(times - times[0]), rtol=1e-4)
+
+
 def test_save_at_counts_exactly():
     block = linear_block(solvers.RK4(0.25), save_at=[0.0, 0.3, 1.0])
     np.testing.assert_array_equal(numbers(block(Z))[:, 0], Z)

@@ -180,7 +180,7 @@ class _Loop:
         remaining, way, h, sign = self._remaining(state), state.way, state.h, self._sign
         # Not `remaining > 0`: a time that is not a number is never reached.
         failed = ops.logical_not(remaining <= 0)
-        t = problem.t0 + sign * way
+        t = ops.convert_to_tensor(problem.t0, dtype=way.dtype) + sign * way
         if solver.per_sample:
             # One whose step has collapsed, else the one that is furthest behind.
             behind = ops.where(self._collapsed(state), problem.length + remaining, remaining)
