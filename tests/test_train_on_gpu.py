@@ -63,8 +63,8 @@ def test_images_are_mirrored_and_moved():
     np.testing.assert_array_equal(first[0], data.moved(x[first[1]], batches.moves(0), np))
 
 
-# The losses of compiled training on augmented batches, and those of the same images moved here,
-# with what a layer adds to them.
+# The losses of compiled training on augmented batches, and those of the same images moved here;
+# what a layer adds belongs to them.
 AUGMENTED = """
 import keras, numpy as np
 from scripts.paper import compiled_training, data
