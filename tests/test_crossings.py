@@ -8,7 +8,7 @@ import pytest
 
 import tfnode
 from tfnode.solvers import RK4, Euler, Midpoint
-from tfnode.validity import crossings
+from tfnode.validity import Crossings, crossings
 from tfnode.validity.paths import step_crossings
 
 
@@ -132,6 +132,9 @@ def test_a_rotation_does_not_cross_at_a_small_step_and_does_at_a_large_one():
     assert (found.steps.tolist(), found.samples.tolist()) == ([[0, 0]], [[0, 1]])
     assert found.states.shape == (2, 2, 2)
     plain = json.loads(found.to_json())
+    again = Crossings.from_json(found.to_json())
+    np.testing.assert_array_equal(again.points, found.points)
+    assert again.count == found.count
     assert (plain["count"], plain["samples"]) == (1, [[0, 1]])
 
 

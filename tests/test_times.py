@@ -287,3 +287,14 @@ def test_a_state_without_numbers_is_refused(solver, shape):
 def test_a_state_of_one_number_for_each_sample_has_an_answer(solver):
     z1 = decay(solver)(tf.constant([1.0, 2.0]))
     np.testing.assert_allclose(z1, np.exp(-1) * np.array([1.0, 2.0]), rtol=2e-2)
+
+
+def test_other_times_to_save_at():
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), tfnode.solvers.RK4(1 / 8), save_at=[1.0])
+    z = np.ones((2, 1), "float32")
+    assert block(z).shape == (2, 1, 1)
+    # They may lie behind the end of the block.
+    other = block.with_solver(tfnode.solvers.RK4(1 / 16), save_at=[0.5, 2.0])
+    np.testing.assert_allclose(other(z)[0, :, 0], np.exp([-0.5, -2.0]), rtol=1e-5)
+    assert (other.t1, other.field is block.field, block.save_at) == (2.0, True, (1.0,))
+    assert block.with_solver("rk4", save_at=[0.5]).t1 == 1.0

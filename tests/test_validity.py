@@ -395,6 +395,7 @@ def test_the_certificate_by_hand(outputs):
     assert changed.sum() == 3
     assert not (changed & certified).any()
     assert json.loads(certificate.to_json())["certified"] == certified.tolist()
+    assert validity.Certificate.from_json(certificate.to_json()) == certificate
 
 
 def test_outputs_that_are_not_finite_are_not_certified():

@@ -41,7 +41,7 @@ class ResNetStage:
     distances: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class ResNetReport(Result):
     """What `check_resnet` found.
 

@@ -40,7 +40,7 @@ class SeriesRow:
     error_beyond: float | None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class SeriesReport(Result):
     """What `check_series` found.
 
