@@ -87,12 +87,14 @@ def code_of(page):
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_guide_to_the_verdict():
+def test_the_guide_to_the_verdict(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for code in code_of("is-it-an-ode.md"):
         exec(code, names)
     report, result = names["report"], names["result"]
     assert report.is_ode
+    assert (tmp_path / "report.html").exists()
     assert not result.loss_optimum_at_training_step
     assert names["certificate"].fraction > 0.9
     assert names["found"].count == 20
