@@ -68,8 +68,11 @@ def traces(args: argparse.Namespace) -> Groups:
 
 def checks(args: argparse.Namespace) -> Groups:
     """`replay` follows the step sizes of the `adaption` before it, without its checks."""
-    contestants = ("adaption", "replay")
-    return [[small(args, "checks", c, 32, steps=args.iterations) for c in contestants]]
+    models = {"checks_energy": "energy_landscape", "checks_spheres": "concentric_spheres_2d"}
+    return [
+        [small(args, case, c, 32, model, args.iterations) for c in ("adaption", "replay")]
+        for case, model in models.items()
+    ]
 
 
 def latency(args: argparse.Namespace) -> Groups:

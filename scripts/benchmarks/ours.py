@@ -186,7 +186,7 @@ def adaption_run(job: Job) -> dict[str, Any]:
     """A training with `StepAdaption`, and the schedule of step sizes that it chose."""
     import tfnode
 
-    checks = _energy_landscape(job, seed=1000)
+    checks = _real_data(job, seed=1000)
     step_adaption = tfnode.StepAdaption(checks, every=50)
     result = _timed_fit(job, _compiled_model(job), step_adaption)
     history = step_adaption.history
@@ -215,7 +215,7 @@ def _timed_fit(
 ) -> dict[str, float]:
     import keras
 
-    data = _energy_landscape(job, seed=0).repeat().take(job.steps)
+    data = _real_data(job, seed=0).repeat().take(job.steps)
     times = []
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
@@ -230,11 +230,12 @@ def _timed_fit(
     }
 
 
-def _energy_landscape(job: Job, seed: int) -> "tf.data.Dataset":
-    """The real data, generated at first use: random labels would choose another schedule."""
+def _real_data(job: Job, seed: int) -> "tf.data.Dataset":
+    """That of a model, generated at first use: random labels would choose another schedule."""
+    import zoo
     from tfnode import datasets
 
-    return datasets.load("energy_landscape/three_minima", "train", job.batch, seed=seed)
+    return datasets.load(zoo.get_recipe(job.model).dataset, "train", job.batch, seed=seed)
 
 
 def _compiled_model(job: Job) -> "keras.Model":

@@ -54,9 +54,11 @@ def targets(results: Sequence[Result]) -> list[dict[str, Any]]:
     for contestant, where in (("traces", "TensorFlow"), ("traces_jax", "JAX")):
         traced = values(results, "traces", 8, contestant, "traces").values()
         row(f"traces while the step size changes 20 times, {where}", max(traced, default=None), 1)
-    for field in ("seconds", "steady_seconds"):
-        share = ratio(*(values(results, "checks", 32, c, field) for c in ("adaption", "replay")))
-        row(f"checks, {field}: %", None if share is None else 100 * (share - 1), 3.0)
+    for case, field in itertools.product(
+        ("checks_energy", "checks_spheres"), ("seconds", "steady_seconds")
+    ):
+        share = ratio(*(values(results, case, 32, c, field) for c in ("adaption", "replay")))
+        row(f"{case}, {field}: %", None if share is None else 100 * (share - 1), 3.0)
     for field in ("p50_seconds", "p99_seconds"):
         contestants = ("served", "torchdiffeq")
         measured = {c: values(results, "latency", 8, c, field) for c in contestants}
