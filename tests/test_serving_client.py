@@ -219,7 +219,9 @@ def test_metadata_that_cannot_be_used(metadata, server, client):
     server.metadata = metadata
     status, output, errors = client("--solver", "rk4_4_steps")
     assert (status, output) == (1, "")
-    assert re.fullmatch(r".* must (list its signatures|be JSON)\. Received: .* from http.*\n", errors)
+    assert re.fullmatch(
+        r".* must (list its signatures|be JSON)\. Received: .* from http.*\n", errors
+    )
 
 
 def test_the_command_line(server, client):
