@@ -1045,6 +1045,7 @@ def test_any_model_is_judged_and_served(kind, tmp_path):
     labels = expected.argmax(axis=-1)
     (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (x, labels), **CHECK)
     assert card(path)["is_valid"] is True
+    assert card(path)["names"] == {"rk4_h1": "rk4_1_step"}
     assert list(card(path)["inputs"]) == names
     # The warm-up requests have the names of the signature, and the arrays in its order.
     inputs = warmup_of(path)
