@@ -1,10 +1,12 @@
 """Sends test samples to TensorFlow Serving; prints accuracy, throughput and latencies.
 
-    python scripts/serving_client.py mnist_rk4_h0p125
-    python scripts/serving_client.py mnist_rk4_h0p125 --grpc --label canary --threads 4
+    python scripts/serving_client.py mnist_rk4_8_steps
+    python scripts/serving_client.py mnist_rk4_8_steps --grpc --label canary --threads 4
+    python scripts/serving_client.py mnist_all_solvers --solver rk4_8_steps
 
 The served model's name begins with that of a model of the zoo, which tells the test set; another
-one is named by --dataset. gRPC needs the package `tensorflow-serving-api` (extra `serving`).
+one is named by --dataset. Of a model that has a signature for each solver --solver chooses one, by
+another word for --signature. gRPC needs the package `tensorflow-serving-api` (extra `serving`).
 """
 
 import argparse
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_line.parser(__doc__)
-    parser.add_argument("model", help="the name in models.config, such as mnist_rk4_h0p125")
+    parser.add_argument("model", help="the name in models.config, such as mnist_rk4_8_steps")
     parser.add_argument("--dataset", help="of tfnode.datasets; that of the zoo's model")
     parser.add_argument("--grpc", action="store_true", help="in place of REST")
     parser.add_argument("--host", default="localhost")
@@ -59,7 +61,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--label", help="stable or canary")
     which.add_argument("--version", type=command_line.positive, help="default: the latest version")
-    parser.add_argument("--signature", default="serving_default")
+    parser.add_argument(
+        "--signature",
+        "--solver",
+        default="serving_default",
+        help="of a model with several, such as rk4_8_steps",
+    )
     parser.add_argument(
         "--batch-size", type=command_line.positive, default=32, help="samples of a request"
     )

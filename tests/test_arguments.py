@@ -330,6 +330,10 @@ TABLE = {
     ),
     # === Export ===
     "tfnode.export.solver_slug": (base(), {"solver": "solver"}),
+    "tfnode.export.solver_name": (
+        base(solver=Euler(1 / 2)),
+        {"solver": "solver", "interval": "positive or none"},
+    ),
     "tfnode.export.check_exportable": (
         base(model=model, base="base"),
         {"model": "object", "base": "path"},

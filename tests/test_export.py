@@ -15,8 +15,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import tfnode
 from tfnode import validity
-from tfnode.export import export_saved_models, solver_slug, write_models_config
+from tfnode.export import export_saved_models, solver_name, solver_slug, write_models_config
+from tfnode.export.cards import Configuration, default
 from tfnode.export.graphs import write_graphs
+from tfnode.export.names import interval_of
 from tfnode.export.repositories import can_be_batched, next_version, versions
 from tfnode.export.signatures import outputs_of, served_model
 from tfnode.solvers import (
@@ -199,26 +201,70 @@ def test_a_field_with_a_custom_gradient(tmp_path):
 
 def test_one_saved_model_with_a_signature_for_each_solver(tmp_path):
     model = classifier(RK4(1 / 8))
-    chosen = [Midpoint(1 / 4), Fehlberg21(1e-2, 1e-2)]
+    # Names with every sign that one may have.
+    chosen = [Midpoint(1 / 4), Fehlberg21(2.5e-2, 2.5e-2)]
     (path,) = export_saved_models(
         model, tmp_path, chosen, (X, labels(model)), as_signatures=True, **CHECK
     )
     assert path == tmp_path / "all_solvers" / "1"
-    for signature, solver in [
-        ("midpoint_h0p25", chosen[0]),
-        ("fehlberg21_rtol1em2", chosen[1]),
-        ("serving_default", chosen[0]),
-    ]:
+    names = {
+        "midpoint_4_steps": chosen[0],
+        "midpoint_h0p25": chosen[0],
+        "fehlberg21_tol_2.5e-2": chosen[1],
+        "fehlberg21_rtol2p5em2": chosen[1],
+        "serving_default": chosen[0],
+    }
+    loaded = tf.saved_model.load(str(path))
+    assert loaded.signatures.keys() == names.keys()
+    for signature, solver in names.items():
         expected = tfnode.with_solver(model, solver)(X)
-        np.testing.assert_allclose(
-            served(path, signature)(X)["logits"], expected, rtol=1e-5, atol=1e-6
-        )
-    assert card(path)["accuracies"].keys() >= {"midpoint_h0p25", "fehlberg21_rtol1em2"}
+        answer = loaded.signatures[signature](point=tf.constant(X))
+        np.testing.assert_allclose(answer["logits"], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(KeyError, match="midpoint_5_steps"):
+        loaded.signatures["midpoint_5_steps"]
+    content = card(path)
+    slugs = {"midpoint_h0p25": chosen[0], "fehlberg21_rtol2p5em2": chosen[1]}
+    assert content["solvers"] == {k: tfnode.solvers.serialize(v) for k, v in slugs.items()}
+    assert content["names"] == dict(zip(slugs, ["midpoint_4_steps", "fehlberg21_tol_2.5e-2"]))
+    assert content["default"] == "midpoint_h0p25"
+    assert content["accuracies"].keys() >= slugs.keys()
     # A sample's answer under the second depends on its batch mates.
     assert not (path / "batching_params.pbtxt").exists()
-    # The head's kernel is there once, although two signatures use it.
+    # The head's kernel is there once, although five signatures use it.
     shapes = [shape for _, shape in tf.train.list_variables(str(path / "variables" / "variables"))]
     assert shapes.count([2, 3]) == 1
+    # Every way to ask is warm, and the two names of a solver have one loop.
+    assert signatures_of_warmup(path) in (None, names.keys())
+    nodes = [n for f in parsed(path).graph_def.library.function for n in f.node_def]
+    assert len([n for n in nodes if n.op in ("While", "StatelessWhile")]) == 2
+
+
+def signatures_of_warmup(version):
+    """None without the package that they are written by."""
+    path = version / "assets.extra/tf_serving_warmup_requests"
+    if not path.exists():
+        return None
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(path))
+    ]
+    return {log.predict_log.request.model_spec.signature_name for log in logs}
+
+
+def test_the_default_of_several_solvers_is_a_valid_one(tmp_path):
+    # An ODE under RK4, of which one Euler step loses a tenth.
+    model = turning(RK4(1 / 4), level=0.8)
+    x = np.array([[1.0, 0.0]] * 9 + [[1.0, -0.1]], "float32")
+    chosen, y = [Euler(1.0), RK4(1 / 4)], np.array([1] * 9 + [0])
+    (path,) = export_saved_models(model, tmp_path, chosen, (x, y), as_signatures=True, **CHECK)
+    content = card(path)
+    assert (content["default"], content["is_valid"]) == ("rk4_h0p25", False)
+    np.testing.assert_allclose(served(path)(x)["logits"], model(x), rtol=1e-5, atol=1e-6)
+    # Without a verdict it is the first.
+    unjudged = [Configuration(solver_slug(solver), solver, model) for solver in chosen]
+    assert default(unjudged) is unjudged[0]
 
 
 # === Adaptive steps ===
@@ -312,6 +358,8 @@ def test_the_card(exported):
     assert content["model"] == "small"
     assert content["is_valid"] is True
     assert content["solvers"] == {"rk4_h0p25": tfnode.solvers.serialize(RK4(1 / 4))}
+    assert content["names"] == {"rk4_h0p25": "rk4_4_steps"}
+    assert content["default"] == "rk4_h0p25"
     verdict = json.loads(report.to_json())
     assert content["sweep"] == verdict.pop("rows")
     assert content["verdict"] == verdict
@@ -352,7 +400,8 @@ def test_a_configuration_that_loses_accuracy_is_refused(tmp_path, capsys):
     paths = export_saved_models(model, tmp_path, [RK4(1 / 8), Euler(1.0)], data, **CHECK)
     assert [card(path)["is_valid"] for path in paths] == [True, False]
     config = (tmp_path / "models.config").read_text()
-    assert config.count('key: "stable"') == 1
+    # The valid one, by its two names.
+    assert config.count('key: "stable"') == 2
     # A loss of 10 points is none above a threshold of 10.
     options["threshold"] = 0.1
     assert export_saved_models(model, tmp_path, [Euler(1.0)], data, **options)
@@ -475,26 +524,76 @@ def test_two_processes_and_one_that_is_killed(tmp_path, monkeypatch):
 
 
 # === The repository ===
-@pytest.mark.parametrize(
-    "solver, slug",
-    [
-        (Euler(1 / 8), "euler_h0p125"),
-        (RK4(1 / 16), "rk4_h0p0625"),
-        (Midpoint(1.0), "midpoint_h1"),
-        (Euler(1 / 3), "euler_h0p33333334"),
-        (Euler(float(np.float32(0.605))), "euler_h0p605"),
-        (Euler(1e-5), "euler_h0p00001"),
-        (Euler(32), "euler_h32"),
-        (RungeKutta(1 / 4, tfnode.tableaus.BOGACKI_SHAMPINE32), "bogacki_shampine32_h0p25"),
-        (DormandPrince(1e-5, 1e-5), "dopri5_rtol1em5"),
-        (DormandPrince(2.5e-4, 1e-6), "dopri5_rtol2p5em4_atol1em6"),
-        (Fehlberg21(1e-3, 1e-3, max_num_steps=50), "fehlberg21_rtol1em3_steps50"),
-        (BogackiShampine32(1, 1, per_sample=True), "bogacki_shampine32_rtol1e0_per_sample"),
-    ],
-    ids=str,
-)
-def test_names_of_configurations(solver, slug):
+CONFIGURATIONS = [
+    (Euler(1 / 8), "euler_h0p125", "euler_8_steps"),
+    (RK4(1 / 16), "rk4_h0p0625", "rk4_16_steps"),
+    (RK4(1 / 12), "rk4_h0p083333336", "rk4_12_steps"),
+    (Midpoint(1.0), "midpoint_h1", "midpoint_1_step"),
+    (Euler(1 / 3), "euler_h0p33333334", "euler_3_steps"),
+    # Not equal: the last one is shorter.
+    (Euler(float(np.float32(0.605))), "euler_h0p605", "euler_step_0.605"),
+    (Euler(0.33), "euler_h0p33", "euler_step_0.33"),
+    (Euler(1e-5), "euler_h0p00001", "euler_100000_steps"),
+    (Euler(32), "euler_h32", "euler_step_32"),
+    (
+        RungeKutta(1 / 4, tfnode.tableaus.BOGACKI_SHAMPINE32),
+        "bogacki_shampine32_h0p25",
+        "bogacki_shampine32_4_steps",
+    ),
+    (DormandPrince(1e-5, 1e-5), "dopri5_rtol1em5", "dormand_prince_tol_1e-5"),
+    (
+        DormandPrince(2.5e-4, 1e-6),
+        "dopri5_rtol2p5em4_atol1em6",
+        "dormand_prince_rtol_2.5e-4_atol_1e-6",
+    ),
+    (
+        Fehlberg21(1e-3, 1e-3, max_num_steps=50),
+        "fehlberg21_rtol1em3_steps50",
+        "fehlberg21_tol_1e-3_at_most_50_steps",
+    ),
+    (
+        BogackiShampine32(1, 1, per_sample=True),
+        "bogacki_shampine32_rtol1e0_per_sample",
+        "bogacki_shampine32_tol_1e0_per_sample",
+    ),
+]
+
+
+@pytest.mark.parametrize("solver, slug, name", CONFIGURATIONS, ids=lambda value: str(value))
+def test_names_of_configurations(solver, slug, name):
     assert solver_slug(solver) == slug
+    assert solver_name(solver) == name
+    # In a path, a URL, and as a name of a node in TensorFlow's graphs.
+    assert re.fullmatch("[a-z][a-z0-9_.-]*", name)
+
+
+def test_one_name_is_one_configuration():
+    """Also of steps that are as near to each other as single precision has them."""
+    quarter = np.float32(1 / 4)
+    near = [np.nextafter(quarter, end, dtype="float32") for end in np.float32([0, 1])]
+    found = [Euler(float(step)) for step in (quarter, *near)]
+    assert solver_name(found[0]) == "euler_4_steps"
+    slugs = {solver_slug(solver): solver_name(solver) for solver in found}
+    assert len(slugs) == len(set(slugs.values())) == 3
+
+
+@pytest.mark.parametrize(
+    "intervals, save_at, name",
+    [
+        ([2.0], None, "rk4_8_steps"),
+        ([-1.0], None, "rk4_4_steps"),
+        ([1.0, 1.0], None, "rk4_4_steps"),
+        # Each of them has steps of its own.
+        ([1.0, 2.0], None, "rk4_step_0.25"),
+        ([1.0], [0.3, 1.0], "rk4_step_0.25"),
+    ],
+)
+def test_steps_are_counted_on_the_interval_of_the_blocks(intervals, save_at, name):
+    field = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((2,))])
+    for t1 in intervals:
+        model.add(tfnode.ODEBlock(field, RK4(1 / 4), t1=t1, save_at=save_at))
+    assert solver_name(RK4(1 / 4), interval_of(model)) == name
 
 
 def a_version(path, is_valid=None):
@@ -554,6 +653,97 @@ def test_models_config(tmp_path):
     assert (entry.name, entry.base_path) == ("mnist_euler_h0p5", "/models/euler_h0p5")
     found = sorted(path.name for path in root.iterdir() if path.is_file())
     assert found == [".lock", "models.config"]
+    # Without a version that is withdrawn.
+    (root / "mnist" / "euler_h0p5" / "10" / "withdrawn").touch()
+    path = write_models_config(root / "mnist")
+    config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
+    entry = config.model_config_list.config[0]
+    assert list(entry.model_version_policy.specific.versions) == [1, 2, 9]
+    assert dict(entry.version_labels) == {"stable": 2, "canary": 9}
+
+
+def listed(path):
+    """The models of a list: the directory, the policy and the labels of each name."""
+    pattern = (
+        r'name: "(.*)"\s+base_path: "(.*)"\s+model_platform: .*\s+'
+        r"model_version_policy { (.*) }\s+((?:version_labels .*\s+)*)"
+    )
+    return {
+        name: (place, policy, dict(re.findall(r'key: "(\w+)" value: (\d+)', labels)))
+        for name, place, policy, labels in re.findall(pattern, path.read_text())
+    }
+
+
+def a_named_version(path, solver, **content):
+    """One whose card names its solver as those of the zoo from before, or as `content` has it."""
+    solvers = {solver_slug(solver): tfnode.solvers.serialize(solver)}
+    verdict = {"is_valid": True, "verdict": {"is_ode": True}}
+    a_card(a_version(path), {**verdict, "solvers": solvers, **content})
+
+
+def test_a_model_is_listed_by_both_names(exported, tmp_path):
+    *_, base = exported
+    all_of_it = "all {}", {"stable": "1", "canary": "1"}
+    assert listed(base / "models.config") == {
+        "small_euler_8_steps": ("/models/euler_h0p125", *all_of_it),
+        "small_euler_h0p125": ("/models/euler_h0p125", *all_of_it),
+        "small_rk4_4_steps": ("/models/rk4_h0p25", *all_of_it),
+        "small_rk4_h0p25": ("/models/rk4_h0p25", *all_of_it),
+    }
+
+
+def test_exports_from_before_have_a_name_too(tmp_path):
+    a_named_version(tmp_path / "mnist" / "rk4_h0p083333336" / "1", RK4(1 / 12))
+    found = listed(write_models_config(tmp_path))
+    assert list(found) == ["mnist_rk4_12_steps", "mnist_rk4_h0p083333336"]
+    assert found["mnist_rk4_12_steps"] == found["mnist_rk4_h0p083333336"]
+
+
+def test_a_name_that_is_not_clear_is_not_listed(tmp_path):
+    slug = "rk4_h0p25"
+    names = {"names": {slug: "rk4_8_steps"}}
+    # Its versions differ in the interval.
+    a_named_version(tmp_path / "differ" / slug / "1", RK4(1 / 4))
+    a_named_version(tmp_path / "differ" / slug / "2", RK4(1 / 4), **names)
+    # Two directories would have it.
+    a_named_version(tmp_path / "two" / slug / "1", RK4(1 / 4), **names)
+    a_named_version(tmp_path / "two" / "rk4_h0p125" / "1", RK4(1 / 8))
+    # A directory has it already.
+    a_named_version(tmp_path / "taken" / slug / "1", RK4(1 / 4))
+    a_version(tmp_path / "taken" / "rk4_4_steps" / "1")
+    # The directory has a name that somebody gave it.
+    a_named_version(tmp_path / "renamed" / "best" / "1", RK4(1 / 4))
+    for i, name in enumerate(["a/b", "a:b", "", "größe", 1, None, ["a"]]):
+        a_named_version(tmp_path / f"odd{i}" / slug / "1", RK4(1 / 4), names={slug: name})
+    for i, content in enumerate([{"names": []}, {"names": {}}, {"solvers": {slug: {}}}]):
+        a_named_version(tmp_path / f"wrong{i}" / slug / "1", RK4(1 / 4), **content)
+    names = listed(write_models_config(tmp_path))
+    assert set(names) == {
+        "_".join(path.relative_to(tmp_path).parts[:2]) for path in tmp_path.glob("*/*/1")
+    }
+
+
+def test_a_version_that_is_withdrawn_is_not_served(tmp_path):
+    folder = tmp_path / "mnist" / "rk4_h0p25"
+    for version, is_valid in [("1", True), ("2", True), ("3", False)]:
+        a_version(folder / version, is_valid)
+
+    def found():
+        return listed(write_models_config(tmp_path)).get("mnist_rk4_h0p25", (None,))[1:]
+
+    assert found() == ("all {}", {"stable": "2", "canary": "3"})
+    (folder / "2" / "withdrawn").touch()
+    assert found() == ("specific { versions: 1 versions: 3 }", {"stable": "1", "canary": "3"})
+    (folder / "3" / "withdrawn").touch()
+    assert found() == ("specific { versions: 1 }", {"stable": "1", "canary": "1"})
+    # A number stays that of one model.
+    assert next_version([folder]) == 4
+    (folder / "2" / "withdrawn").unlink()
+    assert found() == ("specific { versions: 1 versions: 2 }", {"stable": "2", "canary": "2"})
+    a_version(tmp_path / "cifar10" / "rk4_h0p25" / "1")
+    for version in ("1", "2"):
+        (folder / version / "withdrawn").touch()
+    assert found() == ()
 
 
 def nothing_that_is_a_version(folder):
@@ -855,6 +1045,7 @@ def test_any_model_is_judged_and_served(kind, tmp_path):
     labels = expected.argmax(axis=-1)
     (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], (x, labels), **CHECK)
     assert card(path)["is_valid"] is True
+    assert card(path)["names"] == {"rk4_h1": "rk4_1_step"}
     assert list(card(path)["inputs"]) == names
     # The warm-up requests have the names of the signature, and the arrays in its order.
     inputs = warmup_of(path)

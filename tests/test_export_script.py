@@ -51,7 +51,9 @@ def test_a_valid_model_and_a_finer_solver(command, tmp_path):
     assert not (base / "models.config").exists()
     config = (out / "models.config").read_text()
     assert 'base_path: "/models/energy_landscape/midpoint_h0p1"' in config
-    assert config.count('key: "stable" value: 1') == 2
+    # Each of the two by its two names.
+    assert config.count('key: "stable" value: 1') == 4
+    assert 'name: "energy_landscape_midpoint_10_steps"' in config
     card = (base / "euler_h0p5" / "1" / "assets.extra/validity.json").read_text()
     assert '"num_samples": 50' in card
     assert '"name": "energy_landscape/three_minima, test[:50]"' in card

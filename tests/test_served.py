@@ -23,7 +23,7 @@ import tensorflow as tf
 import tfnode
 import zoo
 from scripts.serving.transports import RestClient, ServingError, Target
-from tfnode.export import solver_slug, write_models_config
+from tfnode.export import solver_name, solver_slug, write_models_config
 from tfnode.export.graphs import write_graphs
 from tfnode.solvers import (
     RK4,
@@ -208,6 +208,30 @@ def test_the_c_api_asks_for_several_outputs_by_names_of_several_inputs(tmp_path)
     np.testing.assert_allclose(received["output_class"], expected["class"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(received["mean"], expected["mean"], rtol=1e-5, atol=1e-6)
     assert "have the same number of rows" in error
+
+
+# === Solvers ===
+ASK_EVERY_SIGNATURE = """
+model = capi.SavedModel(folder)
+x = np.load(folder / "x.npy")
+logits = {name: model({"state": x}, name)["logits"] for name in model.signatures}
+np.savez(folder / "logits.npz", **logits)
+"""
+
+
+def test_the_c_api_chooses_the_solver_of_each_request(tmp_path):
+    model = zoo.get_model("energy_landscape")
+    chosen = (DormandPrince(2.5e-2, 2.5e-2), RK4(1 / 2))
+    twins = {solver_name(solver): tfnode.with_solver(model, solver) for solver in chosen}
+    names = {"serving_default": twins["rk4_2_steps"], **twins}
+    path, x = tmp_path / "1", samples(model, 7)
+    write_graphs(path, names)
+    np.save(path / "x.npy", x)
+    run(ASK_EVERY_SIGNATURE, path)
+    received = np.load(path / "logits.npz")
+    assert set(received) == {"serving_default", "rk4_2_steps", "dormand_prince_tol_2.5e-2"}
+    for name, twin in names.items():
+        np.testing.assert_allclose(received[name], twin(x), rtol=1e-5, atol=1e-5)
 
 
 # === Many requests ===

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,6 +20,8 @@ import tfnode
 from scripts import serving_client
 from scripts.serving import transports
 from scripts.serving.transports import GrpcClient, RestClient, ServingError, Target
+from tfnode.export.graphs import write_graphs
+from tfnode.solvers import RK4, Euler
 
 needs_serving = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow_serving") is None, reason="needs the extra `serving`"
@@ -44,10 +47,16 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("localhost", 0), Handler)
         self.requests = []
-        self.answer = None
+        self.answer = self.metadata = None
+        # The solvers that a request may choose.
+        self.signatures = {"serving_default": probabilities}
 
     def handle_error(self, *_):
         """A client that hangs up is none."""
+
+
+MODEL = "/v1/models/small(/labels/stable|/versions/3)?"
+NOT_FOUND = 404, json.dumps({"error": "Servable not found for request"})
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -57,16 +66,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, body))
         status, text = 200, self.server.answer
-        if not re.fullmatch(r"/v1/models/small(/labels/stable|/versions/3)?:predict", self.path):
-            status, text = 404, json.dumps({"error": "Servable not found for request"})
+        if not re.fullmatch(f"{MODEL}:predict", self.path):
+            status, text = NOT_FOUND
         elif text is None:
-            rows = probabilities(np.array(body["instances"])).tolist()
+            predict = self.server.signatures[body["signature_name"]]
+            rows = predict(np.array(body["instances"], "float32")).tolist()
             text = json.dumps({"predictions": [{"logits": p, "probabilities": p} for p in rows]})
         elif callable(text):
             self.close_connection = True
             return text(self)
         elif isinstance(text, tuple):
             status, text = text
+        self.send(status, text)
+
+    def do_GET(self):
+        names = ["__saved_model_init_op", *self.server.signatures]
+        signatures = {name: {"inputs": {}} for name in names}
+        metadata = {"metadata": {"signature_def": {"signature_def": signatures}}}
+        known = 200, self.server.metadata or json.dumps(metadata)
+        self.send(*(known if re.fullmatch(f"{MODEL}/metadata", self.path) else NOT_FOUND))
+
+    def send(self, status, text):
         self.send_response(status)
         body = text.encode(errors="surrogateescape")
         self.send_header("Content-Length", str(len(body)))
@@ -133,9 +153,75 @@ def test_one_request(server):
     [({"label": "stable"}, "/labels/stable"), ({"version": 3}, "/versions/3")],
 )
 def test_labels_and_versions(changes, path, server):
+    server.signatures["rk4_h0p25"] = probabilities
     ask(RestClient(target(server, signature="rk4_h0p25", **changes)), X[:1])
     assert server.requests[0][0] == f"/v1/models/small{path}:predict"
     assert server.requests[0][1]["signature_name"] == "rk4_h0p25"
+
+
+@pytest.fixture(scope="module")
+def solvers(tmp_path_factory):
+    """A SavedModel with a signature for each solver, as functions; and what Keras answers."""
+    block = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), Euler(1.0))
+    model = keras.Sequential([keras.Input((2,), name="point"), block, keras.layers.Dense(3)])
+    first, second = (tfnode.with_solver(model, solver) for solver in (Euler(1.0), RK4(1 / 2)))
+    names = {"euler_1_step": first, "rk4_2_steps": second}
+    path = tmp_path_factory.mktemp("small") / "1"
+    write_graphs(path, {"serving_default": first, **names, "euler_h1": first})
+    loaded = tf.saved_model.load(path)
+
+    def function(signature):
+        def predict(x):
+            # `loaded` owns the variables.
+            return loaded.signatures[signature](point=tf.constant(x))["probabilities"].numpy()
+
+        return predict
+
+    expected = {name: keras.ops.softmax(twin(X)) for name, twin in names.items()}
+    return {name: function(name) for name in loaded.signatures}, expected
+
+
+def test_a_request_chooses_its_solver(server, solvers):
+    server.signatures, expected = solvers
+    found = {
+        name: ask(RestClient(target(server, signature=name)), X)
+        for name in (*expected, "serving_default", "euler_h1")
+    }
+    for name, probabilities in expected.items():
+        np.testing.assert_allclose(found[name], probabilities, rtol=1e-4, atol=1e-6)
+    # Two solvers, of which the first is the default, and has its old name.
+    first, second = (found[name] for name in expected)
+    assert abs(first - second).max() > 1e-3
+    for name in ("serving_default", "euler_h1"):
+        np.testing.assert_array_equal(found[name], first)
+
+
+def test_the_command_line_names_a_solver(server, client):
+    server.signatures["rk4_4_steps"] = probabilities
+    status, output, errors = client("--solver", "rk4_4_steps")
+    assert (status, errors) == (0, "")
+    assert "accuracy    90.00 % of 50 samples" in output
+    assert {body["signature_name"] for _, body in server.requests} == {"rk4_4_steps"}
+    server.requests.clear()
+    status, output, errors = client("--solver", "rk4_5_steps", "--label", "stable")
+    assert (status, output, server.requests) == (1, "", [])
+    assert errors == (
+        "The model has the signatures ['rk4_4_steps', 'serving_default']. Received: --signature "
+        "rk4_5_steps. Name one of these by --solver.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["[]", "null", "{}", '{"metadata": {"signature_def": {"signature_def": [1]}}}', "no json"],
+)
+def test_metadata_that_cannot_be_used(metadata, server, client):
+    server.metadata = metadata
+    status, output, errors = client("--solver", "rk4_4_steps")
+    assert (status, output) == (1, "")
+    assert re.fullmatch(
+        r".* must (list its signatures|be JSON)\. Received: .* from http.*\n", errors
+    )
 
 
 def test_the_command_line(server, client):
@@ -287,6 +373,7 @@ def test_misuse_of_the_command_line(arguments, message, capsys):
 def test_the_data_set_of_a_served_model():
     names = {
         "mnist_rk4_h0p125": "mnist",
+        "mnist_rk4_8_steps": "mnist",
         "concentric_spheres_10d_euler_h0p5": "concentric_spheres/10d",
         "energy_landscape": "energy_landscape/three_minima",
         "mnistlike_euler_h1": None,
@@ -308,6 +395,7 @@ def grpc_server():
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         requests, inputs, answer = [], ["point"], None
+        signatures = {"serving_default": probabilities}
 
         def GetModelMetadata(self, request, context):
             if request.model_spec.name != "small":
@@ -316,7 +404,8 @@ def grpc_server():
             for name in self.inputs:
                 signature.inputs[name].name = f"serving_default_{name}:0"
             definitions = get_model_metadata_pb2.SignatureDefMap()
-            definitions.signature_def["serving_default"].CopyFrom(signature)
+            for name in self.signatures:
+                definitions.signature_def[name].CopyFrom(signature)
             response = get_model_metadata_pb2.GetModelMetadataResponse()
             response.metadata["signature_def"].Pack(definitions)
             return response
@@ -327,7 +416,8 @@ def grpc_server():
             if not np.isfinite(x).all():
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not finite")
             response = predict_pb2.PredictResponse()
-            answer = probabilities(x) if self.answer is None else self.answer
+            predict = self.signatures[request.model_spec.signature_name]
+            answer = predict(x) if self.answer is None else self.answer
             response.outputs["probabilities"].CopyFrom(tf.make_tensor_proto(answer))
             return response
 
@@ -354,6 +444,16 @@ def test_grpc(grpc_server):
     np.testing.assert_array_equal(tf.make_ndarray(request.inputs["point"]), X[:3])
     ask(GrpcClient(target(grpc_server, version=3)), X[:1])
     assert grpc_server.requests[1].model_spec.version.value == 3
+
+
+@needs_serving
+def test_a_request_over_grpc_chooses_its_solver(grpc_server, solvers):
+    grpc_server.signatures, expected = solvers
+    for name, probabilities in expected.items():
+        found = ask(GrpcClient(target(grpc_server, signature=name)), X)
+        np.testing.assert_allclose(found, probabilities, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ServingError, match=r"\['euler_1_step', .*--signature rk4_5_steps"):
+        GrpcClient(target(grpc_server, signature="rk4_5_steps"))
 
 
 @needs_serving

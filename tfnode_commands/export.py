@@ -36,7 +36,9 @@ def add(commands: Any) -> None:
         "--require-valid", action="store_true", help="refuse a model that is no ODE"
     )
     parser.add_argument(
-        "--as-signatures", action="store_true", help="write one SavedModel with all solvers"
+        "--as-signatures",
+        action="store_true",
+        help="write one SavedModel, of which a request chooses the solver",
     )
     parser.add_argument(
         "--version", type=command_line.positive, metavar="N", help="in place of the next free one"

@@ -3,18 +3,20 @@
 What answers may be anything, so that an answer is checked before it is used.
 """
 
+import contextlib
 import dataclasses
 import http.client
 import json
 import reprlib
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
 
 OUTPUT = "probabilities"
+DEFAULT_SIGNATURE = "serving_default"
 
 # In bytes: some hundred thousand rows of ten classes.
 LARGEST_ANSWER = 2**26
@@ -37,7 +39,7 @@ class Target:
         port: That of the transport.
         label: Such as `"stable"`.
         version: In place of a label. With neither, the server takes the latest version.
-        signature: The name of one of the model's.
+        signature: The name of one of the model's, by which a request chooses a solver.
         timeout: The seconds that a request may take.
     """
 
@@ -63,55 +65,70 @@ class RestClient:
             path += f"/labels/{urllib.parse.quote(target.label, safe='')}"
         if target.version is not None:
             path += f"/versions/{target.version}"
-        self._path = f"{path}:predict"
+        self._path = path
+        # Every model has the default.
+        if target.signature != DEFAULT_SIGNATURE:
+            self._check_signature()
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         body = {"signature_name": self._target.signature, "instances": x.tolist()}
         # A NaN would not be JSON, on either side.
-        text = self._post(json.dumps(body, allow_nan=False))
+        answer = self._ask("POST", ":predict", json.dumps(body, allow_nan=False))
         try:
-            answer = json.loads(text, parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
-            raise ServingError(
-                f"An answer must be JSON. Received: {_excerpt(text)} from {self._where}: {error}. "
-                "Is it TensorFlow Serving?"
-            ) from error
-        try:
-            rows = [row[OUTPUT] for row in answer["predictions"]]
+            rows = [row[OUTPUT] for row in answer.content["predictions"]]
         except (KeyError, TypeError) as error:
             raise ServingError(
                 f"An answer must have a row of {OUTPUT!r} for each sample. Received: "
-                f"{_excerpt(text)} from {self._where}. Was the model exported by tfnode?"
+                f"{answer}. Was the model exported by tfnode?"
             ) from error
         return _checked(rows, len(x))
 
     def close(self) -> None:
         self._connection.close()
 
-    @property
-    def _where(self) -> str:
-        return f"http://{self._target.host}:{self._target.port}{self._path}"
+    def _check_signature(self) -> None:
+        with contextlib.ExitStack() as stack:
+            # Nobody else closes a client that is not made.
+            stack.callback(self.close)
+            answer = self._ask("GET", "/metadata")
+            try:
+                known = {**answer.content["metadata"]["signature_def"]["signature_def"]}
+                _check_known(self._target.signature, known)
+            except (KeyError, TypeError) as error:
+                raise ServingError(
+                    f"The metadata of a model must list its signatures. Received: {answer}. Is it "
+                    "TensorFlow Serving?"
+                ) from error
+            stack.pop_all()
 
-    def _post(self, body: str) -> bytes:
+    def _ask(self, method: str, about: str, body: str | None = None) -> "_Answer":
+        path = self._path + about
+        where = f"http://{self._target.host}:{self._target.port}{path}"
         try:
-            self._connection.request("POST", self._path, body)
+            self._connection.request(method, path, body)
             response = self._connection.getresponse()
-            text = self._read(response)
+            text = self._read(response, where)
         except (OSError, http.client.HTTPException) as error:
             # The next request gets a new connection.
             self.close()
             raise ServingError(
                 f"A server must answer. Received: {_excerpt(repr(error).encode())} from "
-                f"{self._where}. Is it up?"
+                f"{where}. Is it up?"
             ) from error
         if response.status != 200:
             raise ServingError(
                 f"The answer must have the status 200. Received: {response.status} from "
-                f"{self._where}: {_excerpt(text)}"
+                f"{where}: {_excerpt(text)}"
             )
-        return text
+        try:
+            return _Answer(text, where, json.loads(text, parse_constant=_refuse))
+        except (ValueError, RecursionError) as error:
+            raise ServingError(
+                f"An answer must be JSON. Received: {_excerpt(text)} from {where}: {error}. "
+                "Is it TensorFlow Serving?"
+            ) from error
 
-    def _read(self, response: http.client.HTTPResponse) -> bytes:
+    def _read(self, response: http.client.HTTPResponse, where: str) -> bytes:
         """The body, if it ends in time, and before it fills the memory."""
         ends_at = time.monotonic() + self._target.timeout
         text = bytearray()
@@ -122,7 +139,7 @@ class RestClient:
                     self.close()
                     raise ServingError(
                         f"An answer must have at most {LARGEST_ANSWER} bytes. Received: more, from "
-                        f"{self._where}. Ask with a smaller --batch-size."
+                        f"{where}. Ask with a smaller --batch-size."
                     )
                 if time.monotonic() > ends_at:
                     raise TimeoutError("the answer did not end in time")
@@ -131,14 +148,36 @@ class RestClient:
         return bytes(text)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """What a server sent, from where, and what that says."""
+
+    text: bytes
+    where: str
+    content: Any
+
+    def __str__(self) -> str:
+        return f"{_excerpt(self.text)} from {self.where}"
+
+
+def _check_known(signature: str, known: Iterable[str]) -> None:
+    # Those that begin with two underscores are TensorFlow's own.
+    names = sorted(name for name in known if not name.startswith("__"))
+    if signature not in names:
+        raise ServingError(
+            f"The model has the signatures {_excerpt(repr(names).encode(), 1000)}. "
+            f"Received: --signature {signature}. Name one of these by --solver."
+        )
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"it holds {constant}")
 
 
-def _excerpt(text: bytes) -> str:
+def _excerpt(text: bytes, length: int = 200) -> str:
     """The beginning of what a server sent, as one line that a terminal can show."""
     line = " ".join(text[:1000].decode(errors="replace").split())
-    return "".join(c if c.isprintable() else "?" for c in line)[:200]
+    return "".join(c if c.isprintable() else "?" for c in line)[:length]
 
 
 def _checked(rows: list, num_rows: int) -> np.ndarray:
@@ -192,11 +231,7 @@ class GrpcClient:
         answer = self._call(self._stub.GetModelMetadata, question)
         signatures = metadata.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(signatures)
-        if target.signature not in signatures.signature_def:
-            raise ServingError(
-                f"The model has the signatures {sorted(signatures.signature_def)}. "
-                f"Received: --signature {target.signature}"
-            )
+        _check_known(target.signature, signatures.signature_def)
         inputs = sorted(signatures.signature_def[target.signature].inputs)
         if len(inputs) != 1:
             raise ServingError(

@@ -4,7 +4,14 @@
 Serving.
 """
 
-from tfnode.export.repositories import solver_slug, write_models_config
+from tfnode.export.names import solver_name, solver_slug
+from tfnode.export.repositories import write_models_config
 from tfnode.export.saved_models import check_exportable, export_saved_models
 
-__all__ = ["check_exportable", "export_saved_models", "solver_slug", "write_models_config"]
+__all__ = [
+    "check_exportable",
+    "export_saved_models",
+    "solver_name",
+    "solver_slug",
+    "write_models_config",
+]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from tfnode import solvers, tables, versions
+from tfnode.export.names import interval_of, solver_name
 from tfnode.export.signatures import inputs_of, outputs_of
 from tfnode.validity import SweepRow, ValidityReport
 
@@ -19,7 +20,7 @@ class Configuration:
     """A model under one solver.
 
     Args:
-        slug: String, the name of the configuration.
+        slug: String, the slug of the configuration.
         solver: A solver of `tfnode.solvers`.
         model: Keras model with this solver.
         accuracy: Float, on the data of the verdict; None without one.
@@ -32,6 +33,28 @@ class Configuration:
     model: keras.Model
     accuracy: float | None = None
     is_valid: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the configuration, for people."""
+        return solver_name(self.solver, interval_of(self.model))
+
+
+def default(served: Sequence[Configuration]) -> Configuration:
+    """Returns what answers a request that chooses no solver: the first that is valid, if one is."""
+    return next((c for c in served if c.is_valid), served[0])
+
+
+def by_signature(served: Sequence[Configuration]) -> dict[str, Configuration]:
+    """Returns the configurations by their signatures, in a SavedModel that has one for each.
+
+    A configuration is found by its name and by its slug.
+    """
+    return {
+        "serving_default": default(served),
+        **{c.name: c for c in served},
+        **{c.slug: c for c in served},
+    }
 
 
 def configurations(
@@ -87,6 +110,8 @@ def card(
         "outputs": outputs_of(served[0].model),
         "is_valid": all(configuration.is_valid for configuration in served),
         "solvers": {c.slug: solvers.serialize(c.solver) for c in served},
+        "names": {c.slug: c.name for c in served},
+        "default": default(served).slug,
         "sweep": [] if verdict is None else verdict.pop("rows"),
         "verdict": verdict,
         "accuracies": accuracies,

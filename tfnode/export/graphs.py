@@ -17,19 +17,24 @@ from tfnode.typing import Nested, PathLike, Tensor
 def write_graphs(
     path: PathLike, models: Mapping[str, keras.Model], are_logits: bool | None = True
 ) -> None:
-    """Writes a SavedModel with a signature for each model; the first is `serving_default` too.
+    """Writes a SavedModel with a signature for each model; one must be `serving_default`.
 
     Args:
         path: Path of a directory that does not exist.
         models: Dictionary from names of signatures to functional models, which may share weights.
+            Names of the same model share its graph.
         are_logits: Boolean, whether they end in logits or in probabilities, of which a signature
             gives both. None gives the outputs as they are, by their names.
     """
     import tensorflow as tf
 
+    forward_passes = {
+        id(model): tf.function(_forward_pass(model, are_logits), autograph=False)
+        for model in models.values()
+    }
     archive = keras.export.ExportArchive()
     for name, model in models.items():
-        archive.add_endpoint(name, _forward_pass(model, are_logits), [input_specs(model)])
+        archive.add_endpoint(name, forward_passes[id(model)], [input_specs(model)])
     # Nothing is differentiated here, and a custom gradient in a loop cannot be saved.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(path, options=options, verbose=False)

@@ -1,21 +1,23 @@
-"""The model repository: names of configurations, versions, and what TensorFlow Serving reads."""
+"""The model repository: its versions, and what TensorFlow Serving reads of them."""
 
+import collections
 import json
 import os
 import pathlib
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
-from tfnode import arguments, files
-from tfnode.solvers import AdaptiveSolver, DormandPrince, Solver, check_solver
+from tfnode import arguments, files, solvers
+from tfnode.export.names import solver_name
+from tfnode.solvers import AdaptiveSolver, Solver
 from tfnode.typing import PathLike
 
 CARD = pathlib.PurePath("assets.extra", "validity.json")
 MODELS_CONFIG = "models.config"
+# An empty file in a version that is not to be served.
+WITHDRAWN = "withdrawn"
 # Held by who writes to a directory.
 LOCK = ".lock"
 
@@ -31,45 +33,6 @@ max_enqueued_batches { value: 1000 }
 enable_large_batch_splitting { value: true }
 max_execution_batch_size { value: 64 }
 """
-
-
-def solver_slug(solver: Solver) -> str:
-    """Returns the name of a solver configuration, for a directory and a signature.
-
-    Examples:
-
-    >>> solver_slug(tfnode.solvers.Euler(step_size=1 / 8))
-    'euler_h0p125'
-    >>> solver_slug(tfnode.solvers.DormandPrince(rtol=1e-5, atol=1e-6, per_sample=True))
-    'dopri5_rtol1em5_atol1em6_per_sample'
-
-    Args:
-        solver: A solver of `tfnode.solvers`.
-
-    Raises:
-        ValueError: If an argument is not as described.
-    """
-    check_solver(solver)
-    method = "dopri5" if isinstance(solver, DormandPrince) else solver.tableau.name
-    parts = [re.sub(r"[^a-z0-9]+", "_", method.lower())]
-    if not isinstance(solver, AdaptiveSolver):
-        # In single precision, as in the block's weight.
-        step_size = np.format_float_positional(np.float32(solver.step_size), trim="-")
-        return "_".join([*parts, f"h{_number(step_size)}"])
-    parts.append(f"rtol{_tolerance(solver.rtol)}")
-    if solver.atol != solver.rtol:
-        parts.append(f"atol{_tolerance(solver.atol)}")
-    if solver.max_num_steps != type(solver).max_num_steps:
-        parts.append(f"steps{solver.max_num_steps}")
-    return "_".join([*parts, "per_sample"] if solver.per_sample else parts)
-
-
-def _tolerance(value: float) -> str:
-    return _number(np.format_float_scientific(np.float32(value), trim="-", exp_digits=1))
-
-
-def _number(text: str) -> str:
-    return text.replace(".", "p").replace("e-", "em").replace("e+", "e")
 
 
 def can_be_batched(solver: Solver) -> bool:
@@ -88,7 +51,12 @@ def numbers(folder: pathlib.Path) -> list[int]:
 
 
 def versions(folder: pathlib.Path) -> list[int]:
-    """The versions of a configuration that can be served: complete SavedModels, in order."""
+    """The versions of a configuration that are served, in order: complete, and not withdrawn."""
+    return [n for n in _complete(folder) if not (folder / str(n) / WITHDRAWN).exists()]
+
+
+def _complete(folder: pathlib.Path) -> list[int]:
+    """The versions that a server takes for some, in order."""
     return [number for number in numbers(folder) if _is_complete(folder / str(number))]
 
 
@@ -150,6 +118,42 @@ def _verdict(card: Any) -> bool:
     return True
 
 
+# === Names ===
+def _readable_names(folders: Mapping[str, pathlib.Path]) -> dict[str, str]:
+    """The names of models that people read, by their names of directories; those that are clear.
+
+    Args:
+        folders: Dictionary from names by directories to directories with versions.
+    """
+    found = {
+        name: name.removesuffix(folder.name) + readable
+        for name, folder in folders.items()
+        if (readable := _readable_name(folder)) is not None
+    }
+    times = collections.Counter([*folders, *found.values()])
+    return {name: readable for name, readable in found.items() if times[readable] == 1}
+
+
+def _readable_name(folder: pathlib.Path) -> str | None:
+    """What all versions of a configuration say that its solver is called."""
+    found = {_named_by_card(folder / str(number), folder.name) for number in versions(folder)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _named_by_card(version: pathlib.Path, slug: str) -> str | None:
+    try:
+        card = json.loads((version / CARD).read_text(encoding="utf-8"))
+        if "names" in card:
+            name = card["names"][slug]
+        else:
+            # The zoo's first exports, whose blocks run from 0 to 1.
+            name = solver_name(solvers.deserialize(card["solvers"][slug]))
+    except (KeyError, OSError, RecursionError, TypeError, ValueError):
+        # What is wrong with a card is told where its verdict is read.
+        return None
+    return name if isinstance(name, str) and re.fullmatch("[A-Za-z0-9_.-]+", name) else None
+
+
 # === TensorFlow Serving's configuration ===
 def write_models_config(
     repository: PathLike, mount: str | pathlib.PurePosixPath = "/models"
@@ -157,11 +161,13 @@ def write_models_config(
     """Writes `models.config` for every SavedModel below a directory.
 
     A model is named by its directories: `mnist/rk4_h0p0625/1` below `saved_models` is version 1
-    of `mnist_rk4_h0p0625`, and so is `rk4_h0p0625/1` below `saved_models/mnist`. Every version is
-    served: a directory that is named by a positive integer and has a complete SavedModel. The
-    latest has the label `canary`, and the latest whose validity card calls it valid has the label
-    `stable`; a model without a valid version has no such label. A card that is not as it was
-    written is not trusted, and there is a warning.
+    of `mnist_rk4_h0p0625`, and so is `rk4_h0p0625/1` below `saved_models/mnist`. It is listed by
+    the name of its solver, too, as `mnist_rk4_16_steps`, if the cards of its versions agree on that
+    and nothing else has it. Every version is served: a directory that is named by a positive
+    integer, has a complete SavedModel, and no file `withdrawn`. The latest has the label `canary`,
+    and the latest whose validity card calls it valid has the label `stable`; a model without a
+    valid version has no such label. A card that is not as it was written is not trusted, and there
+    is a warning.
 
     Examples:
 
@@ -228,9 +234,15 @@ def _config(repository: pathlib.Path, mount: pathlib.PurePosixPath) -> str:
         folders[name] = folder
     if not folders:
         raise _nothing_in(repository)
+    readable = _readable_names(folders)
     entries = [
-        _entry(name, mount / folder.relative_to(repository).as_posix(), folder)
+        entry
         for name, folder in folders.items()
+        for entry in _entries(
+            [readable[name], name] if name in readable else [name],
+            mount / folder.relative_to(repository).as_posix(),
+            folder,
+        )
     ]
     return "model_config_list {\n" + "".join(entries) + "}\n"
 
@@ -255,19 +267,33 @@ def _model_folders(repository: pathlib.Path) -> list[pathlib.Path]:
     ]
 
 
-def _entry(name: str, base_path: pathlib.PurePosixPath, folder: pathlib.Path) -> str:
-    complete = versions(folder)
-    valid = [number for number in complete if is_valid(folder / str(number))]
+def _entries(
+    names: Iterable[str], base_path: pathlib.PurePosixPath, folder: pathlib.Path
+) -> list[str]:
+    """The entries of a directory under each of its names."""
+    served = versions(folder)
+    valid = [number for number in served if is_valid(folder / str(number))]
     labels = {"stable": valid[-1]} if valid else {}
-    labels["canary"] = complete[-1]
+    labels["canary"] = served[-1]
     lines = [
-        f"name: {_quoted(name)}",
         f"base_path: {_quoted(str(base_path))}",
         'model_platform: "tensorflow"',
-        "model_version_policy { all {} }",
+        f"model_version_policy {{ {_policy(folder, served)} }}",
         *(f'version_labels {{ key: "{key}" value: {value} }}' for key, value in labels.items()),
     ]
-    return "  config {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"
+    return [
+        "  config {\n"
+        + "".join(f"    {line}\n" for line in [f"name: {_quoted(name)}", *lines])
+        + "  }\n"
+        for name in names
+    ]
+
+
+def _policy(folder: pathlib.Path, served: list[int]) -> str:
+    if served == _complete(folder):
+        # So that the next one is loaded before the list is read again.
+        return "all {}"
+    return f"specific {{ {' '.join(f'versions: {number}' for number in served)} }}"
 
 
 def _quoted(text: str) -> str:

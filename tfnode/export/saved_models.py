@@ -12,6 +12,7 @@ from tfnode import arguments, files, validity
 from tfnode import solvers as tfnode_solvers
 from tfnode.batches import check_data
 from tfnode.export import cards, graphs, repositories, warmup
+from tfnode.export.names import solver_slug
 from tfnode.export.signatures import named_inputs, served_model
 from tfnode.models import digest, held_blocks
 from tfnode.solvers import AdaptiveSolver, FixedStepSolver, RungeKutta, Solver, SolverLike
@@ -50,7 +51,8 @@ def export_saved_models(
     instead, and the others of its batch with their numbers. Beside it lie the validity card
     `assets.extra/validity.json`, warm-up requests (with the package `tensorflow-serving-api`),
     and, if a sample's answer does not depend on the rest of its batch, the batching parameters.
-    `models.config` lists everything in the repository.
+    `models.config` lists everything in the repository, by directories and by names such as
+    `rk4_16_steps`, which the card has as well.
 
     A configuration is valid if `tfnode.validity.check` finds the model to be an ODE, and its
     accuracy under the configuration is within `threshold` of that under the solver of its
@@ -85,8 +87,10 @@ def export_saved_models(
         threshold: Float, as for `tfnode.validity.check`.
         reference_steps: Integer, likewise.
         as_signatures: Boolean. If true, one SavedModel `<base>/all_solvers/<version>/` is written,
-            which holds the weights once and has a signature for each configuration; the first is
-            the default. It is valid, and batched, if all configurations are.
+            which holds the weights once and has a signature for each configuration, called by
+            `solver_name`, and by `solver_slug` too. A request chooses by `signature_name`; the
+            default is the first that is valid, or the first. The version is valid, and batched,
+            if all configurations are.
         version: Optional integer in place of the next free version.
         repository: Optional path of the directory that servers see, in which `models.config` is
             written: a parent of `base`, or `base` itself, which is the default.
@@ -142,9 +146,10 @@ def export_saved_models(
     groups = [configurations] if as_signatures else [[c] for c in configurations]
     with _new_versions(base, folders, version) as paths:
         for (target, path), served in zip(paths.items(), groups):
-            names = [c.slug for c in served] if as_signatures else ["serving_default"]
+            one = {"serving_default": served[0]}
+            signatures = cards.by_signature(served) if as_signatures else one
             name = f"{base.resolve().name}_{target.parent.name}"
-            _write(path, dict(zip(names, served)), x, name, are_logits)
+            _write(path, signatures, x, name, are_logits)
             card = cards.card(model, report, served, data_name)
             (path / repositories.CARD).write_text(card, encoding="utf-8")
     repositories.write_models_config(repository)
@@ -203,7 +208,7 @@ def _models(
     advice = "Pass a list of solvers, such as [tfnode.solvers.Euler(1 / 8)]."
     given = arguments.items("solvers", solvers, "solvers", advice=advice)
     for solver in map(tfnode_solvers.get, given):
-        slug = repositories.solver_slug(solver)
+        slug = solver_slug(solver)
         if slug in models:
             raise ValueError(
                 "Every configuration must have a name of its own. "
