@@ -10,6 +10,10 @@ CARDS = ROOT / "docs" / "zoo"
 GOLDEN = ROOT / "tests" / "golden"
 # What the runs of the trainings gave.
 RESULTS = ROOT / "docs" / "results" / "zoo"
+# How many of a whole test set are right, where a verdict is on a part of it.
+WHOLE_TEST_SETS = ROOT / "docs" / "results" / "whole_test_sets.json"
+# How long the exported models take to answer.
+ANSWER_TIMES = ROOT / "docs" / "results" / "benchmark_zoo.json"
 # What runs gave that may be published.
 RUNS = ROOT / "docs" / "results" / "runs"
 
