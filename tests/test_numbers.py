@@ -383,9 +383,10 @@ def the_picture_of_the_start_page():
         for name in ("accuracy under the training solver", "under RK4, 256 steps or more")
     )
     _, crossings = rows["`crossings(...).count` of 30 trajectories"]
+    assert rows["solver of the training"][1] == "Euler, 2 steps"
     return [
         f"| {own} of the test set are right | {fine} are right |",
-        f"Paths of 30 samples in the plane: three straight pieces each, which cross {crossings} "
+        f"Paths of 30 samples in the plane: two straight pieces each, which cross {crossings} "
         "times",
         f"they do, {crossings} times",
     ]

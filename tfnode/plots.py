@@ -115,6 +115,8 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
     adaptive = report.rows[0].tolerance is not None
     axes.set_xscale("log", base=10 if adaptive else 2)
     axes.set_xlabel("tolerance" if adaptive else "number of steps")
+    if not adaptive:
+        axes.xaxis.set_major_formatter("{x:g}")
     training = report.rows[0]
     shown = [row for row in report.rows if adaptive == (row.tolerance is not None)]
     for solver in dict.fromkeys(row.solver for row in shown):
