@@ -125,6 +125,7 @@ def test_what_a_card_says_of_the_cost_and_of_the_paper(stand_in):
     assert wording.rounded(999) == "1 thousand"
     _, text = cards.papers_row(entry)
     assert "76.5 ± 1.6 % with its step adaption, at 43.3 evaluations an iteration" in text
+    assert " This is one seed. Ours by the paper's rule, at its scale, " in text
     beyond, _ = stand_in.add("cifar10_conv")
     assert cards.papers_row(zoo.manifest.read().weights[beyond]) == []
     block = zoo.get_model("mnist").get_layer("ode_block")

@@ -12,6 +12,8 @@ GOLDEN = ROOT / "tests" / "golden"
 RESULTS = ROOT / "docs" / "results" / "zoo"
 # How many of a whole test set are right, where a verdict is on a part of it.
 WHOLE_TEST_SETS = ROOT / "docs" / "results" / "whole_test_sets.json"
+# Our runs at the paper's scale, over the seeds.
+TABLE1 = ROOT / "docs" / "results" / "table1" / "table1.json"
 # How long the exported models take to answer.
 ANSWER_TIMES = ROOT / "docs" / "results" / "benchmark_zoo.json"
 # What runs gave that may be published.
