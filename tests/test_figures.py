@@ -113,6 +113,13 @@ def test_the_key_of_the_markers_is_not_wider_than_the_figure(panels):
         assert box.x1 <= figure.bbox.x1
 
 
+def test_the_key_has_the_marks_of_every_panel():
+    by_rk4 = result(4, 0, (0.9, 0.6, 0.5), solver="RK4")
+    panels = {"Euler": [result(4, 0, (0.9, 0.6, 0.5))], "RK4": [by_rk4]}
+    key = figures.solver_dependence(panels).legends[0]
+    assert [text.get_text() for text in key.get_texts()][2:] == ["RK4"]
+
+
 def test_the_learned_field_stands_beside_the_true_one():
     grid = np.array([[-1.0, 0.5], [0.5, -1.0], [2.0, 0.0]])
     field = {"states": grid.tolist(), "slopes": (-grid).tolist()}

@@ -172,9 +172,14 @@ def _draw_potential(ax: Axes, potential: energy_landscape.Potential, title: str)
     """A potential of one dimension, with its minima in the colours of the classes."""
     minima = np.array(potential.minima)
     x = np.linspace(minima[0] - 0.3, minima[-1] + 0.3, 400)
-    ax.plot(x, _height(potential, x), color="grey")
+    heights = _height(potential, x)
+    ax.plot(x, heights, color="grey")
     colors = [f"C{label}" for label in range(len(minima))]
     ax.scatter(minima, _height(potential, minima), color=colors, zorder=3)
+    # The walls may be many times as high as what is between them.
+    between = heights[(x > minima[0]) & (x < minima[-1])]
+    low, high = between.min(), between.max()
+    ax.set_ylim(low - 0.1 * (high - low), high + (high - low))
     ax.set(xlabel="x", ylabel="V(x)", title=title)
 
 
@@ -294,8 +299,8 @@ def _key_of_sweeps(panels: Panels) -> dict[str, dict]:
     """What the markers of some sweeps mean, with their styles."""
     results = [result for of_panel in panels.values() for result in of_panel]
     varied = "step" if results[0]["run"].get("tolerance") is None else "tolerance"
-    own = {result["solvers"]["train_solver"]["class_name"] for result in results}
-    others = {solver for result in results for solver in result["sweep"]["solver"]} - own
+    own = lambda result: result["solvers"]["train_solver"]["class_name"]
+    others = {name for r in results for name in r["sweep"]["solver"] if name != own(r)}
     light = {"alpha": 0.35, "color": "grey"}
     return {
         f"the solver and the {varied} of the training": {"marker": "o", "color": "grey"},
@@ -349,5 +354,5 @@ def _lettered(figure: Figure) -> Figure:
         title = f"({letter})"
         title = title if ax.get_title() in ("", title) else f"{title} {ax.get_title()}"
         # Smaller than the default: the longest is as wide as its panel.
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title, fontsize=9)
     return figure
