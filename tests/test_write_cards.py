@@ -101,9 +101,9 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     assert "- 2.0 h on A GPU, " in page
     # What was measured once is not measured again.
     found = json.loads((tmp_path / "whole_test_sets.json").read_text())
-    assert found == {name: {"right": int((classes == y).sum()), "samples": 1000}}
+    assert found == {name: {"accuracy": (classes == y).mean(), "samples": 1000}}
     (tmp_path / "whole_test_sets.json").write_text(
-        json.dumps({name: {"right": 123, "samples": 1000}})
+        json.dumps({name: {"accuracy": 0.123, "samples": 1000}})
     )
     assert write_cards.main([name]) == 0
     page = (tmp_path / "cards" / f"{name}.md").read_text()

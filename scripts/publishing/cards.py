@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import tfnode
 import zoo
@@ -47,18 +48,18 @@ def write(entry: manifest.WeightsEntry) -> pathlib.Path:
     return path
 
 
-def whole_test_sets() -> dict[str, dict[str, int]]:
-    """How many samples of the whole test set are right, by the names of weights."""
+def whole_test_sets() -> dict[str, dict[str, Any]]:
+    """The accuracies on the whole test set, by the names of weights."""
     path = places.WHOLE_TEST_SETS
     return command_line.read_json(path) if path.exists() else {}
 
 
 def measure_whole_test_set(entry: manifest.WeightsEntry) -> None:
-    """Notes how many samples of the whole test set are right under the solver of the training."""
+    """Notes the accuracy on the whole test set under the solver of the training."""
     x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
     model = zoo.get_model(entry.model, weights=entry.name)
-    right = model.predict(x, batch_size=250).argmax(axis=-1) == y
-    found = whole_test_sets() | {entry.name: {"right": int(right.sum()), "samples": len(y)}}
+    accuracy = (model.predict(x, batch_size=250).argmax(axis=-1) == y).mean()
+    found = whole_test_sets() | {entry.name: {"accuracy": float(accuracy), "samples": len(y)}}
     files.write_json(places.WHOLE_TEST_SETS, found, indent=1)
 
 
@@ -69,7 +70,7 @@ def card(entry: manifest.WeightsEntry) -> str:
     if found := whole_test_sets().get(entry.name):
         whole = (
             f" Of all {found['samples']} the solver of the training has "
-            f"{100 * found['right'] / found['samples']:.1f} % right."
+            f"{100 * found['accuracy']:.1f} % right."
         )
     first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
     known = facts.of(entry.model)

@@ -10,7 +10,7 @@ CARDS = ROOT / "docs" / "zoo"
 GOLDEN = ROOT / "tests" / "golden"
 # What the runs of the trainings gave.
 RESULTS = ROOT / "docs" / "results" / "zoo"
-# How many of a whole test set are right, where a verdict is on a part of it.
+# Accuracies on whole test sets, where a verdict is on a part of it.
 WHOLE_TEST_SETS = ROOT / "docs" / "results" / "whole_test_sets.json"
 # Our runs at the paper's scale, over the seeds.
 TABLE1 = ROOT / "docs" / "results" / "table1" / "table1.json"
