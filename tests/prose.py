@@ -21,7 +21,7 @@ NAMES = (
     r"\b\d+[dD]\b",
     r"\b(19|20)\d\d\b",
     r"Python \d[\d.]*( to \d[\d.]*)?",
-    r"[Ff]igures? \d+( \([a-z](, [a-z])*\))?|[Ss]ection \d[\d.]*|Table \d",
+    r"[Ff]igures? \d+( \([a-z](, [a-z])*\))?|[Ss]ection \d[\d.]*|Table \d|Algorithm \d",
 )
 
 

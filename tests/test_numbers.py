@@ -107,8 +107,10 @@ def says(page):
 def test_every_number_of_a_page(page):
     text = prose.of((ROOT / page).read_text(encoding="utf-8"))
     claims = [claim for found in CLAIMS[page] for claim in found()]
-    assert [claim for claim in claims if prose.of(claim) not in text] == []
-    assert prose.unaccounted(text, claims, SETTINGS.get(page, [])) == []
+    missing = [claim for claim in claims if prose.of(claim) not in text]
+    assert not missing, "\n".join(["The page should say:", *missing])
+    left = prose.unaccounted(text, claims, SETTINGS.get(page, []))
+    assert not left, "\n".join(["Neither a claim nor a setting:", *left])
 
 
 def test_a_number_that_nobody_accounts_for_is_found():
