@@ -270,7 +270,8 @@ def the_pretrained_models():
     conv = weights[content.default["cifar10_conv"]]
     assert conv.solver.step_size == 1 / 4
     small, tuned = (
-        weights[f"{name}_v1"] for name in ("cifar10_euler_adapted_small", "mnist_euler_adapted_tuned")
+        weights[f"{name}_v1"]
+        for name in ("cifar10_euler_adapted_small", "mnist_euler_adapted_tuned")
     )
     points = lambda entry: lost([{"accuracy": entry.accuracy}])[0]
     assert math.isclose(100 * small.gap, points(small), abs_tol=1e-6)
@@ -365,7 +366,9 @@ def of_two_models():
 def the_two_models():
     rows = of_two_models()
     lines = [f"| {name} | {valid} | {bound} |" for name, (valid, bound) in rows.items()]
-    check = json.loads((RESULTS / "is_it_an_ode" / two_models.WEIGHTS[1] / "check.json").read_text())
+    check = json.loads(
+        (RESULTS / "is_it_an_ode" / two_models.WEIGHTS[1] / "check.json").read_text()
+    )
     better = [r["gap"] for r in check["rows"] if r["is_better"] and not r["is_training"]]
     valid, bound = rows["`crossings(...).count` of 30 trajectories"]
     return [
@@ -433,7 +436,10 @@ def the_cost_of_a_step():
     traces = [r["traces"] for r in benchmark("small")["results"] if "traces" in r]
     assert set(traces) == {1}
     first = [measured("small", "first_step", k, "fit", "first_seconds") for k in (8, 256)]
-    return [*lines, "{:.1f} s after the call of `fit` at K = 8, and {:.1f} s at K = 256".format(*first)]
+    return [
+        *lines,
+        "{:.1f} s after the call of `fit` at K = 8, and {:.1f} s at K = 256".format(*first),
+    ]
 
 
 @says("README.md")
@@ -445,11 +451,14 @@ def the_cost_of_memory_checks_and_answers():
         )
         for field in benchmarks.PEAKS
     )
-    steady, whole = (target("checks", f"checks, {name}: %") for name in ("steady_seconds", "seconds"))
+    steady, whole = (
+        target("checks", f"checks, {name}: %") for name in ("steady_seconds", "seconds")
+    )
     of = lambda p, who: 1e3 * target("latency", f"latency K=8, batch 1, {p}: {who}, s")
     times = {(p, who): of(p, who) for p in ("p50", "p99") for who in ("served", "torchdiffeq")}
     ratios = [
-        target("latency", f"latency K=8, batch 1, {p}: served / torchdiffeq") for p in ("p50", "p99")
+        target("latency", f"latency K=8, batch 1, {p}: served / torchdiffeq")
+        for p in ("p50", "p99")
     ]
     return [
         f"at K = 64 and a batch of 16 is {peak} that at K = 4",
@@ -481,9 +490,7 @@ def the_times_of_a_gpu():
         found = json.loads((RESULTS / "gpu" / f"{model}.json").read_text())
         timing = found[f"timing of {model}"]
         beside, one = timing["ms_per_iteration"], timing["ms_per_evaluation"] / stages
-        claims.append(
-            f"| `{model}` | {beside:.2f} | {one:.2f} | {1e3 / (beside + 8 * one):.0f} |"
-        )
+        claims.append(f"| `{model}` | {beside:.2f} | {one:.2f} | {1e3 / (beside + 8 * one):.0f} |")
         gradients.add(f"{found['gradient_difference']:.1e}".replace("e-0", "e-"))
         outputs += found[f"outputs of {model}"].values()
     (gradient,) = gradients

@@ -147,11 +147,12 @@ def page(table: str, command: str, results: Mapping[Pair, Sequence[Result]]) -> 
         table,
         "*Lost*: the test accuracy under the solver of the training minus that under RK4 with 256 "
         "steps, and at most. *NFE*: evaluations of the vector field in the forward passes of "
-        "training, per iteration. *Step changes*: the checks, one every 50 iterations, that changed "
-        "the step or the method. All are means and standard deviations over the seeds. The paper's "
-        "constants are a threshold of 0.1, shrink 0.5, growth 1.1, and a check every 50 iterations. "
-        "Its *look-ahead*, of the authors' later code, tries a longer step on the batch of the check "
-        "before it is taken. *Tolerance*: `ToleranceAdaption` in place of a step.",
+        "training, per iteration. *Step changes*: the checks, one every 50 iterations, that "
+        "changed the step or the method. All are means and standard deviations over the seeds. The "
+        "paper's constants are a threshold of 0.1, shrink 0.5, growth 1.1, and a check every 50 "
+        "iterations. Its *look-ahead*, of the authors' later code, tries a longer step on the "
+        "batch of the check before it is taken. *Tolerance*: `ToleranceAdaption` in place of a "
+        "step.",
         "![Evaluations of a forward pass over training, seed 0](policies.png)",
     ]
     return "\n\n".join(parts) + "\n"

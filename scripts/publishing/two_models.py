@@ -80,7 +80,8 @@ def table(out: pathlib.Path) -> str:
 
 def column(of_model: pathlib.Path) -> tuple[str, ...]:
     """The cells of a column."""
-    report = validity.ValidityReport.from_json((of_model / "check.json").read_text("utf-8"))
+    check = (of_model / "check.json").read_text(encoding="utf-8")
+    report = validity.ValidityReport.from_json(check)
     others = command_line.read_json(of_model / "others.json")
     training = report.rows[0]
     return (

@@ -68,8 +68,8 @@ def report(out: pathlib.Path, command: str, depth: int = DEPTH, epochs: int = EP
 
 def table(out: pathlib.Path) -> str:
     """The table of the reports below a directory."""
-    read = validity.ResNetReport.from_json
-    columns = {name: cells(read((out / f"{name}.json").read_text("utf-8"))) for name in MODELS}
+    texts = {name: (out / f"{name}.json").read_text(encoding="utf-8") for name in MODELS}
+    columns = {name: cells(validity.ResNetReport.from_json(text)) for name, text in texts.items()}
     return tables.markdown(("", *columns), list(zip(ROWS, *columns.values())))
 
 
