@@ -143,11 +143,13 @@ def true_and_learned_paths(results: Sequence[Result]) -> Figure:
         ax.set(xlabel="z1", ylabel="z2", title=f"Neural ODE, seed {_seed(result)}")
     for found in fields:
         grid = np.array(found["states"])
-        _arrows(axes[-2], grid, _true_field()(0.0, grid), "true field, its sinks marked")
+        _arrows(axes[-2], grid, _true_field()(0.0, grid))
+        axes[-2].set(xlabel="x", ylabel="v", title="true field, its sinks marked")
         minima = energy_landscape.THREE_MINIMA.minima
         axes[-2].scatter(minima, np.zeros(len(minima)), c=["C0", "C1", "C2"], zorder=3)
+        _arrows(axes[-1], grid, np.array(found["slopes"]))
         title = f"learned field, seed {_seed(results[0])}"
-        _arrows(axes[-1], grid, np.array(found["slopes"]), title)
+        axes[-1].set(xlabel="z1", ylabel="z2", title=title)
     return _with_keys(_lettered(figure), _key_of_paths(results))
 
 
@@ -199,11 +201,10 @@ def _height(potential: energy_landscape.Potential, x: np.ndarray) -> np.ndarray:
     return np.polyval(np.polyint(potential.slope), x)
 
 
-def _arrows(ax: Axes, states: np.ndarray, slopes: np.ndarray, title: str) -> None:
+def _arrows(ax: Axes, states: np.ndarray, slopes: np.ndarray) -> None:
     """A vector field, of which the lengths are roots: the slow places are the interesting ones."""
     length = np.linalg.norm(slopes, axis=-1, keepdims=True)
     ax.quiver(*states.T, *(slopes / np.sqrt(length + 1e-12)).T, length[:, 0], cmap="viridis")
-    ax.set(xlabel="z1", ylabel="z2", title=title)
 
 
 def _true_field() -> Field:
