@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--iterations", type=command_line.positive, default=5000, help="of the case checks"
     )
     parser.add_argument(
-        "--requests", type=command_line.positive, default=300, help="of the case latency"
+        "--requests", type=command_line.positive, default=300, help="of the cases latency and zoo"
     )
     parser.add_argument(
         "--timeout", type=command_line.positive, default=1800, help="seconds for one measurement"

@@ -4,7 +4,8 @@
     python scripts/write_cards.py energy_landscape_rk4_damped_v1
 
 A card says what the manifest, the run of the training and the verdict say that the weight was
-published with; `scripts/verify_zoo.py` judges it again.
+published with, and what `scripts/benchmark.py --cases zoo` has measured of its answers;
+`scripts/verify_zoo.py` judges it again.
 """
 
 import pathlib
@@ -20,14 +21,14 @@ from scripts.publishing import names
 
 def main(arguments: Sequence[str]) -> int:
     chosen = names.parser(__doc__).parse_args(arguments).names
-    from scripts.publishing import cards, places
-    from zoo import manifest, reports
+    from scripts.publishing import card_index, cards, places
+    from zoo import manifest
 
-    places.check_writable(places.CARDS, reports.DIRECTORY)
+    places.check_writable(places.CARDS, places.WHOLE_TEST_SETS.parent)
     content = manifest.read()
     for name in chosen or content.weights:
         print(f"Written: {cards.write(content.weights[name])}")
-    cards.write_index(content)
+    card_index.write(content)
     return 0
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 import tfnode
 from scripts.paper import figures, options, runs
 from scripts.paper.figures_by_number import FIGURES
+from tfnode.datasets import energy_landscape
 
 
 def result(num_steps, seed, accuracies, tolerance=None, solver="Euler"):
@@ -49,7 +51,7 @@ def test_a_colour_for_each_number_of_steps_and_means_of_the_seeds_that_trained()
     figure = figures.solver_dependence({"left": results, "right": results[-1:]})
     left, right = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["(a) left", "(b) right"]
-    assert (left.get_xlabel(), left.get_ylabel()) == ("number of steps", "test accuracy")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("number of steps, 1 / h", "test accuracy")
     first, last = (tuple(figures.colormaps["viridis"](x)[:3]) for x in (0.0, 0.9))
     light, triangle, dark = marks(left)[:3]
     assert light == ([[2, pytest.approx(0.6)]], first, 0.35)
@@ -80,12 +82,42 @@ def test_the_keys_stand_beside_the_panels_and_accuracies_start_at_chance():
     results = [result(1, 0, (0.9, 0.6, 0.5)), result(16, 1, (0.9, 0.45, 0.5))]
     figure = figures.solver_dependence({"some": results[:1], "all": results})
     markers, colors = figure.legends
-    assert [text.get_text() for text in markers.get_texts()] == list(figures._KEY)
+    assert [text.get_text() for text in markers.get_texts()] == [
+        *("the solver and the step of the training", "its method, other steps", "RK4")
+    ]
     assert colors.get_title().get_text() == "steps in training"
     assert [text.get_text() for text in colors.get_texts()] == ["1", "16"]
     assert [ax.get_legend() for ax in figure.axes] == [None, None]
     lows = [ax.get_ylim()[0] for ax in figure.axes]
     np.testing.assert_allclose(lows, [0.48, 0.43])
+
+
+def test_a_step_that_does_not_divide_the_interval_stands_between_two_numbers():
+    one = result(2, 0, (0.9, 0.6, 0.5))
+    one["sweep"]["step_size"][1] = 0.75
+    (ax,) = figures.seeds_of_steps({"2 steps": [one]}).axes
+    assert marks(ax)[0][0] == [[pytest.approx(4 / 3), 0.6]]
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+def test_the_key_of_the_markers_is_not_wider_than_the_figure(panels):
+    one = result(2, 0, (0.9, 0.6, 0.5))
+    # As long as it gets.
+    one["sweep"] = {name: [*column, column[-1]] for name, column in one["sweep"].items()}
+    one["sweep"]["solver"][-1] = "Midpoint"
+    figure = figures.seeds_of_steps({str(i): [one] for i in range(panels)})
+    figure.draw_without_rendering()
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+
+
+def test_the_key_has_the_marks_of_every_panel():
+    by_rk4 = result(4, 0, (0.9, 0.6, 0.5), solver="RK4")
+    panels = {"Euler": [result(4, 0, (0.9, 0.6, 0.5))], "RK4": [by_rk4]}
+    key = figures.solver_dependence(panels).legends[0]
+    assert [text.get_text() for text in key.get_texts()][2:] == ["RK4"]
 
 
 def test_the_learned_field_stands_beside_the_true_one():
@@ -105,11 +137,18 @@ def test_the_learned_field_stands_beside_the_true_one():
 
 def test_step_adaption_has_two_lettered_panels_for_each_data_set():
     curve = {"iteration": [50, 100], "train_solver": [0.2, 0.6], "num_steps": [22, 20]}
-    figure = figures.adaption({"MNIST": [{"run": {"seed": 3}, "test_curve": curve}], "Cifar10": []})
+    one = {"run": {"seed": 3, "model": "mnist"}, "test_curve": curve}
+    figure = figures.adaption({"MNIST": [one], "Cifar10": []})
     accuracy, steps = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["(a)", "(b)"]
     assert accuracy.get_lines()[0].get_label() == "seed 3"
     np.testing.assert_allclose(steps.get_ylim(), (0, 1.1 * 22))
+    # From chance to one.
+    np.testing.assert_allclose(accuracy.get_ylim(), (0.08, 1.02))
+    better = {"midpoint": [None, 0.05], "rk4": [None, 0.5]}
+    figure = figures.behaviour([{**one, "test_curve": {**curve, **better}}])
+    assert figure.get_suptitle() == "MNIST, seed 3"
+    np.testing.assert_allclose(figure.axes[0].get_ylim(), (0.03, 1.02))
 
 
 def test_tolerances_run_to_the_finer_ones():
@@ -117,6 +156,9 @@ def test_tolerances_run_to_the_finer_ones():
     (ax,) = figures.seeds_of_steps({"tolerance 0.01": results}).axes
     assert ax.get_xlabel() == "tolerance"
     assert ax.get_xlim()[0] > ax.get_xlim()[1]
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == [
+        *("the solver and the tolerance of the training", "its method, other tolerances")
+    ]
     assert marks(ax)[-1][0] == [[0.01, 0.9], [0.01, 0.9]]
     assert marks(ax)[0][0] == [[0.005, 0.8]]
 
@@ -125,6 +167,8 @@ def test_paths_of_the_landscape_start_at_the_data_and_fall_towards_their_minimum
     found = {"states": np.zeros((3, 2, 2)), "classes": [0, 2], "points": [[0.0, 0.0]]}
     figure = figures.true_and_learned_paths([{"run": {"seed": 4}, "paths": found}])
     truth, learned = figure.axes
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == ["start of a path", "crossing"]
     assert (truth.get_title(), learned.get_title()) == (
         "(a) true dynamics, t = 0 .. 20",
         "(b) Neural ODE, seed 4",
@@ -138,6 +182,21 @@ def test_paths_of_the_landscape_start_at_the_data_and_fall_towards_their_minimum
         assert line.get_color() == f"C{label}"
         # After 20 units of time every particle moves about the minimum of its class.
         assert np.abs(path[-1, 0] - minima).argmin() == label
+
+
+def test_the_minima_have_the_colours_of_their_classes():
+    potential = energy_landscape.THREE_MINIMA
+    line, plane = Figure().subplots(1, 2)
+    figures._draw_potential(line, potential, "")
+    figures._draw_plane(plane, potential, "")
+    for ax, dims in ((line, 1), (plane, 2)):
+        minima = ax.collections[-1]
+        x = np.asarray(minima.get_offsets())[:, :dims]
+        states = np.concatenate([x, np.zeros_like(x)], axis=1)
+        classes = energy_landscape.settle(potential, 0.2, states, t1=0.02)
+        expected = [to_rgba(f"C{label}") for label in classes]
+        assert list(map(tuple, minima.get_facecolors())) == expected
+        assert len(set(expected)) == 3**dims
 
 
 def test_every_figure_of_the_paper_is_there():

@@ -1,31 +1,125 @@
-"""The numbers of the README, of the cards and of the pages of results, from committed results."""
+"""Every number of the README, of the site's pages and of the cards, from committed results."""
 
 import argparse
+import collections
 import functools
 import json
+import math
 import pathlib
-import re
 import statistics
 
+import prose
 import pytest
 
-from scripts.paper import policies, table1
+from scripts.benchmarks import tables as benchmarks
+from scripts.paper import policies, selection, table1
+from scripts.publishing import card_index, cards, places, two_models, two_resnets
 from tfnode import tables
+from zoo import manifest
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 SPHERES, MINIMA = policies.MODELS
+ITERATIONS = {"mnist": 7020, "cifar10": 7800, SPHERES: 10_000, MINIMA: 30_000}
+
+# What each page says of results: functions that return parts of its text.
+CLAIMS = collections.defaultdict(list)
+# What was chosen and not measured, by page, as regular expressions.
+SETTINGS = {
+    "README.md": [
+        "the 3/8 rule",
+        "every 50 iterations",
+        "in 2, 3, 10 and 900 dimensions",
+        "spheres in 900 dimensions",
+        "under RK4 with 256 steps, for images with 64",
+        "those within 10 points",
+        "the criterion allows 10",
+        "A gap of 10 points",
+        "seed 0",
+        "under RK4, 64 steps %",
+        "for 1 to 22, and for 23 beyond",
+        "30 000 iterations",
+    ],
+    "docs/index.md": ["256 steps of RK4"],
+    "docs/start.md": ["below 2 points"],
+    "docs/stable.md": ["version 0.1"],
+    "docs/damped-rule.md": [
+        "within 10 points",
+        "a gap of 10 points",
+        "An accuracy on 128 samples",
+        r"\(0\.01\)|\(0\.003\)|\(4\)|1\.25 times",
+        "only after 40 calm checks in a row instead of 4",
+        "10 000 and 30 000 iterations",
+        "RK4 with 256 steps",
+        "of 200 and 600",
+    ],
+    "docs/is-it-an-ode.md": [
+        "RK4, 12 steps",
+        "Euler, 2 steps",
+        "RK4 with 12 steps",
+        "whose is 2. Reports of version 1,",
+        "numbered from 0",
+        "the lower one 256 of RK4",
+        "its first 30 samples",
+    ],
+    "docs/is-my-resnet-an-ode.md": [
+        "16 residual layers",
+        "counts 1/16",
+        "step (1/2|1|2) ",
+        "0 for equal layers, about 1.41 for",
+        "the order of 1 over",
+    ],
+    "docs/scaling.md": [
+        r"tensorflow \S+, keras \S+, jax \S+, torch \S+",
+        "0.008 for bfloat16",
+        "below 40 MiB",
+        "at batch 256, whole training steps with 50",
+        "at 8 evaluations",
+        "7 800 iterations|7 020 iterations",
+        "keras#20585",
+    ],
+    "docs/serving.md": [
+        "writes version 2",
+        "with 12 steps of RK4 and with 24",
+        "those of MNIST are 1, of , the before, and 2",
+        r"TensorFlow 2\.\d+ or later",
+        "batch sizes 1, 7 and 256",
+        "10 000 requests",
+        "port 850[01]",
+        r"in \[0, 1\] and 1 in all",
+        "status 1",
+    ],
+}
+PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))]
 
 
-@functools.cache
-def readme():
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def says(page):
+    """Notes what a function returns as parts of a page."""
+
+    def note(claims):
+        CLAIMS[page].append(claims)
+        return claims
+
+    return note
 
 
-def in_one_line(text):
-    return re.sub(r"\s+", " ", text)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_number_of_a_page(page):
+    text = prose.of((ROOT / page).read_text(encoding="utf-8"))
+    claims = [claim for found in CLAIMS[page] for claim in found()]
+    missing = [claim for claim in claims if prose.of(claim) not in text]
+    assert not missing, "\n".join(["The page should say:", *missing])
+    left = prose.unaccounted(text, claims, SETTINGS.get(page, []))
+    assert not left, "\n".join(["Neither a claim nor a setting:", *left])
 
 
+def test_a_number_that_nobody_accounts_for_is_found():
+    page = "# 1st\n\nIt takes 3 steps, 7.5 ms and `4` of [RK4](a_5.md) in 2020.\n\n```\n6\n```\n"
+    (left,) = prose.unaccounted(prose.of(page), ["3 steps"], ["1st"])
+    assert "7.5 ms" in left
+
+
+# === What is read ===
 @functools.cache
 def runs(pattern):
     return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"runs/{pattern}"))]
@@ -34,127 +128,408 @@ def runs(pattern):
 @functools.cache
 def row(model):
     """A row of Table 1 from the runs at the paper's scale: Euler's method, the paper's rule."""
-    iterations = {"mnist": 7020, "cifar10": 7800, SPHERES: 10_000, MINIMA: 30_000}[model]
+    iterations = ITERATIONS[model]
     found = [*runs(f"{model}/euler_k*_{iterations}_*"), *runs(f"{model}/euler_adaption_*")]
     plain = [r for r in found if not r["run"].get("paths") and r["run"]["iterations"] == iterations]
     return table1.row(model, plain)
+
+
+def of_grid(model, num_steps):
+    return next(entry for entry in row(model)["grid"] if entry["num_steps"] == num_steps)
+
+
+def by_rule(model, rule):
+    """The runs of a synthetic row: with `adaption`, the paper's rule, or a number of steps."""
+    return runs(f"{model}/{rule}_{ITERATIONS[model]}_seed*")
+
+
+@functools.cache
+def benchmark(name):
+    return json.loads((RESULTS / f"benchmark_{name}.json").read_text())
+
+
+def measured(name, case, num_steps, contestant, field="seconds_per_step"):
+    """The median of a benchmark over its rounds."""
+    results = benchmark(name)["results"]
+    return benchmarks.median(benchmarks.values(results, case, num_steps, contestant, field))
+
+
+def target(name, measure):
+    return next(r["value"] for r in benchmark(name)["targets"] if r["measure"] == measure)
 
 
 def lost(results):
     return [100 * (r["accuracy"]["train_solver"] - r["accuracy"]["rk4_fine"]) for r in results]
 
 
-def one(values):
-    """With one digit, as the README has them."""
-    return f"{statistics.mean(values):.1f}"
+def each(values, digits=1):
+    """One after the other, each a mean with its standard deviation."""
+    return " and ".join(policies.over_seeds(of_one, digits) for of_one in values)
 
 
-def test_table_1():
+# === Table 1 ===
+@says("README.md")
+def the_table():
     rows = [row(model) for model in (SPHERES, MINIMA, "mnist", "cifar10")]
     table = tables.markdown(table1.HEADER, table1.lines(rows))
     page = (RESULTS / "table1" / "table1.md").read_text(encoding="utf-8")
     assert table in page
-    assert table in readme()
     assert tables.markdown(table1.GRID_HEADER, table1.grid_lines(rows)) in page
-
-
-def test_what_the_readme_says_of_the_synthetic_rows():
-    text = in_one_line(readme())
-    gap = lambda model, k: next(e["gap"] for e in row(model)["grid"] if e["num_steps"] == k)
-    assert f"at 32 steps the mean gap is {100 * gap(MINIMA, 32):.1f} points" in text
-    assert f"at 64 steps the mean gap is {100 * gap(SPHERES, 64):.1f} points" in text
-    own = {e["num_steps"]: f"{e['train_solver'][0]:.1f} %" for e in row(MINIMA)["grid"]}
-    assert f"{own[1]} with one step, {own[8]} with eight, {own[256]} with 256" in text
-    nfe = {m: f"{row(m)['adaption']['nfe_per_iteration']:.0f}" for m in (SPHERES, MINIMA)}
-    assert (
-        f"needs {nfe[SPHERES]} evaluations an iteration on the spheres, where the paper reports "
-        f"100.5, and {nfe[MINIMA]} on Three Minima, where it reports 43.3" in text
+    hours = sum(
+        result["seconds"]
+        for model in (SPHERES, MINIMA)
+        for result in [*by_rule(model, "euler_k*"), *by_rule(model, "euler_adaption")]
     )
-    adapted = {
-        SPHERES: runs(f"{SPHERES}/euler_adaption_10000_seed*"),
-        MINIMA: runs(f"{MINIMA}/euler_adaption_30000_seed*"),
-    }
-    assert (
-        f"{one(lost(adapted[SPHERES]))} points on the spheres and {one(lost(adapted[MINIMA]))} on "
-        "Three Minima in the mean" in text
-    )
-    finest = [
-        lost(runs(f"{SPHERES}/euler_k256_10000_seed*")),
-        lost(runs(f"{MINIMA}/euler_k256_30000_seed*")),
+    assert "five seeds, an hour and a half on two cores" in readme()
+    assert 1.25 < hours / 2 / 3600 < 1.75
+    return [table]
+
+
+def readme():
+    return prose.of((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@says("README.md")
+def the_critical_steps():
+    def gaps(model, k):
+        accuracies = [r["accuracy"] for r in by_rule(model, f"euler_k{k:03d}")]
+        return each([[100 * abs(a["train_solver"] - a["reference"]) for a in accuracies]])
+
+    assert [row(model)["critical"] for model in (SPHERES, MINIMA)] == [(32, 64), (32, 64)]
+    return [
+        f"at 32 steps the gap is {gaps(MINIMA, 32)} points",
+        f"at 64 steps the gap is {gaps(SPHERES, 64)} points",
     ]
-    assert max(statistics.mean(values) for values in finest) <= 0.2
-    assert f"one of the ten runs loses {max(map(max, finest)):.1f}" in text
-    best = row(MINIMA)["adaption"]["trained"]
-    points = best["train_solver"][0] - best["rk4_fine"][0]
-    assert f"where they lose {points:.1f} points" in text
 
 
-def test_what_the_readme_says_of_the_damped_rule():
-    damped = [
-        runs(f"{SPHERES}/rk4_damped_10000_seed*"),
-        runs(f"{MINIMA}/rk4_damped_30000_seed*"),
+@says("README.md")
+def the_accuracy_under_its_own_solver():
+    entries = [of_grid(MINIMA, k) for k in (1, 8, 256)]
+    one, eight, finest = (table1.spread(entry["train_solver"]) for entry in entries)
+    trained = [entry["trained"] or entry for entry in entries]
+    of_one, of_eight, of_finest = (table1.spread(entry["train_solver"]) for entry in trained)
+    seeds = [entry["seeds"] for entry in trained]
+    assert seeds[0] == 5
+    return [
+        f"{one} % with one step, {eight} % with eight, {finest} % with 256",
+        f"{of_one} %, {of_eight} % ({seeds[1]} of 5 seeds) and {of_finest} % ({seeds[2]} of 5)",
     ]
-    points = " and ".join(f"{statistics.mean(lost(results)):.2f}" for results in damped)
-    nfe = " and ".join(one([r["nfe_per_iteration"] for r in results]) for results in damped)
-    text = in_one_line(readme())
-    assert f"loses {points} points, with {nfe} evaluations an iteration" in text
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 4, 8, None])
-def test_the_runs_of_mnist(num_steps):
-    name = f"k{num_steps:03d}" if num_steps else "adaption"
-    (result,) = runs(f"mnist/euler_{name}_7020_rk4064_seed0.json")
-    first = f"{num_steps} step{'s' * (num_steps > 1)}" if num_steps else "the paper's rule, "
-    if not num_steps:
-        first += f"{result['nfe_per_iteration']:.1f} evaluations an iteration"
-    accuracy = result["accuracy"]
-    cells = [f"{100 * accuracy[solver]:.1f}" for solver in ("train_solver", "rk4_fine")]
-    assert result["device"] == "NVIDIA H200"
-    assert f"| {first} | {' | '.join(cells)} | {result['seconds'] / 60:.1f} |" in readme()
+@says("README.md")
+def the_paper_s_rule():
+    adapted = [by_rule(model, "euler_adaption") for model in (SPHERES, MINIMA)]
+    nfe = [each([[r["nfe_per_iteration"] for r in results]]) for results in adapted]
+    points = [each([lost(results)]) for results in adapted]
+    grid = {k: [lost(by_rule(m, f"euler_k{k:03d}")) for m in (SPHERES, MINIMA)] for k in (128, 256)}
+    means = {k: max(map(statistics.mean, of_models)) for k, of_models in grid.items()}
+    assert means[256] <= 0.2 < means[128]
+    trained = row(MINIMA)["adaption"]["trained"]
+    return [
+        f"needs {nfe[0]} evaluations an iteration on the spheres, where the paper reports "
+        f"{table1.PAPER[SPHERES][2]}, and {nfe[1]} on Three Minima, where it reports "
+        f"{table1.PAPER[MINIMA][2]}",
+        f"{points[0]} points on the spheres and {points[1]} on Three Minima",
+        "with 256 evaluations, loses no more than 0.2 points in the mean",
+        f"one of the ten runs loses {max(map(max, grid[256])):.1f}",
+        f"they lose {trained['train_solver'][0] - trained['rk4_fine'][0]:.1f} points in the mean",
+    ]
 
 
-def test_what_the_readme_says_of_cifar10():
+@says("README.md")
+def the_damped_rule_in_short():
+    damped = [by_rule(model, "rk4_damped") for model in (SPHERES, MINIMA)]
+    nfe = each([[r["nfe_per_iteration"] for r in results] for results in damped])
+    points = each(map(lost, damped), digits=2)
+    return [f"loses {points} points, with {nfe} evaluations an iteration"]
+
+
+@says("README.md")
+def the_runs_of_images():
+    seconds = measured("mnist", "mnist", 16, "fit") * ITERATIONS["mnist"]
+    claims = [f"take {seconds / 3600:.0f} hours in float32 for one run of MNIST with 16 steps"]
+    for k in (1, 2, 4, 8, None):
+        name = f"k{k:03d}" if k else "adaption"
+        (result,) = runs(f"mnist/euler_{name}_7020_rk4064_seed0.json")
+        first = f"{k} step{'s' * (k > 1)}" if k else "the paper's rule, "
+        if not k:
+            first += f"{result['nfe_per_iteration']:.1f} evaluations an iteration"
+        accuracy = result["accuracy"]
+        cells = [f"{100 * accuracy[solver]:.1f}" for solver in ("train_solver", "rk4_fine")]
+        assert result["device"] == "NVIDIA H200"
+        claims.append(f"| {first} | {' | '.join(cells)} | {result['seconds'] / 60:.1f} |")
     (result,) = runs("cifar10/euler_adaption_7800_rk4064_mixed_bfloat16_seed0.json")
-    assert f"measured in float32, took {result['seconds'] / 60:.1f} minutes" in readme()
-    weights = json.loads((ROOT / "zoo" / "weights.json").read_text())["weights"]
-    conv = weights["cifar10_conv_rk4_damped_from_one_v1"]
-    text = in_one_line(readme())
-    assert f"{100 * conv['accuracy']['train_solver']:.1f} % of CIFAR-10's test set" in text
-    assert f"at most {100 * conv['gap']:.2f} points between that and any better solver" in text
-    assert conv["solver"]["config"]["step_size"] == 1 / 4
-    gaps = {name: f"{100 * weights[name]['gap']:.1f}" for name in weights}
-    assert (
-        f"CIFAR-10 loses {gaps['cifar10_euler_adapted_small_v1']} points, and MNIST, trained on, "
-        f"{gaps['mnist_euler_adapted_tuned_v1']}." in text
+    return [*claims, f"measured in float32, took {result['seconds'] / 60:.1f} minutes"]
+
+
+# === The zoo ===
+@says("README.md")
+def the_pretrained_models():
+    content = manifest.read()
+    weights = content.weights
+    conv = weights[content.default["cifar10_conv"]]
+    assert conv.solver.step_size == 1 / 4
+    small, tuned = (
+        weights[f"{name}_v1"]
+        for name in ("cifar10_euler_adapted_small", "mnist_euler_adapted_tuned")
     )
+    points = lambda entry: lost([{"accuracy": entry.accuracy}])[0]
+    assert math.isclose(100 * small.gap, points(small), abs_tol=1e-6)
+    whole = cards.whole_test_sets()
+    right = {
+        model: f"{100 * whole[content.default[model]]['accuracy']:.1f} %"
+        for model in ("mnist", "cifar10")
+    }
+    return [
+        f"{100 * conv.accuracy['train_solver']:.1f} % of CIFAR-10's test set",
+        f"at most {100 * conv.gap:.2f} points between that and any better solver",
+        f"MNIST has {right['mnist']} of its whole test set right, CIFAR-10 {right['cifar10']}",
+        f"CIFAR-10 loses {points(small):.1f} points under the finest RK4 that it was measured "
+        f"with, of {small.rk4_steps} steps, and MNIST, trained on, {points(tuned):.1f} with "
+        f"{tuned.rk4_steps} steps, and {100 * tuned.gap:.1f} under the better solver",
+    ]
 
 
-@pytest.mark.parametrize("model, evaluations", [("mnist", 1), ("cifar10", 1), ("cifar10_conv", 4)])
-def test_the_times_of_a_gpu(model, evaluations):
-    found = json.loads((RESULTS / "gpu" / f"{model}.json").read_text())
-    timing = found[f"timing of {model}"]
-    beside, each = timing["ms_per_iteration"], timing["ms_per_evaluation"] / evaluations
-    line = f"| `{model}` | {beside:.2f} | {each:.2f} | {1e3 / (beside + 8 * each):.0f} |"
-    guide = in_one_line((ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"))
-    assert line in guide
-    assert f"{found['gradient_difference']:.1e}".replace("e-0", "e-") in guide
-    (run,) = runs("cifar10/euler_adaption_7800_rk4064_mixed_bfloat16_seed0.json")
-    assert f"took {run['seconds'] / 60:.1f} minutes in bfloat16" in guide
-    (run,) = runs("mnist/euler_adaption_7020_rk4064_seed0.json")
-    assert f"{run['seconds'] / 60:.1f} minutes in float32" in guide
+@pytest.mark.parametrize("name", manifest.read().weights)
+def test_every_number_of_a_card(name):
+    page = (places.CARDS / f"{name}.md").read_text(encoding="utf-8")
+    assert page == cards.card(manifest.read().weights[name])
 
 
-def test_the_rules_beside_each_other():
-    page = (RESULTS / "policies" / "policies.md").read_text(encoding="utf-8")
-    directory = RESULTS / "runs"
+def test_every_number_of_the_index_of_cards():
+    content = manifest.read()
+    assert (places.CARDS / "README.md").read_text(encoding="utf-8") == card_index.page(content)
+    assert (places.CARDS / "results.csv").read_text() == card_index.results(content)
+
+
+# === The rules compared ===
+@says("docs/damped-rule.md")
+def the_rules():
     setting = {"quick": False, "paper": True, "seeds": 5, "iterations": None, "dtype": "float32"}
-    planned = policies.runs(argparse.Namespace(**setting, runs=directory))
+    planned = policies.runs(argparse.Namespace(**setting, runs=RESULTS / "runs"))
     lines = []
     for (model, rule), of_rule in planned.items():
-        paths = [directory / run.path for run in of_rule]
+        paths = [RESULTS / "runs" / run.path for run in of_rule]
         results = [json.loads(path.read_text()) for path in paths if path.exists()]
         if results:
             lines.append(policies.cells(model, rule, results, len(of_rule)))
     table = tables.markdown(policies.HEADER, lines)
-    assert table in page
-    assert table in (ROOT / "docs" / "damped-rule.md").read_text(encoding="utf-8")
+    assert table in (RESULTS / "policies" / "policies.md").read_text(encoding="utf-8")
+    return [table]
+
+
+@says("docs/damped-rule.md")
+def what_the_damped_rule_reaches():
+    paper, damped = (
+        [by_rule(model, rule) for model in (SPHERES, MINIMA)]
+        for rule in ("euler_adaption", "rk4_damped")
+    )
+    nfe = lambda results: each([[r["nfe_per_iteration"] for r in results]])
+    changes = lambda of_models: each([list(map(policies.changes, rs)) for rs in of_models])
+    accuracy = lambda rs: each([[100 * r["accuracy"]["train_solver"] for r in rs]])
+    for results in (r for model in (SPHERES, MINIMA) for r in by_rule(model, "euler_damped")):
+        history = results["history"]
+        climbed = history["iteration"][history["method"].index("rk4")]
+        assert climbed < results["run"]["iterations"] / 3
+        assert history["method"][-1] == "rk4"
+    return [
+        f"lose {each(map(lost, damped), 2)} points, and none of the ten more than "
+        f"{max(max(lost(results)) for results in damped):.1f}",
+        f"they lose {each(map(lost, paper), 2)} points, and up to "
+        f"{max(max(lost(results)) for results in paper):.1f}",
+        f"on the spheres, {nfe(damped[0])} and not {nfe(paper[0])}, and",
+        f"about as many, {nfe(damped[1])} and {nfe(paper[1])}",
+        f"in {changes(damped)} checks, and not in {changes(paper)}",
+        f"{accuracy(paper[1])} % and {accuracy(damped[1])} %, do not differ",
+        # The accuracy of a batch moves by one sample in 128.
+        f"in steps of {100 / 128:.1f} points",
+    ]
+
+
+# === Two models, two ResNets ===
+def made(directory, table):
+    """The table of a page that a command has made."""
+    text = (RESULTS / directory / "table.md").read_text(encoding="utf-8")
+    assert text.startswith(f"{table}\n\nMade by `")
+    return table
+
+
+@functools.cache
+def of_two_models():
+    directory = RESULTS / "is_it_an_ode"
+    made("is_it_an_ode", two_models.table(directory))
+    valid, bound = (two_models.column(directory / name) for name in two_models.WEIGHTS)
+    return dict(zip(two_models.ROWS, zip(valid, bound)))
+
+
+@says("docs/is-it-an-ode.md")
+def the_two_models():
+    rows = of_two_models()
+    lines = [f"| {name} | {valid} | {bound} |" for name, (valid, bound) in rows.items()]
+    check = json.loads(
+        (RESULTS / "is_it_an_ode" / two_models.WEIGHTS[1] / "check.json").read_text()
+    )
+    better = [r["gap"] for r in check["rows"] if r["is_better"] and not r["is_training"]]
+    valid, bound = rows["`crossings(...).count` of 30 trajectories"]
+    return [
+        *lines[1:],
+        f"it loses {100 * min(better):.0f} to {100 * max(better):.0f} points",
+        f"run together, with {valid} crossings",
+        f"The {valid} crossings there",
+        f"straight pieces with {bound} crossings",
+    ]
+
+
+@says("docs/index.md")
+def the_picture_of_the_start_page():
+    rows = of_two_models()
+    own, fine = (
+        rows[name][1]
+        for name in ("accuracy under the training solver", "under RK4, 256 steps or more")
+    )
+    _, crossings = rows["`crossings(...).count` of 30 trajectories"]
+    assert rows["solver of the training"][1] == "Euler, 2 steps"
+    return [
+        f"| {own} of the test set are right | {fine} are right |",
+        f"Paths of 30 samples in the plane: two straight pieces each, which cross {crossings} "
+        "times",
+        f"they do, {crossings} times",
+    ]
+
+
+@says("docs/is-my-resnet-an-ode.md")
+def the_two_resnets():
+    return [made("is_my_resnet_an_ode", two_resnets.table(RESULTS / "is_my_resnet_an_ode"))]
+
+
+# === Cost ===
+COMPARED = {
+    "energy landscape, K = 8, batch 128": ("small", "energy", 8),
+    "energy landscape, K = 64": ("small", "energy", 64),
+    "energy landscape, K = 256": ("small", "energy", 256),
+    "concentric spheres 2d, K = 64, batch 128": ("small", "spheres", 64),
+    "MNIST, K = 2, batch 256": ("mnist", "mnist", 2),
+    "MNIST, K = 16, batch 256": ("mnist", "mnist", 16),
+}
+CONTESTANTS = ("fit", "bare", "torchdiffeq", "diffrax", "convolutions")
+
+
+def cell(name, case, k, contestant):
+    """The milliseconds of a step, or in how many seconds there was none."""
+    if seconds := measured(name, case, k, contestant):
+        return f"{1e3 * seconds:.{0 if case == 'mnist' else 2}f}"
+    error = measured_error(name, case, k, contestant)
+    return error.replace("no result in", "over") if error else ""
+
+
+def measured_error(name, case, k, contestant):
+    values = benchmarks.values(benchmark(name)["results"], case, k, contestant, "error").values()
+    return next(iter(values), None)
+
+
+@says("README.md")
+def the_cost_of_a_step():
+    lines = [
+        f"| {title} | {' | '.join(cell(*of_row, name) for name in CONTESTANTS)} |"
+        for title, of_row in COMPARED.items()
+    ]
+    traces = [r["traces"] for r in benchmark("small")["results"] if "traces" in r]
+    assert set(traces) == {1}
+    first = [measured("small", "first_step", k, "fit", "first_seconds") for k in (8, 256)]
+    return [
+        *lines,
+        "{:.1f} s after the call of `fit` at K = 8, and {:.1f} s at K = 256".format(*first),
+    ]
+
+
+@says("README.md")
+def the_cost_of_memory_checks_and_answers():
+    fits = ("fit", "fit_jax", "fit_torch")
+    peak, increase = (
+        "{:.2f}, {:.2f} and {:.2f} times".format(
+            *(target("memory", f"MNIST {fit} {field}: K=64 / K=4") for fit in fits)
+        )
+        for field in benchmarks.PEAKS
+    )
+    steady, whole = (
+        target("checks", f"checks, {name}: %") for name in ("steady_seconds", "seconds")
+    )
+    of = lambda p, who: 1e3 * target("latency", f"latency K=8, batch 1, {p}: {who}, s")
+    times = {(p, who): of(p, who) for p in ("p50", "p99") for who in ("served", "torchdiffeq")}
+    ratios = [
+        target("latency", f"latency K=8, batch 1, {p}: served / torchdiffeq")
+        for p in ("p50", "p99")
+    ]
+    return [
+        f"at K = 64 and a batch of 16 is {peak} that at K = 4",
+        f"what training adds to it is {increase}",
+        f"take {steady:.0f} % of the steady state",
+        f"{whole:.0f} % of the whole run with their compilation",
+        f"model at K = 8 answers [single images](docs/results/benchmark_latency.md) in "
+        f"{times['p50', 'served']:.1f} ms in the median and in {times['p99', 'served']:.1f} ms in "
+        f"99 of 100 cases, the same model in PyTorch with torchdiffeq in "
+        f"{times['p50', 'torchdiffeq']:.1f} and {times['p99', 'torchdiffeq']:.1f} ms",
+        "{:.2f} and {:.2f} of it as medians".format(*ratios),
+    ]
+
+
+@says("README.md")
+def the_backends():
+    of = lambda k, whose: target("backends", f"energy K={k}: fit on JAX / {whose}")
+    ours, theirs = ([of(k, who) for k in (64, 256)] for who in ("on TensorFlow", "diffrax"))
+    return [
+        "takes {:.2f} of TensorFlow's time at K = 64 and {:.2f} at K = 256".format(*ours),
+        "and {:.2f} and {:.2f} of diffrax's".format(*theirs),
+    ]
+
+
+@says("docs/scaling.md")
+def the_times_of_a_gpu():
+    claims, gradients, outputs = [], set(), []
+    for model, stages in {"mnist": 1, "cifar10": 1, "cifar10_conv": 4}.items():
+        found = json.loads((RESULTS / "gpu" / f"{model}.json").read_text())
+        timing = found[f"timing of {model}"]
+        beside, one = timing["ms_per_iteration"], timing["ms_per_evaluation"] / stages
+        claims.append(f"| `{model}` | {beside:.2f} | {one:.2f} | {1e3 / (beside + 8 * one):.0f} |")
+        gradients.add(f"{found['gradient_difference']:.1e}".replace("e-0", "e-"))
+        outputs += found[f"outputs of {model}"].values()
+    (gradient,) = gradients
+    (cifar10,) = runs("cifar10/euler_adaption_7800_rk4064_mixed_bfloat16_seed0.json")
+    (mnist,) = runs("mnist/euler_adaption_7020_rk4064_seed0.json")
+    return [
+        *claims,
+        f"differed from an unrolled one by {gradient} of its largest entry",
+        f"those of a CPU by {max(outputs):.0e}".replace("e-0", "e-"),
+        f"took {cifar10['seconds'] / 60:.1f} minutes in bfloat16",
+        f"{mnist['seconds'] / 60:.1f} minutes in float32",
+    ]
+
+
+# Older ones have another form.
+@pytest.mark.parametrize(
+    "name",
+    [
+        path.stem.removeprefix("benchmark_")
+        for path in sorted(RESULTS.glob("benchmark_*.json"))
+        if "flags" in json.loads(path.read_text())["machine"]
+    ],
+)
+def test_every_number_of_a_benchmark(name):
+    report = benchmark(name)
+    assert report["targets"] == benchmarks.targets(report["results"])
+    page = (RESULTS / f"benchmark_{name}.md").read_text(encoding="utf-8")
+    assert page == benchmarks.page(report)
+
+
+def test_results_are_small():
+    sizes = {path: path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 12_000_000
+    assert max(sizes.values()) < 1_000_000, max(sizes, key=sizes.get)
+
+
+def test_a_seed_that_has_not_trained_is_left_out_as_the_captions_say():
+    from scripts.paper.figures_by_number import FIGURES
+
+    rule = f"more than {100 * selection.TRAINED_WITHIN:.0f} points below the best"
+    drawn_from_seeds = [3, 4, *range(7, 22)]
+    assert [n for n, figure in FIGURES.items() if rule in figure.caption] == drawn_from_seeds

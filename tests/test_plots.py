@@ -28,12 +28,13 @@ def axes_of(figure):
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_line_for_each_seed(seeds):
-    accuracy, steps = axes_of(
-        plots.adaption_over_training(dict.fromkeys(range(seeds), CURVE), "a title")
-    )
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
-        f"seed {i}" for i in range(seeds)
-    ]
+    figure = plots.adaption_over_training(dict.fromkeys(range(seeds), CURVE), "a title")
+    accuracy, steps = axes_of(figure)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"seed {i}" for i in range(seeds)]
+    # Beside the panels and not on their lines.
+    figure.draw_without_rendering()
+    assert legend.get_window_extent().x0 >= steps.get_window_extent().x1
     for axes, name in ((accuracy, "train_solver"), (steps, "num_steps")):
         assert len(axes.lines) == seeds
         np.testing.assert_array_equal(axes.lines[-1].get_ydata(), CURVE[name])

@@ -111,8 +111,8 @@ def test_the_cells_of_a_rule_and_of_a_fixed_number_of_steps():
         )
     ]
     assert policies.cells("energy_landscape", "a rule", adapted, 5) == (
-        *("Three Minima", "a rule", "2 of 5", "85.0 ± 7.1", "80.0 ± 0.0", "5.00", "10.0"),
-        *("25.0", "28.0", "1.0"),
+        *("Three Minima", "a rule", "2 of 5", "85.0 ± 7.1", "80.0 ± 0.0", "5.00 ± 7.07", "10.0"),
+        *("25.0 ± 7.1", "28.0 ± 7.1", "1.0 ± 1.4"),
     )
     fixed = [result(8, 0.9, 0.9)]
     assert policies.cells("energy_landscape", "none", fixed, 1)[-3:] == ("32.0", "32.0", "0.0")

@@ -22,6 +22,7 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     page = (tmp_path / "out" / "README.md").read_text()
     assert "Drawn from 2 of 2 runs in the quick setting, 50 iterations." in page
     assert page.count("`python scripts/reproduce_figures.py --quick --seeds 1 --iterations 50") == 2
+    assert "Not drawn yet, as none of their runs is there: 3, 4, 5, " in page
     paths = [
         json.loads(p.read_text())["paths"] for p in sorted((tmp_path / "runs").rglob("*.json"))
     ]

@@ -277,18 +277,6 @@ def test_the_python_of_the_page_runs():
     assert [stage.depth for stage in names["report"].stages] == [4]
 
 
-def test_the_page_has_what_the_command_made():
-    made = DOCS / "results" / "is_my_resnet_an_ode"
-    table = (made / "table.md").read_text(encoding="utf-8").partition("\n\n")[0]
-    assert table in PAGE
-    for name in two_resnets.MODELS:
-        text = (made / f"{name}.json").read_text(encoding="utf-8")
-        column = two_resnets.cells(validity.ResNetReport.from_json(text))
-        index = 2 + list(two_resnets.MODELS).index(name)
-        cells = [line.split("|")[index].strip() for line in table.splitlines()[2:]]
-        assert cells == list(column)
-
-
 def test_the_command_of_the_page(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(two_resnets, "MODELS", {"alike": True})
     two_resnets.report(tmp_path, "a command", depth=2, epochs=1)

@@ -54,9 +54,9 @@ def test_a_line_of_regularization():
     cells = studies.cells_of_regularization(results)
     assert cells[:5] == ("Three Minima", "0", "0", "0", "5")
     assert len(cells) == len(studies.OF_REGULARIZATION.header)
-    assert dict(zip(studies.OF_REGULARIZATION.header, cells))["NFE in training"] == "46.8"
+    assert dict(zip(studies.OF_REGULARIZATION.header, cells))["NFE in training"] == "46.8 ± 11.0"
     steps = [result["history"]["nfe"][-1] for result in results]
-    assert cells[-3] == f"{np.mean(steps):.1f}"
+    assert cells[-3] == f"{np.mean(steps):.1f} ± {np.std(steps, ddof=1):.1f}"
 
 
 def test_a_run_with_regularization_begins_as_one_without_it():

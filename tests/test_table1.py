@@ -50,6 +50,18 @@ def test_the_row_of_the_table():
     )
 
 
+def test_the_whole_grid_has_the_trained_seeds_beside_all():
+    poor = result(16, 2, 0.6, 0.6, 0.6)
+    *_, eight, sixteen = table1.grid_lines([table1.row("energy_landscape", [*RESULTS, poor])])
+    assert len(sixteen) == len(table1.GRID_HEADER)
+    assert eight[3:] == (
+        *("81.0 ± 1.4", "72.5 ± 3.5", "72.0 ± 1.4", "8.5"),
+        *("2", "81.0 ± 1.4", "72.0 ± 1.4"),
+    )
+    assert sixteen[2:4] == ("3", "74.7 ± 12.7")
+    assert sixteen[7:] == ("2", "82.0 ± 1.4", "81.0 ± 1.4")
+
+
 def test_what_is_chosen_is_chosen_by_the_validation_set():
     by = lambda *accuracies: {"validation": dict(zip(table1.SOLVERS, accuracies))}
     results = [

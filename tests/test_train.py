@@ -9,7 +9,7 @@ import pytest
 import tfnode
 import zoo
 from scripts import command_line, train
-from scripts.paper import checkpoints, experiments, measurements
+from scripts.paper import checkpoints, data, experiments, measurements
 from scripts.publishing import entries, goldens, measuring, places, training
 from tfnode import files
 from zoo import manifest, reports, weights
@@ -47,6 +47,20 @@ def test_a_recipe_for_a_few_cores_has_the_papers_optimizer_and_checks():
     papers = zoo.get_recipe(name)
     assert run.recipe() == dataclasses.replace(papers, batch_size=16)
     assert run.check_samples == papers.batch_size
+
+
+@pytest.mark.parametrize("model", ["energy_landscape", "mnist", "cifar10"])
+def test_nothing_is_chosen_by_the_test_set(model, monkeypatch):
+    loaded, measured = [], []
+    arrays = np.zeros((3000, 2)), np.zeros(3000)
+    monkeypatch.setattr(data, "load", lambda name, split: loaded.append(split) or arrays)
+    accuracies = lambda model, found, rk4_steps: measured.append(found) or {"accuracy": {"a": 1.0}}
+    monkeypatch.setattr(measurements, "final_accuracies", accuracies)
+    run = training.run_of(model, "rk4_damped", seed=0, iterations=10)
+    assert experiments._validated(run, None) == {"validation": {"a": 1.0}}
+    (split,), ((x, y),) = loaded, measured
+    assert split in set(data.splits(run.recipe().dataset)) - {"test"}
+    assert (len(x), len(y)) == ((3000, 3000) if model == "energy_landscape" else (1000, 1000))
 
 
 def test_a_weight_is_published_once_and_repeated(empty_zoo, capsys, monkeypatch):

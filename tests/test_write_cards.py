@@ -12,8 +12,8 @@ from stand_ins import StandInZoo
 import tfnode
 import zoo
 from scripts import write_cards
-from scripts.publishing import cards, measuring, places
-from zoo import reports
+from scripts.publishing import card_index, cards, costs, measuring, places, wording
+from zoo import facts, reports
 
 RECIPE = {"optimizer": "adam", "learning_rate": 5e-4, "batch_size": 128, "iterations": 10}
 
@@ -22,6 +22,8 @@ RECIPE = {"optimizer": "adam", "learning_rate": 5e-4, "batch_size": 128, "iterat
 def stand_in(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "CARDS", tmp_path / "cards")
     monkeypatch.setattr(places, "RESULTS", tmp_path)
+    monkeypatch.setattr(places, "WHOLE_TEST_SETS", tmp_path / "whole_test_sets.json")
+    monkeypatch.setattr(places, "ANSWER_TIMES", tmp_path / "benchmark_zoo.json")
     return StandInZoo(tmp_path, monkeypatch)
 
 
@@ -97,6 +99,15 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
         "- trained by `scripts/train_on_gpu.py --models energy_landscape --dtype float32`" in page
     )
     assert "- 2.0 h on A GPU, " in page
+    # What was measured once is not measured again.
+    found = json.loads((tmp_path / "whole_test_sets.json").read_text())
+    assert found == {name: {"accuracy": (classes == y).mean(), "samples": 1000}}
+    (tmp_path / "whole_test_sets.json").write_text(
+        json.dumps({name: {"accuracy": 0.123, "samples": 1000}})
+    )
+    assert write_cards.main([name]) == 0
+    page = (tmp_path / "cards" / f"{name}.md").read_text()
+    assert "Of all 1000 the solver of the training has 12.3 % right." in page
 
 
 def test_what_a_card_says_of_the_cost_and_of_the_paper(stand_in):
@@ -104,21 +115,51 @@ def test_what_a_card_says_of_the_cost_and_of_the_paper(stand_in):
     entry = zoo.manifest.read().weights[name]
     # Two times the products of a field of 2, 48, 48 and 2 units.
     flops = 2 * (2 * 48 + 48 * 48 + 48 * 2)
-    assert cards.cost(entry) == (
+    assert costs.in_words(entry) == (
         "8 evaluations of the field, each of 5 thousand floating-point operations a sample: 40 "
         "thousand in all."
     )
     assert (flops, 8 * flops) == (4992, 39_936)
-    assert cards.rounded(151_584_768) == "150 million"
-    assert cards.rounded(2_425_356_288) == "2.4 billion"
-    assert cards.rounded(999) == "1 thousand"
+    assert wording.rounded(151_584_768) == "150 million"
+    assert wording.rounded(2_425_356_288) == "2.4 billion"
+    assert wording.rounded(999) == "1 thousand"
     _, text = cards.papers_row(entry)
     assert "76.5 ± 1.6 % with its step adaption, at 43.3 evaluations an iteration" in text
+    assert " This is one seed. Ours by the paper's rule, at its scale, " in text
     beyond, _ = stand_in.add("cifar10_conv")
     assert cards.papers_row(zoo.manifest.read().weights[beyond]) == []
     block = zoo.get_model("mnist").get_layer("ode_block")
     products = 784 * (96 + 9 * 96 * 96 + 96)
-    assert cards.flops_of(block.field, block.output.shape) == 2 * products
+    assert costs.flops_of(block.field, block.output.shape) == 2 * products
+
+
+def test_a_card_says_how_long_an_answer_takes_where_it_was_measured(tmp_path, stand_in):
+    assert costs.milliseconds("a_v1") == ""
+    one = {"contestant": "a_v1", "batch": 32}
+    results = [
+        {**one, "p50_seconds": 0.0072, "batch_p50_seconds": 0.2},
+        {**one, "p50_seconds": 0.0074, "batch_p50_seconds": 0.3},
+        {"contestant": "b_v1", "batch": 32, "error": "no result in 5 s"},
+    ]
+    machine = {"cores": 2, "processor": "a processor"}
+    content = {"command": "a command", "machine": machine, "results": results}
+    places.ANSWER_TIMES.write_text(json.dumps(content))
+    assert costs.milliseconds("a_v1") == (
+        "The exported model answers one sample in 7.3 ms and 32 at once in 250 ms, in the median, "
+        "on 2 cores of a processor (`a command`)."
+    )
+    assert costs.milliseconds("b_v1") == costs.milliseconds("c_v1") == ""
+
+
+def test_classes_and_solvers_are_named_for_people():
+    digits = cards.classes(facts.of("mnist"))
+    assert digits == "The classes are the digits 0 to 9."
+    assert cards.classes(facts.of("cifar10")).startswith("The classes: 0 airplane, 1 auto")
+    assert cards.solver_in_words(tfnode.solvers.Euler(0.17261357605457306)) == (
+        "Euler with a step size of 0.1726"
+    )
+    adaptive = tfnode.solvers.BogackiShampine32(1e-3, 1e-4)
+    assert cards.solver_in_words(adaptive) == str(adaptive)
 
 
 def test_the_header_is_metadata(stand_in):
@@ -135,14 +176,21 @@ def test_the_header_is_metadata(stand_in):
     "seconds, text", [(12.4, "12 s"), (119.6, "120 s"), (3600, "60 min"), (10314, "2.9 h")]
 )
 def test_a_duration_is_for_people(seconds, text):
-    assert cards.duration(seconds) == text
+    assert wording.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
     "percent, text", [(0.00317, "0.0032"), (0.51, "0.51"), (9.96, "10"), (100.4, "100")]
 )
 def test_a_distance_has_two_digits_or_all_before_the_point(percent, text):
-    assert cards.distance(percent) == text
+    assert wording.two_digits(percent) == text
+
+
+@pytest.mark.parametrize(
+    "num_bytes, text", [(75_648, "76 kB"), (762_768, "763 kB"), (1_551_416, "1.6 MB")]
+)
+def test_the_size_of_a_file_is_for_people(num_bytes, text):
+    assert wording.size(num_bytes) == text
 
 
 def test_every_weight_has_its_card():
@@ -157,13 +205,8 @@ def test_every_weight_has_its_card():
         assert (places.CARDS / f"{name}.png").exists()
 
 
-def test_the_index_lists_every_card():
-    assert (places.CARDS / "README.md").read_text() == cards.index(zoo.manifest.read())
-
-
 def test_the_results_are_those_of_every_weight():
     text = (places.CARDS / "results.csv").read_text()
-    assert text == cards.results(zoo.manifest.read())
     rows = {row["weights"]: row for row in csv.DictReader(text.splitlines())}
     assert set(rows) == set(zoo.manifest.read().weights)
     row = rows["energy_landscape_rk4_damped_v1"]
@@ -179,4 +222,4 @@ def test_the_results_are_those_of_every_weight():
 def test_the_index_takes_adaptive_solvers(stand_in):
     name, _ = stand_in.add(solver=tfnode.solvers.DormandPrince(1e-3, 1e-3))
     row = f"| [{name}]({name}.md) | DormandPrince | adaptive | "
-    assert row in re.sub(" +", " ", cards.index(zoo.manifest.read()))
+    assert row in re.sub(" +", " ", card_index.page(zoo.manifest.read()))

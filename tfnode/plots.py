@@ -55,7 +55,7 @@ def adaption_over_training(
     for seed, curve in sorted(curves.items()):
         accuracy.plot(curve["iteration"], curve["train_solver"], label=f"seed {seed}")
         steps.step(curve["iteration"], curve["num_steps"], where="post", label=f"seed {seed}")
-    accuracy.legend(fontsize="small")
+    _legend_beside(figure, accuracy)
     steps.set_ylim(0, 1.1 * steps.dataLim.y1)
     return figure
 
@@ -85,7 +85,7 @@ def adaption_behaviour(curve: Mapping[str, Sequence[Any]], title: str | None = N
         style: dict[str, Any] = {"color": _COLORS[name], "marker": marker, "label": _LABELS[name]}
         accuracy.scatter(times, [curve[name][i] for i in marked], zorder=3, **style)
     steps.scatter(times, [curve["num_steps"][i] for i in marked], color="tab:blue", zorder=3)
-    accuracy.legend(fontsize="small")
+    _legend_beside(figure, accuracy)
     steps.set_ylim(0, 1.1 * steps.dataLim.y1)
     return figure
 
@@ -115,6 +115,8 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
     adaptive = report.rows[0].tolerance is not None
     axes.set_xscale("log", base=10 if adaptive else 2)
     axes.set_xlabel("tolerance" if adaptive else "number of steps")
+    if not adaptive:
+        axes.xaxis.set_major_formatter("{x:g}")
     training = report.rows[0]
     shown = [row for row in report.rows if adaptive == (row.tolerance is not None)]
     for solver in dict.fromkeys(row.solver for row in shown):
@@ -393,3 +395,8 @@ def _two_panels(figure: FigureBase, title: str | None) -> tuple[Axes, Axes]:
     if title:
         figure.suptitle(title)
     return accuracy, steps
+
+
+def _legend_beside(figure: FigureBase, axes: Axes) -> None:
+    """The legend of some axes, outside of all of them: many seeds leave no room within."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")

@@ -81,7 +81,19 @@ def latency(args: argparse.Namespace) -> Groups:
     return [[dataclasses.replace(job, batch=1, steps=args.requests) for job in jobs]]
 
 
-_CASES = (energy, spheres, mnist, precision, gpu, memory, first_step, traces, checks, latency)
+def zoo(args: argparse.Namespace) -> Groups:
+    """Every pretrained weight under the solver that it is served with: one sample, and several."""
+    # Here, as it brings TensorFlow, and the names of the cases are read before.
+    from zoo import manifest
+
+    batch = 8 if args.quick else 32
+    return [
+        [Job("zoo", entry.name, entry.model, 0, batch, args.requests, 1, one_core=False)]
+        for entry in manifest.read().weights.values()
+    ]
+
+
+_CASES = (energy, spheres, mnist, precision, gpu, memory, first_step, traces, checks, latency, zoo)
 CASES: dict[str, Callable[[argparse.Namespace], Groups]] = {f.__name__: f for f in _CASES}
 
 

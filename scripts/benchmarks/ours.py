@@ -72,16 +72,28 @@ def bare(job: Job) -> Train:
 
 def answer_served(job: Job) -> Callable[[], np.ndarray]:
     """The exported SavedModel: `answer()` returns the logits of a batch."""
+    return _exported(_compiled_model(job), job.batch, reference_steps=2)
+
+
+def answer_pretrained(job: Job, samples: int) -> Callable[[], np.ndarray]:
+    """The same of the pretrained weights that are called as the contestant."""
+    import zoo
+
+    model = zoo.get_model(job.model, weights=job.contestant)
+    return _exported(model, samples, report=zoo.get_report(job.model, job.contestant))
+
+
+def _exported(model: "keras.Model", samples: int, **options: Any) -> Callable[[], np.ndarray]:
     import tensorflow as tf
 
     import tfnode
 
-    model = _compiled_model(job)
-    x, y = _keras_batch(model, job.batch)
+    x, y = _keras_batch(model, samples)
     solver = model.get_layer("ode_block").solver
     with tempfile.TemporaryDirectory() as base:
-        options = {"reference_steps": 2, "verbose": 0}
-        (path,) = tfnode.export.export_saved_models(model, base, [solver], (x, y), **options)
+        (path,) = tfnode.export.export_saved_models(
+            model, base, [solver], (x, y), verbose=0, **options
+        )
         served = tf.saved_model.load(path)
     signature, inputs = served.signatures["serving_default"], {model.inputs[0].name: tf.constant(x)}
     # The variables live as long as the object that was loaded.

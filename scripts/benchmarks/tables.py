@@ -109,6 +109,18 @@ def steps_table(results: Sequence[Result]) -> str:
     return tables.markdown(header, lines, right=(1, 3, 4, 5, 6)) + "\n\n" if lines else ""
 
 
+def answers_table(results: Sequence[Result]) -> str:
+    """How long each pretrained model takes to answer, as Markdown."""
+    fields = ("p50_seconds", "p99_seconds", "batch_p50_seconds", "batch_p99_seconds")
+    lines = []
+    for name, batch in {(r["contestant"], r["batch"]): 0 for r in results if r["case"] == "zoo"}:
+        measured = [median(values(results, "zoo", 0, name, field)) for field in fields]
+        cells = ["" if value is None else f"{1e3 * value:.2f}" for value in measured]
+        lines.append((name, *cells[:2], batch, *cells[2:]))
+    header = ("weights", "one sample, ms", "99 of 100", "samples", "at once, ms", "99 of 100")
+    return tables.markdown(header, lines, right=range(1, 6)) + "\n\n" if lines else ""
+
+
 def targets_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for r in rows:
@@ -127,5 +139,6 @@ def page(report: Mapping[str, Any]) -> str:
         f"({', '.join(machine['flags'])}), {machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
         "A ratio is the median over the rounds of the ratios within a round, in which the "
         f"contestants take turns.\n\n{steps_table(report['results'])}"
+        f"{answers_table(report['results'])}"
         f"{targets_table(report['targets'])}\n"
     )

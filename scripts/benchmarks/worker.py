@@ -66,6 +66,10 @@ def measure(job: peers.Job) -> dict[str, Any]:
         return WHOLE_RUNS[job.contestant](job)
     if job.case == "latency":
         return latencies(ANSWERING[job.contestant](job), job.steps)
+    if job.case == "zoo":
+        several = latencies(ours.answer_pretrained(job, job.batch), math.ceil(job.steps / 10))
+        one = latencies(ours.answer_pretrained(job, 1), job.steps)
+        return {**one, **{f"batch_{name}": seconds for name, seconds in several.items()}}
     train = CONTESTANTS[job.contestant](job)
     resident = _resident_bytes()
     start = time.perf_counter()

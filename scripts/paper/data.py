@@ -21,9 +21,21 @@ MARGIN = 4
 Data = tuple[np.ndarray, np.ndarray]
 
 
+_IMAGES = ("mnist", "cifar10")
+
+
 def splits(name: str) -> list[str]:
-    """The splits of a data set. That by which something is chosen is not the test set."""
-    return ["train", "test"] if name in ("mnist", "cifar10") else ["train", "test", "validation"]
+    """The splits of a data set."""
+    return ["train", "test"] if name in _IMAGES else ["train", "test", "validation"]
+
+
+def to_choose_by(name: str) -> tuple[str, int | None]:
+    """The split by which something is chosen, and how many of its samples; None for all.
+
+    It is never the test set. The authors of the images have left no validation set, and the
+    paper's models have seen the whole training set: of images it is the beginning of that.
+    """
+    return ("train", 1000) if name in _IMAGES else ("validation", None)
 
 
 def load(name: str, split: str) -> Data:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import tfnode
+from scripts.models import NAMES
 from scripts.paper.runs import Result
 from scripts.paper.selection import trained_seeds
 from tfnode import plots
@@ -30,13 +31,13 @@ _Point = tuple[str, float, float, bool]
 _MARKERS = {"Midpoint": "x", "RK4": "^"}
 # model -> classes, where they are not two
 _CLASSES = {"energy_landscape": 3, "mnist": 10, "cifar10": 10}
-# What the markers of a sweep mean, with their styles.
-_KEY = {
-    "the solver and the step of the training": {"marker": "o", "alpha": 1.0},
-    "its method, other steps": {"marker": "o", "alpha": 0.35},
-    "midpoint": {"marker": "x", "alpha": 0.35},
-    "RK4": {"marker": "^", "alpha": 0.35},
+# What the marks on paths mean, with their styles.
+_KEY_OF_PATHS = {
+    "start of a path": {"marker": "o", "markersize": 3, "color": "grey"},
+    "crossing": {"marker": "x", "markersize": 5, "color": "black"},
 }
+# The marks that fit side by side under a panel.
+_MARKS_A_PANEL = 2
 
 
 def solver_dependence(panels: Panels) -> Figure:
@@ -51,7 +52,7 @@ def solver_dependence(panels: Panels) -> Figure:
             trained, _ = trained_seeds(runs)
             _scatter(ax, _mean_sweep(trained), _color(num_steps), f"{num_steps}")
         _finish(ax, title, results)
-    return _with_keys(_lettered(figure), "steps in training")
+    return _with_keys(_lettered(figure), _key_of_sweeps(panels), "steps in training")
 
 
 def seeds_of_steps(panels: Panels) -> Figure:
@@ -68,7 +69,7 @@ def seeds_of_steps(panels: Panels) -> Figure:
         for result in excluded:
             _scatter(ax, _points(result), "lightgrey", f"{_seed(result)}, excluded")
         _finish(ax, title, results)
-    return _with_keys(_lettered(figure), "seed")
+    return _with_keys(_lettered(figure), _key_of_sweeps(panels), "seed")
 
 
 def trajectories_and_accuracies(small: Result, large: Result) -> Figure:
@@ -83,27 +84,21 @@ def trajectories_and_accuracies(small: Result, large: Result) -> Figure:
         )
         _scatter(axes_of_sweep, _points(result), "tab:blue", "")
         _finish(axes_of_sweep, f"trained with h = 1/{count}", [result])
-    return _with_keys(_lettered(figure))
+    keys = _key_of_sweeps({"": [small, large]}) | _key_of_paths([small, large])
+    return _with_keys(_lettered(figure), keys)
 
 
 def datasets() -> Figure:
     """Figure 2: the energy landscape with its classes, and the concentric spheres."""
     figure, axes = _panels(3, columns=3)
-    potential = energy_landscape.THREE_MINIMA
-    x = np.linspace(-1.15, 2.15, 400)
-    values = np.polyval(np.polyint(potential.slope), x)
-    axes[0].plot(x, values, color="grey")
-    for label, minimum in enumerate(potential.minima):
-        height = np.polyval(np.polyint(potential.slope), minimum)
-        axes[0].scatter(minimum, height, color=f"C{label}", zorder=3)
-    axes[0].set(xlabel="x", ylabel="V(x)", title="energy landscape")
-    for ax, name, labels in (
-        (axes[1], "energy_landscape/three_minima", ("x", "v")),
-        (axes[2], "concentric_spheres/2d", ("x1", "x2")),
+    _draw_potential(axes[0], energy_landscape.THREE_MINIMA, "energy landscape")
+    for ax, name, labels, title in (
+        (axes[1], "energy_landscape/three_minima", ("x", "v"), "its classes"),
+        (axes[2], "concentric_spheres/2d", ("x1", "x2"), "concentric spheres"),
     ):
         points, classes = tfnode.datasets.load(name, "train", as_numpy=True)
         ax.scatter(*points.T, c=[f"C{label}" for label in classes], s=4)
-        ax.set(xlabel=labels[0], ylabel=labels[1], title=name.replace("_", " "))
+        ax.set(xlabel=labels[0], ylabel=labels[1], title=title)
     axes[2].set_aspect("equal")
     return _lettered(figure)
 
@@ -116,6 +111,7 @@ def adaption(curves: Panels) -> Figure:
     for row, (title, results) in zip(rows, curves.items()):
         of_seed = {_seed(result): result["test_curve"] for result in results}
         plots.adaption_over_training(of_seed, title, row)
+        _from_chance(row.axes[0], results)
         for ax in row.axes:
             ax.set_title("")  # its letter counts on through all the rows
     return _lettered(figure)
@@ -123,7 +119,10 @@ def adaption(curves: Panels) -> Figure:
 
 def behaviour(results: Sequence[Result]) -> Figure:
     """Figure 6: the first of some trainings with step adaption, and better solvers beside it."""
-    figure = plots.adaption_behaviour(results[0]["test_curve"], f"seed {_seed(results[0])}")
+    result = results[0]
+    title = f"{NAMES[result['run']['model']]}, seed {_seed(result)}"
+    figure = plots.adaption_behaviour(result["test_curve"], title)
+    _from_chance(figure.axes[0], [result])
     return _lettered(figure)
 
 
@@ -144,34 +143,68 @@ def true_and_learned_paths(results: Sequence[Result]) -> Figure:
         ax.set(xlabel="z1", ylabel="z2", title=f"Neural ODE, seed {_seed(result)}")
     for found in fields:
         grid = np.array(found["states"])
-        _arrows(axes[-2], grid, _true_field()(0.0, grid), "true field, its sinks marked")
+        _arrows(axes[-2], grid, _true_field()(0.0, grid))
+        axes[-2].set(xlabel="x", ylabel="v", title="true field, its sinks marked")
         minima = energy_landscape.THREE_MINIMA.minima
         axes[-2].scatter(minima, np.zeros(len(minima)), c=["C0", "C1", "C2"], zorder=3)
+        _arrows(axes[-1], grid, np.array(found["slopes"]))
         title = f"learned field, seed {_seed(results[0])}"
-        _arrows(axes[-1], grid, np.array(found["slopes"]), title)
-    return _lettered(figure)
+        axes[-1].set(xlabel="z1", ylabel="z2", title=title)
+    return _with_keys(_lettered(figure), _key_of_paths(results))
 
 
 def landscapes() -> Figure:
     """The energy landscape beyond the paper: five minima, and in two dimensions."""
-    figure, axes = _panels(2)
+    figure, axes = _panels(4)
     five = energy_landscape.Potential.from_minima((-2.0, -1.0, 0.0, 1.0, 2.0))
     config = energy_landscape.EnergyLandscapeConfig(name="five", potential=five)
+    _draw_potential(axes[0], five, "five minima")
     states, classes = config.sample(4000, seed=0)
-    axes[0].scatter(*states.T, c=[f"C{label}" for label in classes], s=3)
-    axes[0].set(xlabel="x", ylabel="v", title="five minima, by the class")
+    axes[1].scatter(*states.T, c=[f"C{label}" for label in classes], s=3)
+    axes[1].set(xlabel="x", ylabel="v", title="their classes")
     plane = energy_landscape.EnergyLandscapeConfig(name="plane", dims=2, v_range=(0.0, 0.0))
+    _draw_plane(axes[2], plane.potential, "two dimensions")
     states, classes = plane.sample(4000, seed=0)
-    axes[1].scatter(*states[:, :2].T, c=classes, cmap="tab10", s=3)
-    axes[1].set(xlabel="x1", ylabel="x2", title="two dimensions, started at rest")
+    axes[3].scatter(*states[:, :2].T, c=[f"C{label}" for label in classes], s=3)
+    axes[3].set(xlabel="x1", ylabel="x2", title="their classes, started at rest")
     return _lettered(figure)
 
 
-def _arrows(ax: Axes, states: np.ndarray, slopes: np.ndarray, title: str) -> None:
+def _draw_potential(ax: Axes, potential: energy_landscape.Potential, title: str) -> None:
+    """A potential of one dimension, with its minima in the colours of the classes."""
+    minima = np.array(potential.minima)
+    x = np.linspace(minima[0] - 0.3, minima[-1] + 0.3, 400)
+    heights = _height(potential, x)
+    ax.plot(x, heights, color="grey")
+    colors = [f"C{label}" for label in range(len(minima))]
+    ax.scatter(minima, _height(potential, minima), color=colors, zorder=3)
+    # The walls may be many times as high as what is between them.
+    between = heights[(x > minima[0]) & (x < minima[-1])]
+    low, high = between.min(), between.max()
+    ax.set_ylim(low - 0.1 * (high - low), high + (high - low))
+    ax.set(xlabel="x", ylabel="V(x)", title=title)
+
+
+def _draw_plane(ax: Axes, potential: energy_landscape.Potential, title: str) -> None:
+    """The sum of a potential in each of two directions, as lines of equal height."""
+    minima = np.array(potential.minima)
+    x = np.linspace(minima[0] - 0.3, minima[-1] + 0.3, 200)
+    heights = _height(potential, x)
+    ax.contour(x, x, heights[:, None] + heights, levels=25, cmap="Greys_r", linewidths=0.8)
+    # The class counts in the base of the number of minima, the first direction first.
+    first, second = np.meshgrid(minima, minima, indexing="ij")
+    ax.scatter(first, second, color=[f"C{label}" for label in range(first.size)], zorder=3)
+    ax.set(xlabel="x1", ylabel="x2", title=title)
+
+
+def _height(potential: energy_landscape.Potential, x: np.ndarray) -> np.ndarray:
+    return np.polyval(np.polyint(potential.slope), x)
+
+
+def _arrows(ax: Axes, states: np.ndarray, slopes: np.ndarray) -> None:
     """A vector field, of which the lengths are roots: the slow places are the interesting ones."""
     length = np.linalg.norm(slopes, axis=-1, keepdims=True)
     ax.quiver(*states.T, *(slopes / np.sqrt(length + 1e-12)).T, length[:, 0], cmap="viridis")
-    ax.set(xlabel="z1", ylabel="z2", title=title)
 
 
 def _true_field() -> Field:
@@ -216,7 +249,7 @@ def _points(result: Result) -> list[_Point]:
     return [
         (
             solver,
-            round(1 / step) if tolerance is None else tolerance,
+            1 / step if tolerance is None else tolerance,
             accuracy,
             own == solver and factor == 1,
         )
@@ -242,25 +275,60 @@ def _scatter(ax: Axes, points: list[_Point], color: str | tuple[float, ...], lab
 
 
 def _finish(ax: Axes, title: str, results: Sequence[Result]) -> None:
-    """Labels a panel; its accuracies go from chance, or what lies below, to one."""
+    """Labels a panel of sweeps."""
     ax.set(ylabel="test accuracy", title=title)
     if results[0]["run"].get("tolerance") is not None:
         ax.set(xlabel="tolerance", xscale="log")
         ax.invert_xaxis()
     else:
         ax.set_xscale("log", base=2)
-        ax.set_xlabel("number of steps")
+        # A step that does not divide the interval stands between two numbers.
+        ax.set_xlabel("number of steps, 1 / h")
         ax.xaxis.set_major_formatter("{x:g}")
+    _from_chance(ax, results)
+
+
+def _from_chance(ax: Axes, results: Sequence[Result]) -> None:
+    """Lets the accuracies of a panel go from chance, or what lies below, to one."""
     chance = 1 / _CLASSES.get(results[0]["run"]["model"], 2)
-    lowest = min(points.get_offsets()[:, 1].min() for points in ax.collections)
+    lowest = min(chance, ax.dataLim.y0)
     ax.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
-    ax.set_ylim(min(chance, lowest) - 0.02, 1.02)
+    ax.set_ylim(lowest - 0.02, 1.02)
 
 
-def _with_keys(figure: Figure, title: str = "") -> Figure:
+def _key_of_sweeps(panels: Panels) -> dict[str, dict]:
+    """What the markers of some sweeps mean, with their styles."""
+    results = [result for of_panel in panels.values() for result in of_panel]
+    varied = "step" if results[0]["run"].get("tolerance") is None else "tolerance"
+    own = lambda result: result["solvers"]["train_solver"]["class_name"]
+    others = {name for r in results for name in r["sweep"]["solver"] if name != own(r)}
+    light = {"alpha": 0.35, "color": "grey"}
+    return {
+        f"the solver and the {varied} of the training": {"marker": "o", "color": "grey"},
+        f"its method, other {varied}s": {"marker": "o", **light},
+        **{solver: {"marker": _MARKERS.get(solver, "s"), **light} for solver in sorted(others)},
+    }
+
+
+def _key_of_paths(results: Sequence[Result]) -> dict[str, dict]:
+    """What the marks on some paths mean, with their styles."""
+    names = list(_KEY_OF_PATHS)
+    if not any(len(result["paths"]["points"]) for result in results):
+        names.remove("crossing")
+    return {name: _KEY_OF_PATHS[name] for name in names}
+
+
+def _with_keys(figure: Figure, markers: Mapping[str, dict], title: str = "") -> Figure:
     """Adds the key of the markers, and with a title that of the colours, outside the panels."""
-    handles = [Line2D([], [], color="grey", linestyle="", **style) for style in _KEY.values()]
-    figure.legend(handles, _KEY, loc="outside lower center", ncols=4, fontsize="small")
+    handles = [Line2D([], [], linestyle="", **style) for style in markers.values()]
+    columns = len({ax.get_subplotspec().colspan.start for ax in figure.axes})
+    figure.legend(
+        handles,
+        markers,
+        loc="outside lower center",
+        ncols=_MARKS_A_PANEL * columns,
+        fontsize="small",
+    )
     if title:
         found = {}
         for ax in figure.axes:
@@ -287,5 +355,5 @@ def _lettered(figure: Figure) -> Figure:
         title = f"({letter})"
         title = title if ax.get_title() in ("", title) else f"{title} {ax.get_title()}"
         # Smaller than the default: the longest is as wide as its panel.
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title, fontsize=9)
     return figure

@@ -147,26 +147,33 @@ def with_paths(*counts: int, seeds: Sequence[int] | None = None) -> Runs:
 # === The figures ===
 _DEPENDENCE = (
     "Neural ODEs trained with different step sizes (colours) on {}. Dark discs: test solver and "
-    "step of the training. Light: other solvers and steps; discs Euler, crosses midpoint, "
-    "triangles RK4."
+    "step of the training. Light: other solvers and steps; discs the method of the training, "
+    "crosses midpoint, triangles RK4. Means over the seeds, without those {}."
 )
-_SEEDS = "The same by seed for {}. Grey: seeds more than 10 points below the best."
+# The rule of `selection.trained_seeds`.
+_LEFT_OUT = (
+    "that end more than 10 points below the best of their setting, under the solver of the "
+    "training, on the validation set, or where the runs have looked at none on the test set"
+)
+_SEEDS = "The same by seed for {}. Grey: seeds {}."
 _TWO_SPHERES = "the concentric spheres in 2 dimensions"
 
 
 def _dependence(names: str, *models: str) -> Figure:
-    return Figure(_DEPENDENCE.format(names), dependence(*models), figures.solver_dependence)
+    caption = _DEPENDENCE.format(names, _LEFT_OUT)
+    return Figure(caption, dependence(*models), figures.solver_dependence)
 
 
 def _by_seed(model: str, name: str, counts: Sequence[int]) -> Figure:
     described = f"{name}, {', '.join(map(str, counts))} steps"
-    return Figure(_SEEDS.format(described), steps_of(model, counts), figures.seeds_of_steps)
+    caption = _SEEDS.format(described, _LEFT_OUT)
+    return Figure(caption, steps_of(model, counts), figures.seeds_of_steps)
 
 
 def _by_tolerance(solver: str, name: str) -> Figure:
     return Figure(
         f"{name} on {_TWO_SPHERES}: trained with different tolerances, tested with a tenth, the "
-        "same and ten times the tolerance of the training (dark).",
+        f"same and ten times the tolerance of the training (dark). Grey: seeds {_LEFT_OUT}.",
         tolerances(solver),
         figures.seeds_of_steps,
     )
@@ -175,13 +182,14 @@ def _by_tolerance(solver: str, name: str) -> Figure:
 FIGURES = {
     1: Figure(
         "A Neural ODE trained on the energy landscape with small (a) and with large steps (b): "
-        "its paths, with crossings marked. (c), (d): test accuracy over the number of steps.",
+        "its paths, in the colours of the classes that it answers. (c), (d): test accuracy over "
+        "the number of steps.",
         with_paths(256, 8, seeds=[0]),
         lambda results: figures.trajectories_and_accuracies(*(r[0] for r in results.values())),
     ),
     2: Figure(
-        "Synthetic data: (a) the potential with its minima, (b) the class of each initial "
-        "position and velocity, (c) the concentric spheres.",
+        "Synthetic data: (a) the potential with its minima, in the colours of the classes, (b) the "
+        "class of each initial position and velocity, (c) the concentric spheres.",
         lambda args: {},
         lambda results: figures.datasets(),
     ),
@@ -218,15 +226,17 @@ FIGURES = {
     20: _by_tolerance("fehlberg21", "Fehlberg's method 2(1)"),
     21: _by_tolerance("dormandprince", "Dormand and Prince's method 5(4)"),
     22: Figure(
-        "(a) The true dynamics of the energy landscape, in position and velocity; the rest: "
-        "paths of Neural ODEs from different seeds, 256 steps.",
+        "(a) The true dynamics of the energy landscape, in position and velocity, in the colours "
+        "of the classes; then paths of Neural ODEs from different seeds, 256 steps, in the colours "
+        "of their answers; and, where a run has kept it, its vector field beside the true one.",
         with_paths(256),
         lambda results: figures.true_and_learned_paths(*results.values()),
     ),
     # Beyond the paper, which says that it is possible.
     23: Figure(
-        "The energy landscape with five minima, and in two dimensions with three in each: the "
-        "class of each start.",
+        "The energy landscape (a) with five minima and (c) in two dimensions with three in each, "
+        "by lines of equal height, dark where it is low; (b), (d): the class of each start, in "
+        "the colours of the minima.",
         lambda args: {},
         lambda results: figures.landscapes(),
     ),

@@ -51,12 +51,19 @@ def write_page(out: pathlib.Path) -> None:
         note = command_line.read_json(note_path)
         name = note_path.stem
         parts += [
-            f"## Figure {int(name.removeprefix('figure'))}",
+            f"## Figure {_number(note_path)}",
             f"![{note['caption']}]({name}.png)",
             f"{note['caption']} {_provenance(note)}",
             f"`{note['command']}`",
         ]
+    drawn = set(map(_number, out.glob("figure*.json")))
+    if missing := [str(number) for number in FIGURES if number not in drawn]:
+        parts.append(f"Not drawn yet, as none of their runs is there: {', '.join(missing)}.")
     files.write_text(out / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _number(note_path: pathlib.Path) -> int:
+    return int(note_path.stem.removeprefix("figure"))
 
 
 def _provenance(note: dict[str, Any]) -> str:

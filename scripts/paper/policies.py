@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import statistics
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -105,7 +104,7 @@ def report(
 
 
 def cells(model: str, rule: str, results: Sequence[Result], planned: int) -> tuple[str, ...]:
-    """The cells of a line of the table: means over the seeds, accuracies with their deviations."""
+    """The cells of a line of the table: means over the seeds, with their standard deviations."""
     trained = [result for result in results if "error" not in result]
     accuracies = [result["accuracy"] for result in trained]
     lost = [100 * (a["train_solver"] - a["rk4_fine"]) for a in accuracies]
@@ -113,17 +112,16 @@ def cells(model: str, rule: str, results: Sequence[Result], planned: int) -> tup
         NAMES[model],
         rule,
         f"{len(trained)} of {planned}",
-        *(
-            table1.percent(table1.mean_std([100 * a[name] for a in accuracies]))
-            for name in ("train_solver", "rk4_fine")
-        ),
-        f"{statistics.mean(lost):.2f}",
+        *(over_seeds([100 * a[name] for a in accuracies]) for name in ("train_solver", "rk4_fine")),
+        over_seeds(lost, digits=2),
         f"{max(lost):.1f}",
-        *(
-            f"{statistics.mean(of(result) for result in trained):.1f}"
-            for of in (nfe, nfe_with_checks, changes)
-        ),
+        *(over_seeds([of(result) for result in trained]) for of in (nfe, nfe_with_checks, changes)),
     )
+
+
+def over_seeds(values: Sequence[float], digits: int = 1) -> str:
+    """The mean and the standard deviation."""
+    return table1.spread(table1.mean_std(values), digits)
 
 
 def nfe(result: Result) -> float:
@@ -148,12 +146,13 @@ def page(table: str, command: str, results: Mapping[Pair, Sequence[Result]]) -> 
         f"Made by `{command}`. {origins.in_words(of_all)}",
         table,
         "*Lost*: the test accuracy under the solver of the training minus that under RK4 with 256 "
-        "steps, in the mean over the seeds and at most. *NFE*: evaluations of the vector field in "
-        "the forward passes of training, per iteration. *Step changes*: the checks, one every 50 "
-        "iterations, that changed the step or the method. The paper's constants are a threshold of "
-        "0.1, shrink 0.5, growth 1.1, and a check every 50 iterations. Its *look-ahead*, of the "
-        "authors' later code, tries a longer step on the batch of the check before it is taken. "
-        "*Tolerance*: `ToleranceAdaption` in place of a step.",
+        "steps, and at most. *NFE*: evaluations of the vector field in the forward passes of "
+        "training, per iteration. *Step changes*: the checks, one every 50 iterations, that "
+        "changed the step or the method. All are means and standard deviations over the seeds. The "
+        "paper's constants are a threshold of 0.1, shrink 0.5, growth 1.1, and a check every 50 "
+        "iterations. Its *look-ahead*, of the authors' later code, tries a longer step on the "
+        "batch of the check before it is taken. *Tolerance*: `ToleranceAdaption` in place of a "
+        "step.",
         "![Evaluations of a forward pass over training, seed 0](policies.png)",
     ]
     return "\n\n".join(parts) + "\n"

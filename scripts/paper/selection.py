@@ -1,4 +1,4 @@
-"""What is chosen from finished runs, by the validation set: the test set is looked at once."""
+"""What is chosen from finished runs, not by the test set: that is looked at once."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,9 @@ TRAINED_WITHIN = 0.1
 
 
 def validated(result: Result) -> dict[str, float]:
-    """The accuracies by which a run is chosen.
+    """The accuracies by which a run is chosen, on what `data.to_choose_by` says.
 
-    Images have no validation set, and runs of an older release none either: then those on the test
-    set, as in the paper.
+    Runs of an older release have looked at nothing else than the test set: of them, those on it.
     """
     return result.get("validation", result["accuracy"])
 

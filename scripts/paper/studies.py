@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import pathlib
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,7 +39,7 @@ def cells_of_steps(results: Sequence[Result]) -> tuple[str, ...]:
         f"{run.num_steps}",
         f"{run.t1 / run.num_steps:.4f}",
         f"{len(results)}",
-        *(table1.percent(entry[name]) for name in table1.SOLVERS),
+        *(table1.spread(entry[name]) for name in table1.SOLVERS),
         f"{100 * entry['gap']:.1f}",
     )
 
@@ -50,8 +49,8 @@ def cells_of_regularization(results: Sequence[Result]) -> tuple[str, ...]:
     run = Run(**results[0]["run"])
     model, _, _, *measured, nfe, with_checks, _ = policies.cells(run.model, "", results, 0)
     weights = (f"{weight:g}" for weight in (run.kinetic, run.jacobian, run.end_time))
-    at_the_end = statistics.mean(map(last_nfe, results))
-    return model, *weights, f"{len(results)}", *measured, f"{at_the_end:.1f}", nfe, with_checks
+    at_the_end = policies.over_seeds(list(map(last_nfe, results)))
+    return model, *weights, f"{len(results)}", *measured, at_the_end, nfe, with_checks
 
 
 def last_nfe(result: Result) -> int:
@@ -67,7 +66,8 @@ OF_STEPS = Columns(
     ),
     cells_of_steps,
     "Means and standard deviations over the seeds, on the test set. *Gap*: between the accuracies "
-    "under the training solver and under its reference, on the validation set.",
+    "under the training solver and under its reference, on the validation set, where the runs have "
+    "looked at one.",
 )
 OF_REGULARIZATION = Columns(
     (

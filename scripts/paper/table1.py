@@ -28,7 +28,7 @@ SOLVERS = ("train_solver", "reference", "rk4_fine")
 def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[str, Any]:
     """Returns one row of the table from the results of a model's runs.
 
-    The critical step is found as a check of step adaption finds it, on the whole validation set: a
+    The critical step is found as a check of step adaption finds it, on all the validation data: a
     number of steps is valid if the accuracies of the training solver and of its reference differ
     by at most `threshold` in the mean over the seeds, and so for every finer step of the grid.
     """
@@ -51,7 +51,7 @@ def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[s
 def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
     """Returns means and standard deviations over the seeds, accuracies in percent.
 
-    `"gap"` and `"validated"`, by which steps are chosen, are those on the validation set;
+    `"gap"` and `"validated"`, by which steps are chosen, are those on the validation data;
     `"trained"` is the summary of those seeds that have trained.
     """
     accuracies, chosen_by = [r["accuracy"] for r in results], [validated(r) for r in results]
@@ -97,7 +97,7 @@ def lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
     for r in rows:
         grid_nfe, grid_accuracy, nfe, accuracy = PAPER[r["model"]]
         name = NAMES[r["model"]]
-        paper = (grid_nfe, percent(grid_accuracy), "", f"{nfe}", "", percent(accuracy), "")
+        paper = (grid_nfe, spread(grid_accuracy), "", f"{nfe}", "", spread(accuracy), "")
         table.append((name, "paper", *paper))
         entries = [entry for entry in (_best(r), r["adaption"]) if entry]
         ours = "ours, one seed" if {entry["seeds"] for entry in entries} == {1} else "ours"
@@ -135,7 +135,7 @@ def _best(r: dict[str, Any]) -> dict[str, Any] | None:
 
 def _accuracies(entry: dict[str, Any]) -> tuple[str, str]:
     """Those of the training solver and of the fine RK4."""
-    return percent(entry["train_solver"]), percent(entry["rk4_fine"])
+    return spread(entry["train_solver"]), spread(entry["rk4_fine"])
 
 
 def _adaption_cells(entry: dict[str, Any] | None) -> tuple[str, ...]:
@@ -144,14 +144,14 @@ def _adaption_cells(entry: dict[str, Any] | None) -> tuple[str, ...]:
     return (
         f"{entry['nfe_per_iteration']:.1f}",
         f"{entry['nfe_per_iteration_with_checks']:.1f}",
-        percent(entry["train_solver"]),
-        percent(entry["rk4_fine"]),
+        spread(entry["train_solver"]),
+        spread(entry["rk4_fine"]),
     )
 
 
-def percent(mean_and_std: Spread) -> str:
-    mean, std = mean_and_std
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+def spread(mean_and_std: Spread, digits: int = 1) -> str:
+    """A mean with its standard deviation, where there is one, with digits behind the point."""
+    return " ± ".join(f"{value:.{digits}f}" for value in mean_and_std if value is not None)
 
 
 def grid_lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
@@ -161,12 +161,18 @@ def grid_lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
             NAMES[r["model"]],
             str(entry["num_steps"]),
             str(entry["seeds"]),
-            *(percent(entry[name]) for name in SOLVERS),
+            *(spread(entry[name]) for name in SOLVERS),
             f"{100 * entry['gap']:.1f}",
+            *_grid_cells_of_trained(entry),
         )
         for r in rows
         for entry in r["grid"]
     ]
+
+
+def _grid_cells_of_trained(entry: dict[str, Any]) -> tuple[str, ...]:
+    trained = entry["trained"] or entry
+    return (str(trained["seeds"]), *_accuracies(trained))
 
 
 GRID_HEADER = (
@@ -177,6 +183,9 @@ GRID_HEADER = (
     "under reference %",
     "under RK4 %",
     "gap to reference",
+    "trained seeds",
+    "their accuracy %",
+    "under RK4 %",
 )
 
 

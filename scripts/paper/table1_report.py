@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.models import NAMES
-from scripts.paper import origins, table1
+from scripts.paper import figures, origins, table1
 from scripts.paper.runs import Result
-from tfnode import files, plots, tables
+from tfnode import files, tables
 
 
 def report(results: Mapping[str, Sequence[Result]], out: pathlib.Path, command: str) -> None:
@@ -26,12 +26,12 @@ def report(results: Mapping[str, Sequence[Result]], out: pathlib.Path, command: 
     ]
     of_all = [result for of_model in results.values() for result in of_model]
     provenance = {"command": command, "runs": origins.in_words(of_all)}
-    figures = draw(results, out)
-    files.write_text(out / "table1.md", document(printed, provenance, figures, rows))
+    pictures = draw(results, out)
+    files.write_text(out / "table1.md", document(printed, provenance, pictures, rows))
     files.write_text(out / "table1.csv", table1.comma_separated(header, cells))
     files.write_json(out / "table1.json", {**provenance, "rows": rows})
     print("", *printed, *failures(rows), "", sep="\n\n")
-    for path in (out / "table1.md", *figures):
+    for path in (out / "table1.md", *pictures):
         print(f"Written: {path}")
 
 
@@ -40,15 +40,14 @@ def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> list[pat
     paths = []
     for model, runs in results.items():
         adapted = [r for r in runs if r["run"]["num_steps"] is None and "error" not in r]
-        curves = {r["run"]["seed"]: r["test_curve"] for r in adapted if r["test_curve"]}
-        if not curves:
+        adapted = [result for result in adapted if result["test_curve"]]
+        if not adapted:
             continue
-        title, seed = NAMES[model], min(curves)
-        figures = {
-            f"figure5_{model}.png": plots.adaption_over_training(curves, title),
-            f"figure6_{model}.png": plots.adaption_behaviour(curves[seed], f"{title}, seed {seed}"),
+        drawn = {
+            f"figure5_{model}.png": figures.adaption({NAMES[model]: adapted}),
+            f"figure6_{model}.png": figures.behaviour(adapted),
         }
-        for name, figure in figures.items():
+        for name, figure in drawn.items():
             with files.beside(out / name) as written:
                 figure.savefig(written, dpi=120)
             paths.append(out / name)
@@ -58,7 +57,7 @@ def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> list[pat
 def document(
     printed: Sequence[str],
     provenance: dict[str, Any],
-    figures: Sequence[pathlib.Path],
+    pictures: Sequence[pathlib.Path],
     rows: Sequence[dict[str, Any]],
 ) -> str:
     """Returns the results as a Markdown page; `printed` are the table and that of the grid."""
@@ -72,11 +71,12 @@ def document(
         "critical one, above which the accuracies under the training solver and its reference "
         "differ by at most 10 points; the accuracy beside it is the highest of the valid numbers "
         "of steps, as in the paper. *Trained seeds*: those within 10 points of the best. All three "
-        "are chosen by the validation set, where the runs have looked at one.",
+        "are chosen by the validation set, or for images by a part of the training set, where the "
+        "runs have looked at it, and else by the test set.",
         "## The grid",
         printed[1],
         *failures(rows),
-        *(f"![{path.stem}]({path.name})" for path in figures),
+        *(f"![{path.stem}]({path.name})" for path in pictures),
     ]
     return "\n\n".join(parts) + "\n"
 

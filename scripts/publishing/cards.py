@@ -1,25 +1,19 @@
-"""The cards of pretrained weights: a page and a validity figure for each, and their index."""
+"""The cards of pretrained weights: a page and a validity figure for each."""
 
-import csv
-import io
-import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
-
-import keras
-import numpy as np
 
 import tfnode
 import zoo
 from scripts import command_line
 from scripts.models import NAMES
-from scripts.paper.runs import Result
-from scripts.paper.table1 import PAPER
-from scripts.publishing import places
+from scripts.paper.runs import Result, Solver
+from scripts.paper.table1 import PAPER, spread
+from scripts.publishing import costs, places, wording
 from tfnode import files, tables, versions
 from tfnode.validity import ValidityReport as Report
-from zoo import facts, listing, manifest, reports
+from zoo import facts, manifest, reports
 
 # That of the project's style, which examples keep too.
 LINE_LENGTH = 100
@@ -38,47 +32,48 @@ HEADER = (
 def write(entry: manifest.WeightsEntry) -> pathlib.Path:
     """Writes the card of a weight and its figure; returns the path of the card.
 
-    A weight is judged when it is published, which takes minutes for images.
+    A weight is judged when it is published, which takes minutes for images. What is not known of
+    it yet, as the whole test set is large, is measured here.
 
     Raises:
         FileNotFoundError: If it has no report.
     """
-    result = command_line.read_json(places.RESULTS / f"{entry.name}.json")
-    report, whole = reports.read(entry), ""
-    if entry.test_samples:
-        x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
-        whole = whole_test_set(zoo.get_model(entry.model, weights=entry.name), x, y)
+    report = reports.read(entry)
+    if entry.test_samples and entry.name not in whole_test_sets():
+        measure_whole_test_set(entry)
     with files.beside(places.CARDS / f"{entry.name}.png") as written:
         report.plot(entry.name).savefig(written)
     path = places.CARDS / f"{entry.name}.md"
-    files.write_text(path, card(entry, result, report, whole))
+    files.write_text(path, card(entry))
     return path
 
 
-def write_index(content: manifest.Manifest) -> None:
-    """Writes the page that lists the cards, and the same for programs."""
-    files.write_text(places.CARDS / "README.md", index(content))
-    files.write_text(places.CARDS / "results.csv", results(content))
+def whole_test_sets() -> dict[str, dict[str, Any]]:
+    """The accuracies on the whole test set, by the names of weights."""
+    path = places.WHOLE_TEST_SETS
+    return command_line.read_json(path) if path.exists() else {}
 
 
-def whole_test_set(model: keras.Model, x: np.ndarray, y: np.ndarray) -> str:
-    """Says how many samples of the whole test set are right under the solver of the training."""
-    right = model.predict(x, batch_size=250).argmax(axis=-1) == y
-    return f" Of all {len(y)} the solver of the training has {100 * right.mean():.1f} % right."
+def measure_whole_test_set(entry: manifest.WeightsEntry) -> None:
+    """Notes the accuracy on the whole test set under the solver of the training."""
+    x, y = tfnode.datasets.load(entry.dataset, "test", as_numpy=True)
+    model = zoo.get_model(entry.model, weights=entry.name)
+    accuracy = (model.predict(x, batch_size=250).argmax(axis=-1) == y).mean()
+    found = whole_test_sets() | {entry.name: {"accuracy": float(accuracy), "samples": len(y)}}
+    files.write_json(places.WHOLE_TEST_SETS, found, indent=1)
 
 
-def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: str = "") -> str:
-    """Returns the page of a weight.
-
-    Args:
-        entry: What the manifest says of it.
-        result: That of its training.
-        report: That of its model, with these weights.
-        whole: A sentence on the whole test set if the report has a part of it.
-    """
+def card(entry: manifest.WeightsEntry) -> str:
+    """Returns the page of a weight, from what was measured of it."""
+    result = command_line.read_json(places.RESULTS / f"{entry.name}.json")
+    report, whole = reports.read(entry), ""
+    if found := whole_test_sets().get(entry.name):
+        whole = (
+            f" Of all {found['samples']} the solver of the training has "
+            f"{100 * found['accuracy']:.1f} % right."
+        )
     first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
     known = facts.of(entry.model)
-    classes = ", ".join(f"{number} {name}" for number, name in enumerate(known.classes))
     parts = [
         header(entry),
         f"# {entry.name}",
@@ -86,7 +81,7 @@ def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: st
         f"**{verdict(report)}**",
         "## Load and predict",
         f"```python\n{code(entry)}\n```",
-        f"**Inputs.** {known.inputs}\n\n**Outputs.** Logits. The classes: {classes}.",
+        f"**Inputs.** {known.inputs}\n\n**Outputs.** Logits. {classes(known)}",
         "## Serve",
         f"```python\n{serving_code(entry)}\n```",
         "## Use and limits",
@@ -95,22 +90,31 @@ def card(entry: manifest.WeightsEntry, result: Result, report: Report, whole: st
         f"On the {first} samples of the test set.{whole} *Loses*: against the solver of the "
         "training, the first row. The verdict looks at the rows that count: solvers with an error "
         "that is equal or smaller. The last row stands for the exact flow; with half its steps the "
-        f"outputs are {distance(100 * report.reference_error)} % of their size away.",
+        f"outputs are {wording.two_digits(100 * report.reference_error)} % of their size away.",
         tables.markdown(HEADER, [row_cells(row, report) for row in report.rows]),
         f"![Test accuracy over the number of steps]({entry.name}.png)",
         "## Cost",
-        cost(entry),
+        costs.in_words(entry),
         "## Training",
         "\n".join(f"- {line}" for line in training_lines(entry, result)),
         *papers_row(entry),
         "## Cite",
-        "Ott, Katiyar, Hennig, Tiemann: *ResNet After All? Neural ODEs and Their Numerical "
+        "The method: Ott, Katiyar, Hennig, Tiemann: *When are Neural ODE Solutions Proper ODEs?*, "
+        "2020, and its later version, *ResNet After All? Neural ODEs and Their Numerical "
         "Solution*, ICLR 2021, [arXiv 2007.15386](https://arxiv.org/abs/2007.15386); this software "
         "by its `CITATION.cff`.",
-        f"`{entry.file}`, {entry.bytes} bytes, {entry.parameters} parameters, {entry.licence}, "
-        f"SHA-256 `{entry.sha256}`.",
+        f"`{entry.file}`, {wording.size(entry.bytes)}, {wording.rounded(entry.parameters)} "
+        f"parameters, {entry.licence}, SHA-256 `{entry.sha256}`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def classes(known: facts.Facts) -> str:
+    """The classes by their numbers, of which some are their own names."""
+    numbers = list(map(str, range(len(known.classes))))
+    if list(known.classes) == numbers:
+        return f"The classes are the digits {numbers[0]} to {numbers[-1]}."
+    return f"The classes: {', '.join(map(' '.join, zip(numbers, known.classes)))}."
 
 
 def header(entry: manifest.WeightsEntry) -> str:
@@ -133,39 +137,6 @@ model-index:
 ---"""
 
 
-def cost(entry: manifest.WeightsEntry) -> str:
-    """What one sample costs, in words."""
-    block = zoo.get_model(entry.model, solver=entry.solver).get_layer("ode_block")
-    flops = flops_of(block.field, block.output.shape)
-    if isinstance(entry.solver, tfnode.solvers.AdaptiveSolver):
-        return f"An evaluation of the field takes {rounded(flops)} operations a sample."
-    return (
-        f"{block.nfe} evaluations of the field, each of {rounded(flops)} floating-point operations "
-        f"a sample: {rounded(block.nfe * flops)} in all."
-    )
-
-
-def rounded(count: int) -> str:
-    """A large number with two digits, in words."""
-    count = round(count, 1 - int(math.log10(count)))
-    for size, name in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
-        if count >= size:
-            return f"{count / size:.3g} {name}"
-    return str(count)
-
-
-def flops_of(field: keras.Layer, state: tuple) -> int:
-    """The floating-point operations of the products of a field, for one sample.
-
-    Args:
-        field: Layer whose convolutions keep the size of the state.
-        state: Shape of a batch of states.
-    """
-    places = math.prod(state[1:-1])
-    kernels = [weight for weight in field.trainable_weights if len(weight.shape) > 1]
-    return 2 * places * sum(math.prod(kernel.shape) for kernel in kernels)
-
-
 def papers_row(entry: manifest.WeightsEntry) -> list[str]:
     """What the paper reports of the model, if it does."""
     if entry.model not in PAPER:
@@ -175,9 +146,22 @@ def papers_row(entry: manifest.WeightsEntry) -> list[str]:
         "## The paper's",
         f"Table 1 of the paper, five seeds: {adapted[0]} ± {adapted[1]} % with its step adaption, "
         f"at {nfe} evaluations an iteration; {grid[0]} ± {grid[1]} % by grid search, at {grid_nfe} "
-        "evaluations. This is one seed; ours over the seeds are in "
-        "[Table 1](../results/table1/table1.md).",
+        f"evaluations. This is one seed.{ours(entry.model)}",
     ]
+
+
+def ours(model: str) -> str:
+    """What our runs at the paper's scale give by its rule, in a sentence; empty without any."""
+    rows = command_line.read_json(places.TABLE1)["rows"]
+    found = {row["model"]: row["adaption"] for row in rows}.get(model)
+    if not found:
+        return ""
+    seeds = "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
+    return (
+        f" Ours by the paper's rule, at its scale, {seeds}: {spread(found['train_solver'])} %, and "
+        f"{spread(found['rk4_fine'])} % under a fine RK4, at {found['nfe_per_iteration']:.1f} "
+        "evaluations an iteration ([Table 1](../results/table1/table1.md))."
+    )
 
 
 def verdict(report: Report) -> str:
@@ -188,11 +172,6 @@ def verdict(report: Report) -> str:
         f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps, at most "
         f"{100 * report.gap:.1f} points between it and any better solver."
     )
-
-
-def distance(percent: float) -> str:
-    """Two digits of a percentage, and all those before the point."""
-    return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
 
 
 def code(entry: manifest.WeightsEntry) -> str:
@@ -264,11 +243,11 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
         yield (
             f"{result['nfe_per_iteration']:.1f} evaluations of the field an iteration, "
             f"{result['nfe_per_iteration_with_checks']:.1f} with the checks of step adaption; "
-            f"{counted(result['history']['num_steps'][0])} at the first check, "
+            f"{wording.counted(result['history']['num_steps'][0])} at the first check, "
             f"{result['num_steps']} at the end"
         )
     elif run["num_steps"]:
-        yield f"{counted(run['num_steps'])} of {type(entry.solver).__name__} throughout"
+        yield f"{wording.counted(run['num_steps'])} of {type(entry.solver).__name__} throughout"
     made_with = versions.in_words(entry.versions)
     device = result.get("device", "")
     where = f"{device}, {entry.machine}" if device else entry.machine
@@ -277,18 +256,7 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
             f"trained by `scripts/train_on_gpu.py --models {entry.model} --dtype {dtype}`, and "
             "published by the first command with `--trained` and the file that came back"
         )
-    yield f"{duration(result['seconds'])} on {where}, {made_with}"
-
-
-def counted(num_steps: int) -> str:
-    return f"{num_steps} step{'s' * (num_steps != 1)}"
-
-
-def duration(seconds: float) -> str:
-    """A time for people."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    yield f"{wording.duration(result['seconds'])} on {where}, {made_with}"
 
 
 def recipe_name(entry: manifest.WeightsEntry) -> str:
@@ -306,52 +274,12 @@ def limits(entry: manifest.WeightsEntry, report: Report) -> str:
             "but nothing is promised."
         )
     return (
-        f"{of_data} **Use it under {entry.solver} only**: it is here to show what a better solver "
-        "does to a model that is not an ODE."
+        f"{of_data} **Use it under {solver_in_words(entry.solver)} only**: it is here to show what "
+        "a better solver does to a model that is not an ODE."
     )
 
 
-def records(content: manifest.Manifest) -> list[dict[str, Any]]:
-    """Returns what is known of every weight, as plain values, in the order of the models."""
-    found = listing.WeightsTable(content.weights.values(), content.default.values()).records
-    models = zoo.list_models()
-    return sorted(found, key=lambda record: models.index(record["model"]))
-
-
-def results(content: manifest.Manifest) -> str:
-    """Returns the results of the zoo as a CSV file."""
-    text, rows = io.StringIO(), records(content)
-    writer = csv.DictWriter(text, rows[0] if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def index(content: manifest.Manifest) -> str:
-    """Returns the page that lists the cards."""
-    header = (
-        *("weights", "solver", "steps", "evaluations", "accuracy", "under RK4", "gap"),
-        *("verdict", ""),
-    )
-    cells = [
-        (
-            f"[{record['weights']}]({record['weights']}.md)",
-            record["solver"],
-            record["steps"] or "adaptive",
-            record["nfe"] or "",
-            f"{100 * record['accuracy']:.1f} %",
-            f"{100 * record['accuracy_under_rk4']:.1f} %",
-            f"{100 * record['gap']:.1f}",
-            "an ODE" if record["is_ode"] else "not an ODE",
-            "`DEFAULT`" if record["default"] else "",
-        )
-        for record in records(content)
-    ]
-    intro = (
-        "The pretrained weights, accuracies on the test set, and for images on the part of it that "
-        "their cards name. *Evaluations* are those of the vector field in a forward pass; the "
-        "*gap* is the largest loss of accuracy under a better solver, in points. "
-        "`scripts/train.py` made each, `scripts/verify_zoo.py` measures them again, and "
-        "`scripts/write_cards.py` wrote this."
-    )
-    return "\n\n".join(["# The zoo", intro, tables.markdown(header, cells)]) + "\n"
+def solver_in_words(solver: Solver) -> str:
+    if isinstance(solver, tfnode.solvers.AdaptiveSolver):
+        return str(solver)
+    return f"{type(solver).__name__} with a step size of {solver.step_size:.4g}"

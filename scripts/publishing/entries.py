@@ -64,12 +64,10 @@ def finish(entry: manifest.WeightsEntry) -> None:
 def make_default(entry: manifest.WeightsEntry) -> bool:
     """Makes a weight the `DEFAULT` of its model; returns whether it may be that.
 
-    The validation set decides, or for images, which have none, a part of the training set: no
-    choice is made by the test set.
+    No choice is made by the test set.
     """
     model = zoo.get_model(entry.model, weights=entry.name)
-    has_validation = "validation" in data.splits(entry.dataset)
-    split, samples = ("validation", None) if has_validation else ("train", 1000)
+    split, samples = data.to_choose_by(entry.dataset)
     report = measuring.judge(model, entry.dataset, entry.rk4_steps, samples, split)
     if not report.is_ode:
         print(

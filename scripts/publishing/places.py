@@ -10,6 +10,12 @@ CARDS = ROOT / "docs" / "zoo"
 GOLDEN = ROOT / "tests" / "golden"
 # What the runs of the trainings gave.
 RESULTS = ROOT / "docs" / "results" / "zoo"
+# Accuracies on whole test sets, where a verdict is on a part of it.
+WHOLE_TEST_SETS = ROOT / "docs" / "results" / "whole_test_sets.json"
+# Our runs at the paper's scale, over the seeds.
+TABLE1 = ROOT / "docs" / "results" / "table1" / "table1.json"
+# How long the exported models take to answer.
+ANSWER_TIMES = ROOT / "docs" / "results" / "benchmark_zoo.json"
 # What runs gave that may be published.
 RUNS = ROOT / "docs" / "results" / "runs"
 

@@ -52,9 +52,8 @@ def train(model: keras.Model, epochs: int) -> keras.Model:
 
 
 def report(out: pathlib.Path, command: str, depth: int = DEPTH, epochs: int = EPOCHS) -> None:
-    """Writes the table and the pictures below a directory, and prints the table."""
+    """Writes the table, the reports and the pictures below a directory, and prints the table."""
     data = tfnode.datasets.load(DATASET, "test", as_numpy=True)
-    columns = {}
     for name, alike in MODELS.items():
         keras.utils.set_random_seed(0)
         found = validity.check_resnet(train(build(alike, depth), epochs), data)
@@ -62,11 +61,16 @@ def report(out: pathlib.Path, command: str, depth: int = DEPTH, epochs: int = EP
         with files.beside(out / f"{name}.png") as written:
             found.plot(f"{name}: {verdict}").savefig(written)
         files.write_text(out / f"{name}.json", found.to_json() + "\n")
-        columns[name] = cells(found)
-    table = tables.markdown(("", *columns), list(zip(ROWS, *columns.values())))
     made_with = versions.in_words(experiments.versions())
-    files.write_text(out / "table.md", f"{table}\n\nMade by `{command}` with {made_with}.\n")
-    print(table)
+    files.write_text(out / "table.md", f"{table(out)}\n\nMade by `{command}` with {made_with}.\n")
+    print(table(out))
+
+
+def table(out: pathlib.Path) -> str:
+    """The table of the reports below a directory."""
+    texts = {name: (out / f"{name}.json").read_text(encoding="utf-8") for name in MODELS}
+    columns = {name: cells(validity.ResNetReport.from_json(text)) for name, text in texts.items()}
+    return tables.markdown(("", *columns), list(zip(ROWS, *columns.values())))
 
 
 def cells(found: validity.ResNetReport) -> tuple[str, ...]:
