@@ -179,11 +179,11 @@ def test_the_names_are_those_of_the_zoo_and_of_the_figures():
 
 
 def test_commands_import_nothing_heavy_before_they_know_their_arguments():
-    modules = ["tfnode_commands.main", *(f"scripts.{name}" for name in COMMANDS)]
+    modules = ["zoo.commands.main", *(f"scripts.{name}" for name in COMMANDS)]
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     options = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
     imported = subprocess.run([sys.executable, "-c", code], **options).stdout.split()
-    assert not {"keras", "tensorflow", "tfnode", "zoo", "matplotlib", "joblib"} & set(imported)
+    assert not {"keras", "tensorflow", "tfnode", "matplotlib", "joblib"} & set(imported)
 
 
 # === How a command ends ===

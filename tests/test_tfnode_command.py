@@ -16,8 +16,8 @@ import tfnode
 import zoo
 from scripts import verify_zoo
 from tfnode.solvers import RK4, Euler
-from tfnode_commands import command_line, main, subjects
 from zoo import hub, verification
+from zoo.commands import command_line, main, subjects
 
 ROOT = pathlib.Path(__file__).parents[1]
 X = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype("float32")
@@ -239,7 +239,7 @@ def test_the_entry_point_is_there():
     assert scripts[0].strip() == "tfnode"
     assert getattr(importlib.import_module(module), function) is main.main
     # The pattern takes this package, too.
-    assert "tfnode*" in config["options.packages.find"]["include"].split()
+    assert "zoo*" in config["options.packages.find"]["include"].split()
 
 
 @pytest.mark.parametrize("line", ["", "check", "export", "zoo", "zoo list", "zoo fetch"])
@@ -253,7 +253,7 @@ def test_help_shows_the_lines_to_type(line, capsys):
 def lines_to_type():
     """Those of the README and of the help texts."""
     text = [(ROOT / "README.md").read_text(encoding="utf-8")]
-    text += [path.read_text(encoding="utf-8") for path in (ROOT / "tfnode_commands").glob("*.py")]
+    text += [path.read_text(encoding="utf-8") for path in (ROOT / "zoo/commands").glob("*.py")]
     return re.findall(r"^(?:    )?tfnode (.+)$", "\n".join(text), re.MULTILINE)
 
 

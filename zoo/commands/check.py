@@ -12,7 +12,7 @@ import json
 import pathlib
 from typing import Any
 
-from tfnode_commands import answers, command_line, subjects
+from zoo.commands import answers, command_line, subjects
 
 _FIGURES = (".png", ".svg", ".pdf")
 

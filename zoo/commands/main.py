@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tfnode_commands import check, command_line, export, pretrained
+from zoo.commands import check, command_line, export, pretrained
 
 
 def main() -> NoReturn:
