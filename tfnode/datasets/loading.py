@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfnode import arguments, files
+from tfnode import arguments, files, parts
 from tfnode.typing import PathLike
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def load(
         ValueError: If the name is unknown, if `batch_size` is missing or not positive, if another
             argument is not as described, or if a set is still to be prepared and the data directory
             cannot be written to.
+        ImportError: If TensorFlow Datasets is not installed.
     """
     arguments.choice("name", name, list_datasets(), advice="Pick one of these.")
     if not isinstance(split, str) or not _SPLIT.fullmatch(split):
@@ -92,6 +93,8 @@ def load(
     seed = arguments.count("seed", seed, 0, advice="The default is 0.")
     if data_dir is not None:
         arguments.path("data_dir", data_dir)
+    # It imports the second, and does not say so to an installer.
+    parts.require("A data set", "tensorflow_datasets", "importlib_resources")
     x, y = _read(name, split, data_dir)
     if batch_size is None or as_numpy:
         return _scaled(x), y
