@@ -15,6 +15,8 @@ from tfnode import tables
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 SPHERES, MINIMA = policies.MODELS
+# Of the training that the README shows.
+CHECKED = (300, 900, 3000, 9000, 15000, 30000)
 
 
 @functools.cache
@@ -87,6 +89,19 @@ def test_what_the_readme_says_of_the_synthetic_rows():
     best = row(MINIMA)["adaption"]["trained"]
     points = best["train_solver"][0] - best["rk4_fine"][0]
     assert f"where they lose {points:.1f} points" in text
+
+
+def test_the_training_of_three_minima():
+    curves = [run["test_curve"] for run in runs(f"{MINIMA}/euler_adaption_30000_seed*")]
+    assert len(curves) == 5
+    for name, key, form, factor in (
+        ("iterations", "iteration", "{:.0f}", 1),
+        ("steps of Euler's method", "num_steps", "{:.0f}", 1),
+        ("test accuracy %", "train_solver", "{:.1f}", 100),
+    ):
+        means = [factor * statistics.mean(values) for values in zip(*(c[key] for c in curves))]
+        cells = [form.format(means[iteration // 300 - 1]) for iteration in CHECKED]
+        assert f"| {name} | {' | '.join(cells)} |" in readme()
 
 
 def test_what_the_readme_says_of_the_damped_rule():
