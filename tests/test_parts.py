@@ -66,8 +66,9 @@ def test_the_core_and_the_zoo_work_without():
     assert tfp == odeint
     assert tfp == (
         "`DormandPrince` with one step for the batch needs `tensorflow_probability` and "
-        "`tf_keras`. Received: an installation without tensorflow_probability, tf_keras. Install it "
-        "by `pip install tensorflow_probability tf_keras`. Or pass per_sample=True, which is our own."
+        "`tf_keras`. Received: an installation without tensorflow_probability, tf_keras. Install "
+        "it by `pip install tensorflow_probability tf_keras`. Or pass per_sample=True, which is "
+        "our own."
     )
     assert data.startswith("A data set needs `tensorflow_datasets` and `importlib_resources`. Rec")
     assert "matplotlib" in figure
