@@ -134,7 +134,7 @@ def imports(source):
     found = []
 
     def visit(node, top):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             return
         if isinstance(node, ast.Import):
             found.extend((alias.name, top) for alias in node.names)

@@ -4,7 +4,7 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import typing
 
 __all__ = [
     "Recipe",
@@ -17,7 +17,7 @@ __all__ = [
     "push",
 ]
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from zoo.manifest import WeightsEntry
     from zoo.recipes import Recipe
     from zoo.registry import get_model, get_recipe, get_report, get_weights, list_models
@@ -28,7 +28,7 @@ else:
 
     # Imported when they are asked for, as the commands of this package answer help and misuse
     # before a backend is loaded.
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"zoo.{_HOMES.get(name, 'registry')}"), name)
