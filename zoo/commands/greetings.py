@@ -31,7 +31,8 @@ def leave_out() -> None:
     if os.name != "posix" or sys.stderr is None:
         return
     # What Python itself says goes the straight way.
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    said = sys.stderr
+    sys.stderr = os.fdopen(os.dup(2), "w", 1, encoding=said.encoding, errors=said.errors)
     reader, writer = os.pipe()
     # Ctrl-C ends the command, and this process with the last that it says.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
