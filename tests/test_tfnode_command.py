@@ -3,9 +3,12 @@
 import configparser
 import importlib
 import json
+import os
 import pathlib
 import re
 import shlex
+import signal
+import sys
 
 import keras
 import numpy as np
@@ -139,6 +142,14 @@ def test_the_zoo_is_listed(ask, stand_in):
     assert ask("zoo", "list", "--pretrained") == (0, f"{table}\n")
     status, printed = ask("zoo", "list", name, "--pretrained", "--json")
     assert (status, json.loads(printed)) == (0, table.records)
+
+
+def test_a_reader_may_have_read_enough(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main.answer(["zoo", "list"]) == 128 + signal.SIGPIPE
 
 
 def test_weights_are_fetched(ask, stand_in, monkeypatch):
