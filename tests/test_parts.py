@@ -53,6 +53,7 @@ for call in (
     lambda: model(solvers.DormandPrince()),
     lambda: tfnode.odeint(lambda t, z: -z, x, [0.0, 1.0], solver=solvers.DormandPrince()),
     lambda: tfnode.datasets.load("concentric_spheres/2d", "test", as_numpy=True),
+    lambda: tfnode.StepAdaption((x, y), log_dir="logs"),
     lambda: report.plot("a model"),
 ):
     print(refused(call))
@@ -65,7 +66,7 @@ def test_the_core_and_the_zoo_work_without():
     options = {"cwd": ROOT, "capture_output": True, "encoding": "utf-8"}
     done = subprocess.run(command, **options)
     assert done.returncode == 0, done.stderr
-    imported, tfp, odeint, data, figure = done.stdout.splitlines()
+    imported, tfp, odeint, data, log, figure = done.stdout.splitlines()
     # Beyond what Keras loads nothing but the package itself.
     assert imported == "tfnode"
     assert tfp == odeint
@@ -76,6 +77,7 @@ def test_the_core_and_the_zoo_work_without():
         "our own."
     )
     assert data.startswith("A data set needs `tensorflow_datasets` and `importlib_resources`. Rec")
+    assert log.startswith("`log_dir` needs `tensorboard` and `matplotlib`. Received: ")
     assert "matplotlib" in figure
 
 

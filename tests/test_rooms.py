@@ -38,7 +38,7 @@ ROOMS = {
     "batches": {"arguments"},
     "validity": {"batches", "charts", "files", "models", "plots", "versions"},
     "export": {"files", "tables", "validity", "versions"},
-    "callbacks": {"adaption", "export", "files"},
+    "callbacks": {"adaption", "export", "files", "parts"},
     "datasets": {"files", "integrate", "parts", "typing"},
 }
 # What a room may import from elsewhere, at the top and in functions; else keras and numpy.

@@ -95,6 +95,16 @@ def test_pretrained_weights_know_their_data(ask, stand_in):
     assert ", 20 samples" in printed
 
 
+def test_a_figure_needs_matplotlib_before_the_work(ask, paths, tmp_path, monkeypatch):
+    model, data = paths(RK4(1 / 4))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(tfnode.validity, "check", None)
+    for option, name in (("--figure", "new.png"), ("--html", "new.html")):
+        with pytest.raises(command_line.Stop, match="needs `matplotlib`") as stop:
+            ask("check", model, "--data", data, option, tmp_path / name)
+        assert stop.value.status == 2
+
+
 def test_regression_is_judged_too(ask, paths):
     model, data = paths(RK4(1 / 4))
     np.savez(data, x=X, y=np.stack([X[:, 0], X[:, 1]], axis=1))
