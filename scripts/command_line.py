@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from tfnode_commands.command_line import (
+from zoo.commands.command_line import (
     Stop,
     check_writable,
     directory,

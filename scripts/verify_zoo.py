@@ -16,7 +16,7 @@ if not __package__:  # run by its path: the checkout, in the place of scripts/
     sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from scripts import command_line
-from tfnode_commands import pretrained
+from zoo.commands import pretrained
 
 
 def main(arguments: Sequence[str]) -> int:

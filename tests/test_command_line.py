@@ -14,6 +14,7 @@ import zoo
 from scripts import command_line, models, reproduce_figures
 from scripts.paper import engines
 from scripts.paper.figures_by_number import FIGURES
+from zoo.commands import greetings
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = [
@@ -179,14 +180,20 @@ def test_the_names_are_those_of_the_zoo_and_of_the_figures():
 
 
 def test_commands_import_nothing_heavy_before_they_know_their_arguments():
-    modules = ["tfnode_commands.main", *(f"scripts.{name}" for name in COMMANDS)]
+    modules = ["zoo.commands.main", *(f"scripts.{name}" for name in COMMANDS)]
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     options = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
     imported = subprocess.run([sys.executable, "-c", code], **options).stdout.split()
-    assert not {"keras", "tensorflow", "tfnode", "zoo", "matplotlib", "joblib"} & set(imported)
+    assert not {"keras", "tensorflow", "tfnode", "matplotlib", "joblib"} & set(imported)
 
 
 # === How a command ends ===
+@pytest.fixture(autouse=True)
+def _stderr_as_it_is(monkeypatch):
+    """That of these tests stays theirs when one of them runs a command."""
+    monkeypatch.setattr(greetings, "leave_out", lambda: None)
+
+
 def ended(main, capsys):
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -226,10 +233,44 @@ def test_ctrl_c_while_a_command_starts_is_one_line():
     finally:
         signal.signal(signal.SIGINT, before)
         process.kill()
-    # TensorFlow may have said something before.
-    assert errors.endswith("\nInterrupted.\n")
-    assert "Traceback" not in errors
+    # Nor are there TensorFlow's greetings before it.
+    assert errors == "\nInterrupted.\n"
     assert process.returncode == 130
+
+
+GREETINGS = """\
+WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+I0000 00:00:1.6     1 port.cc:153] oneDNN custom operations are on. You may see slightly different
+I0000 00:00:1.7    12 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not
+I0000 00:00:1.8    12 cpu_feature_guard.cc:227] This TensorFlow binary is optimized to use
+To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow
+E0000 00:00:1.9    12 cuda_platform.cc:52] failed call to cuInit: INTERNAL: UNKNOWN ERROR (303)
+"""
+FAULTS = """\
+E0000 00:00:1.9    12 cuda_platform.cc:52] failed call to cuInit: CUDA_ERROR_NO_DEVICE (100)
+W0000 00:00:1.9    12 port.cc:153] oneDNN custom operations are on
+F0000 00:00:1.9    12 cudart_stub.cc:31] Check failed
+a line with cudart_stub.cc:31] Could not find cuda drivers on your machine
+the last line has no end"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other descriptors")
+def test_greetings_are_left_out_and_nothing_else():
+    code = (
+        "import os, subprocess, sys\n"
+        "from zoo.commands import greetings\n"
+        "greetings.leave_out()\n"
+        "print('Python', file=sys.stderr)\n"
+        f"subprocess.run(['echo', {GREETINGS + 'a child'!r}], stdout=2)\n"
+        f"os.write(2, {(GREETINGS + FAULTS).encode()!r})\n"
+        "os.abort()\n"
+    )
+    options = {"cwd": ROOT, "capture_output": True, "encoding": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", code], **options)
+    assert done.returncode == -signal.SIGABRT
+    assert done.stdout == ""
+    # What is said in a crash, too.
+    assert sorted(done.stderr.splitlines()) == sorted(["Python", "a child", *FAULTS.splitlines()])
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,6 +11,7 @@ import scipy.integrate
 import scipy.stats
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import tqdm_utils
 
 from tfnode.datasets import concentric_spheres, energy_landscape, list_datasets, load
 from tfnode.datasets.concentric_spheres import ConcentricSpheres, ConcentricSpheresConfig
@@ -122,8 +123,8 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path):
         load("concentric_spheres/2d", "test", as_numpy=True, data_dir=tmp_path / "file")
 
 
-def test_several_that_need_a_set_first_prepare_it_once(tmp_path, monkeypatch):
-    """In threads, whose locks are as those of processes."""
+def test_several_that_need_a_set_first_prepare_it_once(tmp_path, monkeypatch, capfd, caplog):
+    """In threads, whose locks are as those of processes, and in silence."""
     prepared = []
     prepare = ConcentricSpheres.download_and_prepare
 
@@ -140,6 +141,10 @@ def test_several_that_need_a_set_first_prepare_it_once(tmp_path, monkeypatch):
         (x, _), *others = executor.map(read, range(6))
     assert len(prepared) == 1
     assert all((x == other).all() for other, _ in others)
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
+    # The bars of other data are as before.
+    assert not isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm)
     names = {path.name for path in left.parent.iterdir()}
     assert names == {"1.1.0", ".1.1.0.lock"}
 

@@ -91,6 +91,8 @@ SETTINGS = {
     ],
 }
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))]
+# The iterations of the training that the README shows.
+SHOWN = (300, 900, 3000, 9000, 15000, 30000)
 
 
 def says(page):
@@ -169,6 +171,22 @@ def each(values, digits=1):
 
 # === Table 1 ===
 @says("README.md")
+def the_training_of_three_minima():
+    curves = [run["test_curve"] for run in by_rule(MINIMA, "euler_adaption")]
+    assert len(curves) == 5
+    claims = []
+    for name, key, form, factor in (
+        ("iterations", "iteration", "{:.0f}", 1),
+        ("steps of Euler's method", "num_steps", "{:.0f}", 1),
+        ("test accuracy %", "train_solver", "{:.1f}", 100),
+    ):
+        means = [factor * statistics.mean(values) for values in zip(*(c[key] for c in curves))]
+        cells = [form.format(means[iteration // 300 - 1]) for iteration in SHOWN]
+        claims.append(f"| {name} | {' | '.join(cells)} |")
+    return claims
+
+
+@says("README.md")
 def the_table():
     rows = [row(model) for model in (SPHERES, MINIMA, "mnist", "cifar10")]
     table = tables.markdown(table1.HEADER, table1.lines(rows))
@@ -213,6 +231,12 @@ def the_accuracy_under_its_own_solver():
     return [
         f"{one} % with one step, {eight} % with eight, {finest} % with 256",
         f"{of_one} %, {of_eight} % ({seeds[1]} of 5 seeds) and {of_finest} % ({seeds[2]} of 5)",
+=======
+def test_what_the_readme_says_of_the_damped_rule():
+    damped = [
+        runs(f"{SPHERES}/rk4_damped_10000_seed*"),
+        runs(f"{MINIMA}/rk4_damped_30000_seed*"),
+>>>>>>> h-pack
     ]
 
 

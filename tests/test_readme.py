@@ -37,8 +37,12 @@ def test_the_first_pages_run(monkeypatch, tmp_path, capsys):
     names = {}
     # Few epochs: the same code, trained to the end, is above.
     exec(code_of("README.md")[0].replace("epochs=40", "epochs=2"), names)
-    (verdict,) = code_of("docs/start.md")
+    verdict, kept = code_of("docs/start.md")
     exec(verdict, names)
+    exec(kept, names)
+    with np.load(tmp_path / "test.npz") as arrays:
+        assert arrays["x"].shape == (1000, 2)
+    assert (tmp_path / "mine.keras").is_file()
     assert (tmp_path / "verdict.png").stat().st_size > 5000
     assert "RK4" in capsys.readouterr().out
     (overview,) = code_of("docs/index.md")

@@ -3,9 +3,12 @@
 import configparser
 import importlib
 import json
+import os
 import pathlib
 import re
 import shlex
+import signal
+import sys
 
 import keras
 import numpy as np
@@ -16,8 +19,8 @@ import tfnode
 import zoo
 from scripts import verify_zoo
 from tfnode.solvers import RK4, Euler
-from tfnode_commands import command_line, main, subjects
 from zoo import hub, verification
+from zoo.commands import command_line, main, subjects
 
 ROOT = pathlib.Path(__file__).parents[1]
 X = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype("float32")
@@ -92,6 +95,16 @@ def test_pretrained_weights_know_their_data(ask, stand_in):
     assert ", 20 samples" in printed
 
 
+def test_a_figure_needs_matplotlib_before_the_work(ask, paths, tmp_path, monkeypatch):
+    model, data = paths(RK4(1 / 4))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(tfnode.validity, "check", None)
+    for option, name in (("--figure", "new.png"), ("--html", "new.html")):
+        with pytest.raises(command_line.Stop, match="needs `matplotlib`") as stop:
+            ask("check", model, "--data", data, option, tmp_path / name)
+        assert stop.value.status == 2
+
+
 def test_regression_is_judged_too(ask, paths):
     model, data = paths(RK4(1 / 4))
     np.savez(data, x=X, y=np.stack([X[:, 0], X[:, 1]], axis=1))
@@ -139,6 +152,14 @@ def test_the_zoo_is_listed(ask, stand_in):
     assert ask("zoo", "list", "--pretrained") == (0, f"{table}\n")
     status, printed = ask("zoo", "list", name, "--pretrained", "--json")
     assert (status, json.loads(printed)) == (0, table.records)
+
+
+def test_a_reader_may_have_read_enough(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main.answer(["zoo", "list"]) == 128 + signal.SIGPIPE
 
 
 def test_weights_are_fetched(ask, stand_in, monkeypatch):
@@ -239,7 +260,7 @@ def test_the_entry_point_is_there():
     assert scripts[0].strip() == "tfnode"
     assert getattr(importlib.import_module(module), function) is main.main
     # The pattern takes this package, too.
-    assert "tfnode*" in config["options.packages.find"]["include"].split()
+    assert "zoo*" in config["options.packages.find"]["include"].split()
 
 
 @pytest.mark.parametrize("line", ["", "check", "export", "zoo", "zoo list", "zoo fetch"])
@@ -251,9 +272,9 @@ def test_help_shows_the_lines_to_type(line, capsys):
 
 
 def lines_to_type():
-    """Those of the README and of the help texts."""
-    text = [(ROOT / "README.md").read_text(encoding="utf-8")]
-    text += [path.read_text(encoding="utf-8") for path in (ROOT / "tfnode_commands").glob("*.py")]
+    """Those of the README, of the first page and of the help texts."""
+    text = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/start.md")]
+    text += [path.read_text(encoding="utf-8") for path in (ROOT / "zoo/commands").glob("*.py")]
     return re.findall(r"^(?:    )?tfnode (.+)$", "\n".join(text), re.MULTILINE)
 
 

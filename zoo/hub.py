@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from tfnode import parts
 from zoo import weights
 
 PREFIX = "hf://"
@@ -225,13 +226,9 @@ def _endpoint() -> str | None:
 
 
 def _hub() -> Any:
-    try:
-        import huggingface_hub.errors
-    except ImportError as error:
-        raise ImportError(
-            "Models on the hub need the package `huggingface_hub`. Received: no such package. "
-            "Install it by `pip install 'tfnode[hub]'`."
-        ) from error
+    parts.require("A model on the hub", "huggingface_hub", install="'tfnode[hub]'")
+    import huggingface_hub.errors
+
     return huggingface_hub
 
 

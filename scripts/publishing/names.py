@@ -3,7 +3,7 @@
 import argparse
 
 from scripts import command_line
-from tfnode_commands import pretrained
+from zoo.commands import pretrained
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import tfnode
 from scripts import command_line
 from tfnode import files
-from tfnode_commands import subjects
 from zoo import archives
+from zoo.commands import subjects
 
 
 def report(

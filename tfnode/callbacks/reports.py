@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfnode import arguments, export, files, validity
+from tfnode import arguments, export, files, parts, validity
 from tfnode.adaption import Rule
 from tfnode.batches import joined
 from tfnode.callbacks.batches import endless_batches
@@ -30,10 +30,14 @@ class TensorBoardWriter:
 
     Args:
         log_dir: Path of the directory.
+
+    Raises:
+        ImportError: If TensorBoard or matplotlib, which draws the figures, is not installed.
     """
 
     def __init__(self, log_dir: PathLike) -> None:
         arguments.path("log_dir", log_dir)
+        parts.require("`log_dir`", "tensorboard", "matplotlib")
         # As it was given: a `pathlib.Path` has one slash where an address has two.
         self._log_dir = os.fspath(log_dir)
         # TensorFlow also writes to other places than the file system.

@@ -3,11 +3,12 @@
 import contextlib
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfnode import arguments, files
+from tfnode import arguments, files, parts
 from tfnode.typing import PathLike
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def load(
         ValueError: If the name is unknown, if `batch_size` is missing or not positive, if another
             argument is not as described, or if a set is still to be prepared and the data directory
             cannot be written to.
+        ImportError: If TensorFlow Datasets is not installed.
     """
     arguments.choice("name", name, list_datasets(), advice="Pick one of these.")
     if not isinstance(split, str) or not _SPLIT.fullmatch(split):
@@ -92,6 +94,8 @@ def load(
     seed = arguments.count("seed", seed, 0, advice="The default is 0.")
     if data_dir is not None:
         arguments.path("data_dir", data_dir)
+    # It imports the second, and does not say so to an installer.
+    parts.require("A data set", "tensorflow_datasets", "importlib_resources")
     x, y = _read(name, split, data_dir)
     if batch_size is None or as_numpy:
         return _scaled(x), y
@@ -105,7 +109,7 @@ def _read(name: str, split: str, data_dir: PathLike | None) -> tuple[np.ndarray,
     from tfnode.datasets import concentric_spheres, energy_landscape  # noqa: F401
 
     builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.is_prepared():
+    if not _is_prepared(builder):
         _prepare(name, builder)
         builder = tfds.builder(name, data_dir=data_dir)
     return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, as_supervised=True))
@@ -119,15 +123,33 @@ def _prepare(name: str, builder: Any) -> None:
     root = place.parents[1 + name.count("/")]
     files.check_writable(root, "data_dir")
     with files.locked(place.with_name(f".{place.name}.lock"), _SECONDS):
-        if builder.is_prepared():
+        if _is_prepared(builder):
             return
         with files.beside(place) as written:
             private = tfds.builder(name, data_dir=written.parent / "tfds")
-            # TFDS reports a download, but a generated set is not downloaded.
-            is_generated = name in _SYNTHETIC
-            with contextlib.redirect_stdout(None) if is_generated else contextlib.nullcontext():
+            with _generating() if name in _SYNTHETIC else contextlib.nullcontext():
                 private.download_and_prepare(download_dir=root / "downloads")
             pathlib.Path(private.data_path).rename(written)
+
+
+def _is_prepared(builder: Any) -> bool:
+    # Of a directory that is not there TFDS warns.
+    return pathlib.Path(builder.data_path).is_dir() and builder.is_prepared()
+
+
+@contextlib.contextmanager
+def _generating() -> Iterator[None]:
+    """Without what TFDS says of downloads, and its bars, which a log shows as broken lines."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import tqdm_utils
+
+    has_bars = not isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm)
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        tfds.display_progress_bar(has_bars)
 
 
 def _scaled(x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode import solvers
+from tfnode import parts, solvers
 from tfnode.integrate import adaptive
 from tfnode.integrate.problems import Problem, Solution
 from tfnode.keras_internals import in_stateless_scope
@@ -18,11 +18,14 @@ tree = keras.tree
 
 # The numbers that the guard of TensorFlow Probability's loop notes.
 WATCHED = 7
+# It imports `tf_keras`, and does not say so to an installer.
+_TFP = ("tensorflow_probability", "tf_keras")
 
 
 def available(solver: solvers.AdaptiveSolver) -> solvers.AdaptiveSolver:
     """The solver, or where TensorFlow Probability's is missing our own of the same method."""
-    if _is_tfp(solver) and keras.backend.backend() != "tensorflow":
+    has_tfp = keras.backend.backend() == "tensorflow" and not parts.missing(*_TFP)
+    if _is_tfp(solver) and not has_tfp:
         return dataclasses.replace(solver, per_sample=True)
     return solver
 
@@ -46,6 +49,7 @@ class AdaptiveSteps:
     Raises:
         ValueError: If the dtype cannot meet the tolerances or tell the times apart, or if there is
             no such solver on the backend.
+        ImportError: If TensorFlow Probability is asked for, and is not installed.
     """
 
     solver: solvers.AdaptiveSolver
@@ -64,6 +68,9 @@ class AdaptiveSteps:
                 f"the TensorFlow backend. Received: {self.solver} with KERAS_BACKEND="
                 f"{keras.backend.backend()!r}. Pass per_sample=True, which is our own."
             )
+        if self.is_tfp:
+            advice = "Or pass per_sample=True, which is our own."
+            parts.require("`DormandPrince` with one step for the batch", *_TFP, advice=advice)
         if isinstance(self.times, tuple) and self.time_dependent:
             length = abs(self.times[-1] - self.t0)
             check_moves_times(length, self.t0, self.times[-1], self.dtype, self.name)

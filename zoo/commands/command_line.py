@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from zoo.commands import greetings
+
 # Of every parser: a docstring as it stands, and no option that is cut short.
 STYLE: dict[str, Any] = {
     "allow_abbrev": False,
@@ -34,6 +36,7 @@ class Stop(Exception):
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Runs a command, and ends the process with its exit status."""
+    greetings.leave_out()
     try:
         status = main(sys.argv[1:])
     except Stop as stop:

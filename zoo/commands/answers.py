@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tfnode_commands import command_line
+from zoo.commands import command_line
 
 
 class Answer(NamedTuple):

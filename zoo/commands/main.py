@@ -12,11 +12,13 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tfnode_commands import check, command_line, export, pretrained
+from zoo.commands import check, command_line, export, pretrained
 
 
 def main() -> NoReturn:
@@ -45,5 +47,10 @@ def answer(arguments: Sequence[str]) -> int:
     except (ImportError, OSError, ValueError) as error:
         # Those of this package say the rule, what came, and what to do next.
         raise command_line.Stop(str(error), status=2) from error
-    print(json.dumps(found.value, indent=1) if args.json else found.text)
+    try:
+        print(json.dumps(found.value, indent=1) if args.json else found.text, flush=True)
+    except BrokenPipeError:
+        # The reader has read enough, as `head` does; what is left leads nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return found.status

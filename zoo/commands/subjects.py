@@ -6,7 +6,7 @@ import pathlib
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-from tfnode_commands import command_line
+from zoo.commands import command_line
 
 if TYPE_CHECKING:
     import keras

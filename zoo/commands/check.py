@@ -12,7 +12,7 @@ import json
 import pathlib
 from typing import Any
 
-from tfnode_commands import answers, command_line, subjects
+from zoo.commands import answers, command_line, subjects
 
 _FIGURES = (".png", ".svg", ".pdf")
 
@@ -46,9 +46,11 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     wanted = {"figure": args.figure, "html": args.html}
     places = {name: path.parent for name, path in wanted.items() if path is not None}
     command_line.check_writable(args.parser, **places)
-    from tfnode import files, validity
+    from tfnode import files, parts, validity
     from tfnode.export import cards
 
+    if places:
+        parts.require("A figure or a page", "matplotlib")
     subject = subjects.load(args)
     report = validity.check(
         subject.model, subject.data, args.threshold, reference_steps=subject.reference_steps

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tfnode_commands import answers, command_line
+from zoo.commands import answers, command_line
 
 if TYPE_CHECKING:
     from zoo import WeightsEntry

@@ -11,7 +11,7 @@ import fractions
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from tfnode_commands import answers, command_line, subjects
+from zoo.commands import answers, command_line, subjects
 
 if TYPE_CHECKING:
     import keras
