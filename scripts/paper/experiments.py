@@ -78,7 +78,7 @@ def fit(
     except _failures() as error:
         return model, {**origin, "error": str(error)}
     model = _in_float32(model, run)
-    result = {**origin, **_measured(run, model, test, **callbacks), **_validated(run, model)}
+    result = {**origin, **_measured(run, model, test, **callbacks)}
     before = callbacks["curve"].before["seconds"]
     return model, {**result, "seconds": round(before + time.perf_counter() - start, 1)}
 
@@ -112,7 +112,10 @@ def _measured(
     step_adaption: tfnode.StepAdaption | tfnode.ToleranceAdaption | None = None,
 ) -> Result:
     """What a training gave, from the trained model and from the callbacks."""
-    result = {"loss": curve.loss, **measurements.final_accuracies(model, test, run.rk4_steps)}
+    has_validation = "validation" in data.splits(run.recipe().dataset)
+    validation = _measured_on(run, "validation") if has_validation else None
+    found = measurements.final_accuracies(model, test, run.rk4_steps, validation)
+    result = {"loss": curve.loss, **found}
     result["sweep"] = measurements.sweep(model, test)
     result["test_curve"] = measurements.columns(curve.records)
     if run.paths:
@@ -122,14 +125,6 @@ def _measured(
         result["nfe_per_iteration_with_checks"] = step_adaption.nfe_per_iteration_with_checks
         result["history"] = measurements.columns(step_adaption.history)
     return result
-
-
-def _validated(run: Run, model: keras.Model) -> Result:
-    """The accuracies by which runs are chosen, where the data has a split for it."""
-    if "validation" not in data.splits(run.recipe().dataset):
-        return {}
-    found = measurements.final_accuracies(model, _measured_on(run, "validation"), run.rk4_steps)
-    return {"validation": found["accuracy"]}
 
 
 def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
@@ -174,7 +169,6 @@ def compiled(run: Run) -> keras.Model:
     model.compile(
         optimizer,
         recipe.build_loss(),
-        metrics=["accuracy"],
         jit_compile=by_xla or keras.backend.backend() == "jax",
         steps_per_execution=50,
     )
