@@ -20,6 +20,8 @@ import tfnode
 from scripts.paper import engines, runner
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Of processes whose errands use no Keras: NumPy is imported sooner than TensorFlow.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": "numpy"}
 
 
 class Inline:
@@ -58,7 +60,7 @@ def run_all(tmp_path):
 
 @pytest.fixture
 def local():
-    with contextlib.closing(engines.Local(2, {"OMP_NUM_THREADS": "1"})) as engine:
+    with contextlib.closing(engines.Local(2, ENVIRONMENT)) as engine:
         yield engine
 
 
@@ -92,7 +94,7 @@ def test_a_run_that_fails_is_tried_again_twice_and_ends_no_other(run_all):
 
 
 def test_a_worker_that_dies_takes_no_other_run_with_it(run_all, local, monkeypatch):
-    # Every new process imports TensorFlow.
+    # Every new process imports Keras.
     monkeypatch.setattr(runner, "_ATTEMPTS", 2)
     runs = [Errand("dies", "dies"), Errand("once", "dies once"), *map(Errand, "abcd")]
     failed = run_all(runs, local)
@@ -134,7 +136,7 @@ def computing(out):
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(out)],
-        env={**os.environ, "PYTHONPATH": path, "TFDS_DATA_DIR": str(out)},
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path, "TFDS_DATA_DIR": str(out)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -165,7 +167,7 @@ def blocked_signals():
 
 
 def test_a_worker_is_born_deaf_to_ctrl_c_and_its_parent_is_not():
-    with contextlib.closing(engines.Local(1, {})) as local:
+    with contextlib.closing(engines.Local(1, ENVIRONMENT)) as local:
         assert signal.SIGINT in local.submit(blocked_signals).result()
     assert signal.SIGINT not in blocked_signals()
 

@@ -29,6 +29,8 @@ def empty_zoo(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "GOLDEN", tmp_path / "golden")
     monkeypatch.setattr(reports, "DIRECTORY", tmp_path / "reports")
     monkeypatch.setattr(measuring, "EXTENTS", {"energy_landscape": FEW_STEPS})
+    # XLA would compile each training for longer than it takes.
+    monkeypatch.setattr(experiments, "_COMPILED", ())
     # A function of the weights, and most of the time.
     monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
     return tmp_path
