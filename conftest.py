@@ -1,5 +1,6 @@
 """What every test and every docstring example shares."""
 
+import gc
 import importlib.util
 import os
 import tempfile
@@ -36,6 +37,13 @@ def pytest_configure(config):
 
         for model in SYNTHETIC:
             tfnode.datasets.load(zoo.get_recipe(model).dataset, "test", as_numpy=True)
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector what stays: the libraries' own objects are half a million."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What workers of the tests of engines compute: functions that they can import.
 
-As a command it computes two small trainings on an engine, as `reproduce_table1.py` would.
+As a command it computes two small trainings on each of some engines, as `reproduce_table1.py`
+would.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from scripts.paper import engines, experiments, measurements, runner
 from scripts.paper.runs import Run
 
 ENVIRONMENT = {**engines.ENVIRONMENT, **experiments.ENVIRONMENT}
-RUNS = [Run("energy_landscape", n, 0, 50, test_samples=100, rk4_steps=8) for n in (1, 2)]
+RUNS = [Run("concentric_spheres_2d", n, 0, 50, test_samples=100, rk4_steps=8) for n in (1, 2)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +55,17 @@ def train(training, report, directory):
     return experiments.train(training, report, directory)
 
 
-def main(name, out):
-    engine = {
-        "local": lambda: contextlib.closing(engines.Local(2, ENVIRONMENT)),
-        "slurm": lambda: engines.slurm(out / "jobs", {}, ENVIRONMENT, cluster="local"),
-        "ray": lambda: engines.ray(None, ENVIRONMENT),
-    }
-    with engine[name]() as executor:
-        print(runner.run_all(train, RUNS, executor, out, out / "kept", name))
+def main(folder, *names):
+    for name in names:
+        out = pathlib.Path(folder) / name
+        engine = {
+            "local": lambda: contextlib.closing(engines.Local(2, ENVIRONMENT)),
+            "slurm": lambda out=out: engines.slurm(out / "jobs", {}, ENVIRONMENT, cluster="local"),
+            "ray": lambda: engines.ray(None, ENVIRONMENT),
+        }
+        with engine[name]() as executor:
+            print(runner.run_all(train, RUNS, executor, out, out / "kept", name))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], pathlib.Path(sys.argv[2]))
+    main(*sys.argv[1:])

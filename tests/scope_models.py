@@ -9,6 +9,9 @@ from tfnode import solvers
 from tfnode.models import calls_of, reached_blocks
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+# Where a test does not ask for XLA, TensorFlow compiles for twice as long as it traces. On JAX
+# without it everything would run eagerly.
+JIT_COMPILE = keras.backend.backend() == "jax"
 TIMESTEPS = 5
 COARSE, FINE = solvers.Euler(1 / 2), solvers.Midpoint(1 / 4)
 
@@ -178,7 +181,8 @@ def labels(kind, samples=8):
 
 def compiled(model, kind):
     losses = {"lists": {"u": LOSS, "v": LOSS}, "dictionaries": {"u": LOSS, "v": LOSS}}
-    model.compile(keras.optimizers.SGD(0.1), losses.get(kind, LOSS))
+    loss = losses.get(kind, LOSS)
+    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=JIT_COMPILE)
     return model
 
 

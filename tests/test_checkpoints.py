@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,28 +70,39 @@ def test_goes_on_to_the_same_result(tmp_path, monkeypatch, interruptions, option
     assert result == expected
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
-    run = runs.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
-    with pytest.raises(Interruption):
-        fit(run, tmp_path, interrupted=1)
+RUN = runs.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """What `RUN` leaves that is interrupted at its end."""
+    directory = tmp_path_factory.mktemp("left")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interruption):
+        patch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
+        fit(RUN, directory, interrupted=1)
+    return directory
+
+
+@pytest.fixture
+def interrupted(left, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(left, tmp_path / "interrupted")
+
+
+def test_a_checkpoint_of_another_run_is_refused(interrupted):
     with pytest.raises(ValueError, match="goes on from a checkpoint of its own") as error:
-        fit(dataclasses.replace(run, gradient="backprop"), tmp_path)
-    assert f"Remove {tmp_path}." in str(error.value)
+        fit(dataclasses.replace(RUN, gradient="backprop"), interrupted)
+    assert f"Remove {interrupted}." in str(error.value)
 
 
-def test_a_checkpoint_older_than_an_option_is_taken_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
-    run = runs.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
-    with pytest.raises(Interruption):
-        fit(run, tmp_path, interrupted=1)
-    (states,) = tmp_path.glob("*/states.json")
+def test_a_checkpoint_older_than_an_option_is_taken_up(interrupted, monkeypatch):
+    (states,) = interrupted.glob("*/states.json")
     content = json.loads(states.read_text())
     del content["origin"]["run"]["look_ahead"]
     states.write_text(json.dumps(content))
     monkeypatch.setattr(experiments, "compiled", pytest.fail)
     with pytest.raises(Interruption):
-        fit(run, tmp_path, interrupted=1)
+        fit(RUN, interrupted, interrupted=1)
 
 
 def test_checks_have_samples_of_their_own():

@@ -74,7 +74,8 @@ def test_without_look_ahead_a_cap_is_kept():
 
 def test_a_tolerance_is_adapted_and_checked_on_a_whole_split(monkeypatch):
     monkeypatch.setattr(measurements, "sweep", lambda *of: {})
-    options = {"solver": "fehlberg21", "policy": "tolerance", "rk4_steps": 4, "test_samples": 64}
+    options = {"solver": "fehlberg21", "policy": "tolerance", "t1": 0.25}
+    options |= {"rk4_steps": 4, "test_samples": 64}
     of_checks = {"check_split": "test", "check_samples": 1000, "check_every": 10}
     run = Run("concentric_spheres_2d", None, 0, 50, **options, **of_checks)
     result = experiments.train(run, lambda fraction: None)

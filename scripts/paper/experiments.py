@@ -78,7 +78,7 @@ def fit(
     except _failures() as error:
         return model, {**origin, "error": str(error)}
     model = _in_float32(model, run)
-    result = {**origin, **_measured(run, model, test, **callbacks), **_validated(run, model)}
+    result = {**origin, **_measured(run, model, test, **callbacks)}
     before = callbacks["curve"].before["seconds"]
     return model, {**result, "seconds": round(before + time.perf_counter() - start, 1)}
 
@@ -112,7 +112,8 @@ def _measured(
     step_adaption: tfnode.StepAdaption | tfnode.ToleranceAdaption | None = None,
 ) -> Result:
     """What a training gave, from the trained model and from the callbacks."""
-    result = {"loss": curve.loss, **measurements.final_accuracies(model, test, run.rk4_steps)}
+    found = measurements.final_accuracies(model, test, _to_choose_by(run), run.rk4_steps)
+    result = {"loss": curve.loss, **found}
     result["sweep"] = measurements.sweep(model, test)
     result["test_curve"] = measurements.columns(curve.records)
     if run.paths:
@@ -122,14 +123,6 @@ def _measured(
         result["nfe_per_iteration_with_checks"] = step_adaption.nfe_per_iteration_with_checks
         result["history"] = measurements.columns(step_adaption.history)
     return result
-
-
-def _validated(run: Run, model: keras.Model) -> Result:
-    """The accuracies by which runs are chosen."""
-    split, samples = data.to_choose_by(run.recipe().dataset)
-    x, y = _measured_on(run, split)
-    found = measurements.final_accuracies(model, (x[:samples], y[:samples]), run.rk4_steps)
-    return {"validation": found["accuracy"]}
 
 
 def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
@@ -174,7 +167,6 @@ def compiled(run: Run) -> keras.Model:
     model.compile(
         optimizer,
         recipe.build_loss(),
-        metrics=["accuracy"],
         jit_compile=by_xla or keras.backend.backend() == "jax",
         steps_per_execution=50,
     )
@@ -206,6 +198,13 @@ def _batches(run: Run, seed: int, batch_size: int | None = None, split: str = "t
 def _measured_on(run: Run, split: str) -> data.Data:
     x, y = _loaded(run, split)
     return x[: run.test_samples], y[: run.test_samples]
+
+
+def _to_choose_by(run: Run) -> data.Data:
+    """What runs are chosen by, which is not the test set."""
+    split, samples = data.to_choose_by(run.recipe().dataset)
+    x, y = _measured_on(run, split)
+    return x[:samples], y[:samples]
 
 
 def _loaded(run: Run, split: str) -> data.Data:
