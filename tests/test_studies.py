@@ -73,6 +73,8 @@ def test_a_run_with_regularization_begins_as_one_without_it():
 @pytest.mark.parametrize("changes", [{"scale": 0.5}, {"t1": 2.0}], ids=["inputs", "time"])
 def test_a_run_of_a_study(changes, monkeypatch):
     monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
+    # XLA would compile for longer than all else takes.
+    monkeypatch.setattr(experiments, "_COMPILED", ())
     run = Run("energy_landscape", 4, 0, 50, rk4_steps=8, test_samples=50, **changes)
     model, result = experiments.fit(run, lambda finished: None)
     block = model.get_layer("ode_block")
