@@ -67,10 +67,10 @@ def traces(args: argparse.Namespace) -> Groups:
 
 
 def checks(args: argparse.Namespace) -> Groups:
-    """`replay` follows the step sizes of the `adaption` before it, without its checks."""
+    """The share of the checks in trainings with `StepAdaption`."""
     models = {"checks_energy": "energy_landscape", "checks_spheres": "concentric_spheres_2d"}
     return [
-        [small(args, case, c, 32, model, args.iterations) for c in ("adaption", "replay")]
+        [small(args, case, "adaption", 32, model, args.iterations)]
         for case, model in models.items()
     ]
 

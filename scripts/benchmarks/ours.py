@@ -1,6 +1,5 @@
 """tfnode's own measurements for `benchmark.py`, and the bare convolutions as a floor."""
 
-import itertools
 import math
 import tempfile
 import time
@@ -194,56 +193,37 @@ def count_traces(job: Job) -> dict[str, int]:
     return {"traces": len(traces), "changes": len(taken) - 1}
 
 
-def adaption_run(job: Job) -> dict[str, Any]:
-    """A training with `StepAdaption`, and the schedule of step sizes that it chose."""
+def adaption_run(job: Job) -> dict[str, float]:
+    """A training with `StepAdaption`: its seconds, and those of them that the checks took."""
+    import keras
+
     import tfnode
 
-    checks = _real_data(job, seed=1000)
-    step_adaption = tfnode.StepAdaption(checks, every=50)
-    result = _timed_fit(job, _compiled_model(job), step_adaption)
-    history = step_adaption.history
-    changes = [(a["iteration"], b["step_size"]) for a, b in itertools.pairwise(history)]
-    return {**result, "schedule": [(0, history[0]["step_size"]), *changes]}
-
-
-def replay_run(job: Job) -> dict[str, Any]:
-    """The same training, with the step sizes assigned from a schedule instead of measured."""
-    import keras
-
-    model = _compiled_model(job)
-    block, schedule = model.get_layer("ode_block"), dict(job.schedule)
-    block.step_size = schedule[0]
-
-    def change(batch: int, logs: dict | None) -> None:
-        iteration = int(model.optimizer.iterations)
-        if iteration in schedule:
-            block.step_size = schedule[iteration]
-
-    return _timed_fit(job, model, keras.callbacks.LambdaCallback(on_train_batch_end=change))
-
-
-def _timed_fit(
-    job: Job, model: "keras.Model", callback: "keras.callbacks.Callback"
-) -> dict[str, float]:
-    import keras
-
+    step_adaption = tfnode.StepAdaption(_real_data(job, seed=1000), every=50)
     data = _real_data(job, seed=0).repeat().take(job.steps)
-    times = []
-    clock = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
-    )
+    before, after = [], []
+
+    def clock(times: list[float]) -> keras.callbacks.Callback:
+        note = lambda batch, logs: times.append(time.perf_counter())
+        return keras.callbacks.LambdaCallback(on_train_batch_end=note)
+
     start = time.perf_counter()
-    history = model.fit(data, shuffle=False, callbacks=[callback, clock], verbose=0)
+    # Callbacks are called in their order, each after an execution, whose result is then there.
+    callbacks = [clock(before), step_adaption, clock(after)]
+    _compiled_model(job).fit(data, shuffle=False, callbacks=callbacks, verbose=0)
+    seconds = time.perf_counter() - start
+    checks = [end - begin for begin, end in zip(before, after)]
     # The first execution and the first check trace and compile; the rest is the steady state.
     return {
-        "seconds": time.perf_counter() - start,
-        "steady_seconds": times[-1] - times[0],
-        "loss": history.history["loss"][-1],
+        "seconds": seconds,
+        "checks_seconds": sum(checks),
+        "steady_seconds": after[-1] - after[0],
+        "steady_checks_seconds": sum(checks[1:]),
     }
 
 
 def _real_data(job: Job, seed: int) -> "tf.data.Dataset":
-    """That of a model, generated at first use: random labels would choose another schedule."""
+    """That of a model, generated at first use: random labels would choose other steps."""
     import zoo
     from tfnode import datasets
 

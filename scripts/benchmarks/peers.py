@@ -39,7 +39,6 @@ class Job:
     steps_per_execution: int
     one_core: bool
     dtype: str = "float32"
-    schedule: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,15 +46,12 @@ def run_all(
         task = progress.add_task("", total=rounds * sum(map(len, groups)))
         for group in groups:
             for number in range(rounds):
-                schedule = ()
                 for job in group:
                     name = f"{job.case} K={job.num_steps} {job.contestant}"
                     progress.update(task, description=f"{name}, round {number + 1}")
-                    scheduled = dataclasses.replace(job, schedule=schedule)
-                    measured = errors.get(job) or run_one(scheduled, timeout, before)
+                    measured = errors.get(job) or run_one(job, timeout, before)
                     if "error" in measured:
                         errors[job] = measured
-                    schedule = measured.get("schedule", ())
                     yield {**dataclasses.asdict(job), "round": number, **measured}
                     progress.advance(task)
 

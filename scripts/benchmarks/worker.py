@@ -48,7 +48,6 @@ WHOLE_RUNS = {
     "traces": ours.count_traces,
     "traces_jax": ours.count_traces,
     "adaption": ours.adaption_run,
-    "replay": ours.replay_run,
 }
 
 
