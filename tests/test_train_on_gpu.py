@@ -16,7 +16,8 @@ from scripts.paper import data
 from tfnode.validity import ValidityReport
 
 ROOT = pathlib.Path(__file__).parents[1]
-OPTIONS = {"iterations": 100, "test_samples": 100, "rk4_steps": 8}
+# Small batches: JAX compiles here without optimizations.
+OPTIONS = {"iterations": 100, "batch_size": 16, "test_samples": 100, "rk4_steps": 8}
 RUNS = plan.runs(["concentric_spheres_2d"], **OPTIONS)
 
 # Trains a run with an end after the first of its calls, and goes on.
