@@ -510,7 +510,7 @@ def the_cost_in_half_precision():
         for model in ("mnist", "cifar10")
     }
     return [
-        "a step of MNIST at K = 8 {:.2f} and of CIFAR-10 {:.2f} of its time in float32".format(
+        "a step of MNIST at K = 8 takes {:.2f} and of CIFAR-10 {:.2f} of its time in float32".format(
             *(found[0] for found in ratios.values())
         ),
         "{:.2f} and {:.2f} of that of the bare convolutions".format(
