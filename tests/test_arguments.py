@@ -564,7 +564,7 @@ def public():
     found = {}
     for package in packages:
         names = getattr(package, "__all__", None)
-        for name, value in vars(package).items():
+        for name, value in inspect.getmembers(package):
             own = name in names if names else getattr(value, "__module__", "") == package.__name__
             # Types of annotations are neither.
             is_called = inspect.isclass(value) or inspect.isfunction(value)
