@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scripts.benchmarks.peers import ON_GPU, PEERS
@@ -15,63 +15,78 @@ Rounds = Mapping[int, Any]
 
 COMPARISONS = ("energy", "spheres", "mnist", "cifar10", "gpu_mnist", "gpu_cifar10")
 PEAKS = ("peak_bytes", "peak_increase_bytes")
+# A measure, its value and its target; None where there is none.
+_Row = tuple[str, float | None, float | None]
 
 
 def targets(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Rows of a measure, its value and the target that it must not exceed."""
-    rows = []
+    return [
+        {
+            "measure": measure,
+            "value": value,
+            "target": target,
+            "met": None if target is None else value <= target,
+        }
+        for rows_of in (_of_steps, _of_memory_and_traces, _of_checks, _of_answers)
+        for measure, value, target in rows_of(results)
+        if value is not None
+    ]
 
-    def row(measure: str, value: float | None, target: float | None = None) -> None:
-        if value is not None:
-            met = None if target is None else value <= target
-            rows.append({"measure": measure, "value": value, "target": target, "met": met})
 
+def _of_steps(results: Sequence[Result]) -> Iterator[_Row]:
     for case, k in {(r["case"], r["num_steps"]): None for r in results if r["case"] in COMPARISONS}:
         of = lambda contestant, case=case, k=k: values(results, case, k, contestant)
         goals = {"convolutions": 1.45}
         if case == "energy" and k >= 64:
             goals |= {"torchdiffeq": 1 / 4, "diffrax": 2 / 3, "bare": 1.25}
-        row(f"{case} K={k}: fit / the commit before", ratio(of("fit"), of("fit_before")), 1.03)
+        yield f"{case} K={k}: fit / the commit before", ratio(of("fit"), of("fit_before")), 1.03
         goal = 0.9 if case == "energy" and k >= 64 else None
-        row(f"{case} K={k}: fit on JAX / on TensorFlow", ratio(of("fit_jax"), of("fit")), goal)
-        row(f"{case} K={k}: fit on JAX / diffrax", ratio(of("fit_jax"), of("diffrax")), goal)
+        yield f"{case} K={k}: fit on JAX / on TensorFlow", ratio(of("fit_jax"), of("fit")), goal
+        yield f"{case} K={k}: fit on JAX / diffrax", ratio(of("fit_jax"), of("diffrax")), goal
         # On a processor with AMX; without, half precision is there for its memory.
         half = of("fit_bfloat16")
-        row(f"{case} K={k}: fit in bfloat16 / in float32", ratio(half, of("fit")), 0.25)
+        yield f"{case} K={k}: fit in bfloat16 / in float32", ratio(half, of("fit")), 0.25
         floor = of("convolutions_bfloat16")
-        row(f"{case} K={k}: fit / convolutions, both in bfloat16", ratio(half, floor), 1.3)
+        yield f"{case} K={k}: fit / convolutions, both in bfloat16", ratio(half, floor), 1.3
         for half in ("", "_bfloat16"):
             ours, theirs = (of(f"{name}{half}") for name in ON_GPU)
-            row(f"{case} K={k}: JAX / torchdiffeq{half.replace('_', ', ')}", ratio(ours, theirs))
+            name = f"{case} K={k}: JAX / torchdiffeq{half.replace('_', ', ')}"
+            yield name, ratio(ours, theirs), None
         for other in ("bare", "convolutions", *PEERS):
-            row(f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other))
+            yield f"{case} K={k}: fit / {other}", ratio(of("fit"), of(other)), goals.get(other)
+
+
+def _of_memory_and_traces(results: Sequence[Result]) -> Iterator[_Row]:
     for contestant, field in itertools.product(("fit", "fit_jax", "fit_torch"), PEAKS):
         fine, coarse = (values(results, "memory", k, contestant, field) for k in (64, 4))
-        row(f"MNIST {contestant} {field}: K=64 / K=4", ratio(fine, coarse), 1.1)
+        yield f"MNIST {contestant} {field}: K=64 / K=4", ratio(fine, coarse), 1.1
     for k in (8, 64, 256):
         first = values(results, "first_step", k, "fit", "first_seconds")
-        row(f"first step K={k}: s", median(first), 2.0)
+        yield f"first step K={k}: s", median(first), 2.0
     for contestant, where in (("traces", "TensorFlow"), ("traces_jax", "JAX")):
         traced = values(results, "traces", 8, contestant, "traces").values()
-        row(f"traces while the step size changes 20 times, {where}", max(traced, default=None), 1)
-    for case, field in itertools.product(
-        ("checks_energy", "checks_spheres"), ("seconds", "steady_seconds")
-    ):
-        checks, rest = (
-            values(results, case, 32, "adaption", name)
-            for name in (field.replace("seconds", "checks_seconds"), field)
-        )
-        rest = {number: rest[number] - checks[number] for number in checks}
-        share = ratio(checks, rest)
-        row(f"{case}, {field}: %", None if share is None else 100 * share, 3.0)
+        name = f"traces while the step size changes 20 times, {where}"
+        yield name, max(traced, default=None), 1
+
+
+def _of_checks(results: Sequence[Result]) -> Iterator[_Row]:
+    fields = ("seconds", "steady_seconds")
+    for case, field in itertools.product(("checks_energy", "checks_spheres"), fields):
+        of = lambda name, case=case: values(results, case, 32, "adaption", name)
+        checks, whole = of(field.replace("seconds", "checks_seconds")), of(field)
+        share = ratio(checks, {number: whole[number] - checks[number] for number in checks})
+        yield f"{case}, {field}: %", None if share is None else 100 * share, 3.0
+
+
+def _of_answers(results: Sequence[Result]) -> Iterator[_Row]:
     for field in ("p50_seconds", "p99_seconds"):
         contestants = ("served", "torchdiffeq")
         measured = {c: values(results, "latency", 8, c, field) for c in contestants}
         name = f"latency K=8, batch 1, {field.removesuffix('_seconds')}"
-        row(f"{name}: served / torchdiffeq", ratio(*measured.values()), 1.0)
+        yield f"{name}: served / torchdiffeq", ratio(*measured.values()), 1.0
         for contestant, seconds in measured.items():
-            row(f"{name}: {contestant}, s", median(seconds))
-    return rows
+            yield f"{name}: {contestant}, s", median(seconds), None
 
 
 def values(
