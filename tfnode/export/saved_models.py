@@ -129,16 +129,8 @@ def export_saved_models(
     judged_on = _judged_on(models, data, report, require_valid)
     if judged_on is not None:
         graphs.check_outputs(model, x)
-        if report is None:
-            report = validity.check(
-                model,
-                judged_on,
-                threshold,
-                reference_steps=reference_steps,
-                verbose=verbose,
-                solvers=[solver for solver, _ in models.values()],
-                stop_early=require_valid,
-            )
+        settings = threshold, reference_steps, verbose
+        report = report or _verdict(model, models, judged_on, settings, require_valid)
         configurations = _judged(model, models, report, judged_on, require_valid, verbose)
     else:
         configurations = [cards.Configuration(slug, *pair) for slug, pair in models.items()]
@@ -154,6 +146,26 @@ def export_saved_models(
             (path / repositories.CARD).write_text(card, encoding="utf-8")
     repositories.write_models_config(repository)
     return list(paths)
+
+
+def _verdict(
+    model: keras.Model,
+    models: Mapping[str, tuple[Solver, keras.Model]],
+    data: Data,
+    settings: tuple[float, int, int | str],
+    require_valid: bool,
+) -> ValidityReport:
+    """The verdict on a model, under the solvers that it is served with too."""
+    threshold, reference_steps, verbose = settings
+    return validity.check(
+        model,
+        data,
+        threshold,
+        reference_steps=reference_steps,
+        verbose=verbose,
+        solvers=[solver for solver, _ in models.values()],
+        stop_early=require_valid,
+    )
 
 
 def _check_given(data: Data | None, data_name: str | None, report: ValidityReport | None) -> None:
