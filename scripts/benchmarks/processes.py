@@ -5,7 +5,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scripts import machine
 from scripts.benchmarks import worker
 from scripts.benchmarks.peers import GPU, ON_GPU, PEERS, Job
 
@@ -60,7 +60,7 @@ def run_one(job: Job, timeout: int, before: str | None = None) -> dict[str, Any]
     """Measures a job in a process of its own; returns its results or an `error`."""
     needs = {**PEERS, **ON_GPU}.get(job.contestant.removesuffix("_bfloat16"), ())
     absent = [name for name in needs if importlib.util.find_spec(name) is None]
-    if job.case.startswith(GPU) and shutil.which("nvidia-smi") is None:
+    if job.case.startswith(GPU) and not machine.gpu():
         absent.append("a GPU")
     if absent:
         return {"error": f"not installed: {', '.join(absent)}"}

@@ -153,10 +153,12 @@ def targets_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def page(report: Mapping[str, Any]) -> str:
     """The tables as a Markdown page with their provenance."""
     machine = report["machine"]
+    gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
     return (
         f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with "
         f"{versions.in_words(report['versions'])}; {machine['processor']} "
-        f"({', '.join(machine['flags'])}), {machine['cores']} cores, {machine['memory_gb']} GB.\n\n"
+        f"({', '.join(machine['flags'])}), {machine['cores']} cores, "
+        f"{machine['memory_gb']} GB{gpu}.\n\n"
         "A ratio is the median over the rounds of the ratios within a round, in which the "
         f"contestants take turns.\n\n{steps_table(report['results'])}"
         f"{answers_table(report['results'])}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import keras
 
-from scripts import command_line
-from scripts.paper import data, experiments
+from scripts import command_line, machine
+from scripts.paper import data
 from tfnode import files
 from zoo import get_recipe
 
@@ -35,7 +35,7 @@ def make(directory: pathlib.Path, models: Sequence[str], python: str | None = No
         _fetch_wheels(directory, python)
     for model in models:
         data.write(get_recipe(model).dataset, directory)
-    content = {"models": list(models), "commit": experiments.provenance()["commit"]}
+    content = {"models": list(models), "commit": machine.commit()}
     files.write_json(directory / "bundle.json", content)
     for path in sorted([*directory.glob("*.npz"), *directory.glob("*.whl")]):
         size = path.stat().st_size
@@ -62,7 +62,7 @@ def models(directory: pathlib.Path) -> list[str]:
 def environment(directory: pathlib.Path) -> dict[str, str]:
     """What the processes that train find the data by, and the commit."""
     commit = _content(directory)["commit"]
-    return {data.BUNDLE: str(directory.resolve()), experiments.COMMIT: commit}
+    return {data.BUNDLE: str(directory.resolve()), machine.COMMIT: commit}
 
 
 def _content(directory: pathlib.Path) -> dict:

@@ -5,7 +5,6 @@ import logging
 import os
 import pathlib
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,9 +23,6 @@ _COMPILED = ("energy_landscape",)
 
 # oneDNN's dispatch costs more than it gives on the tiny convolutions of the spheres.
 ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
-
-# The commit of a checkout that was copied, of which git knows nothing or another one.
-COMMIT = "TFNODE_COMMIT"
 
 
 def train(
@@ -219,7 +215,7 @@ def provenance() -> dict[str, Any]:
         "versions": versions(),
         "backend": keras.backend.backend(),
         "device": _device(),
-        "commit": _commit(),
+        "commit": machine.commit(),
     }
 
 
@@ -239,15 +235,3 @@ def _device() -> str:
         if jax.default_backend() != "cpu":
             return jax.devices()[0].device_kind
     return machine.processor()
-
-
-def _commit() -> str:
-    if COMMIT in os.environ:
-        return os.environ[COMMIT]
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
-    root = pathlib.Path(__file__).parent
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
