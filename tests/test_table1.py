@@ -45,7 +45,7 @@ def test_the_row_of_the_table():
     )
     assert ours == (
         # The valid number of steps with the highest accuracy, here 16.
-        *("Three Minima", "ours", "4-8", "82.0 ± 1.4", "81.0 ± 1.4"),
+        *("Three Minima", "ours, 2 seeds", "4-8", "82.0 ± 1.4", "81.0 ± 1.4"),
         *("40.0", "43.0", "77.0 ± 1.4", "72.0 ± 2.8"),
     )
 
@@ -100,6 +100,12 @@ def test_one_seed_has_no_spread():
     _, ours = table1.lines([row])
     assert ours[1:5] == ("ours, one seed", "<= 8", "90.0", "90.0")
     assert ours[7:] == ("80.0", "80.0")
+
+
+def test_the_seeds_of_the_grid_and_of_the_adaption_may_differ():
+    of_adaption = [result(None, seed, 0.8, 0.8, 0.8, **NFE) for seed in (0, 1, 2)]
+    _, ours = table1.lines([table1.row("mnist", [result(8, 0, 0.9, 0.9, 0.9), *of_adaption])])
+    assert ours[1] == "ours, 1 and 3 seeds"
 
 
 def test_commas_separate_the_cells():

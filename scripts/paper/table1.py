@@ -100,11 +100,17 @@ def lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
         paper = (grid_nfe, spread(grid_accuracy), "", f"{nfe}", "", spread(accuracy), "")
         table.append((name, "paper", *paper))
         entries = [entry for entry in (_best(r), r["adaption"]) if entry]
-        ours = "ours, one seed" if {entry["seeds"] for entry in entries} == {1} else "ours"
-        table.append((name, ours, *_grid_cells(r), *_adaption_cells(r["adaption"])))
+        table.append((name, _ours(entries), *_grid_cells(r), *_adaption_cells(r["adaption"])))
         if any(entry["trained"] for entry in entries):
             table.append((name, "ours, trained seeds", *_of_trained(r)))
     return table
+
+
+def _ours(entries: Sequence[dict[str, Any]]) -> str:
+    """Whose line it is: of how many seeds, first of the grid and then of the adaption."""
+    counts = list(dict.fromkeys(entry["seeds"] for entry in entries))
+    seeds = "one seed" if counts == [1] else f"{' and '.join(map(str, counts))} seeds"
+    return f"ours, {seeds}" if counts else "ours"
 
 
 def _of_trained(r: dict[str, Any]) -> tuple[str, ...]:
