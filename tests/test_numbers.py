@@ -528,8 +528,8 @@ def the_cost_on_a_gpu():
         for model in ("mnist", "cifar10")
     ]
     return [
-        "takes {:.2f} of torchdiffeq's time for MNIST and {:.2f} for CIFAR-10 in float32, and {:.2f} "
-        "and {:.2f} in bfloat16".format(*ratios)
+        "takes {:.2f} of torchdiffeq's time for MNIST and {:.2f} for CIFAR-10 in float32, and "
+        "{:.2f} and {:.2f} in bfloat16".format(*ratios)
     ]
 
 
