@@ -340,7 +340,7 @@ TABLE = {
     ),
     "tfnode.export.write_models_config": (
         base(repository="none of these"),
-        {"repository": "one of", "mount": "one of"},
+        {"repository": "one of", "mount": "one of or none"},
     ),
     "tfnode.export.export_saved_models": (
         base(**MODEL_AND_DATA, base="base", solvers=["rk4"]),

@@ -646,6 +646,10 @@ def test_models_config(tmp_path):
     for entry in entries:
         assert entry.model_platform == "tensorflow"
         assert entry.model_version_policy.WhichOneof("policy_choice") == "all"
+    # The place on the server stays until another one is named.
+    text = path.read_text()
+    assert write_models_config(root).read_text() == text
+    assert write_models_config(root, mount="/models").read_text() != text
     # Below `mnist` the same model has the same name.
     path = write_models_config(root / "mnist")
     config = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())

@@ -457,6 +457,24 @@ def test_a_request_over_grpc_chooses_its_solver(grpc_server, solvers):
 
 
 @needs_serving
+def test_a_client_over_grpc_that_is_not_made_is_closed(grpc_server, monkeypatch):
+    import grpc
+
+    channels, make = [], grpc.insecure_channel
+
+    def record(address):
+        channels.append(make(address))
+        return channels[-1]
+
+    monkeypatch.setattr(grpc, "insecure_channel", record)
+    with pytest.raises(ServingError):
+        GrpcClient(target(grpc_server, signature="rk4"))
+    (channel,) = channels
+    with pytest.raises(ValueError, match="closed channel"):
+        channel.unary_unary("any")(b"")
+
+
+@needs_serving
 def test_misuse_of_grpc(grpc_server):
     with pytest.raises(ServingError, match=r"Received: NOT_FOUND from .*: Servable not found"):
         GrpcClient(target(grpc_server, model="other"))

@@ -85,7 +85,7 @@ for step_size in (1, 1 / 2, 1 / 4, 1 / 8):
     block.step_size = step_size
     distance = float(keras.ops.max(keras.ops.abs(block(test[0]) - flow)))
     accuracy = model.evaluate(*test, verbose=0, return_dict=True)["accuracy"]
-    print(f"{block.num_steps} steps: {distance:.5f} from the flow, accuracy {accuracy:.1%}")
+    print(f"steps {block.num_steps}: {distance:.5f} from the flow, accuracy {accuracy:.1%}")
 
 # %% [markdown]
 # The accuracy does not care for the step: this model is an ODE. That is not a matter of course, and

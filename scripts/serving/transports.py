@@ -226,19 +226,11 @@ class GrpcClient:
         self._request = predict_pb2.PredictRequest()
         self._specify(self._request.model_spec)
         self._request.model_spec.signature_name = target.signature
-        question = metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
-        self._specify(question.model_spec)
-        answer = self._call(self._stub.GetModelMetadata, question)
-        signatures = metadata.SignatureDefMap()
-        answer.metadata["signature_def"].Unpack(signatures)
-        _check_known(target.signature, signatures.signature_def)
-        inputs = sorted(signatures.signature_def[target.signature].inputs)
-        if len(inputs) != 1:
-            raise ServingError(
-                f"A test set has one input. Received: --signature {target.signature} with the "
-                f"inputs {inputs}. Ask for such a model by a request of your own."
-            )
-        (self._input,) = inputs
+        with contextlib.ExitStack() as stack:
+            # Nobody else closes a client that is not made.
+            stack.callback(self.close)
+            self._input = self._find_input(metadata)
+            stack.pop_all()
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         import tensorflow as tf
@@ -261,6 +253,23 @@ class GrpcClient:
 
     def close(self) -> None:
         self._channel.close()
+
+    def _find_input(self, metadata: Any) -> str:
+        """The name of the one input of the signature, by what the server says of the model."""
+        question = metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._specify(question.model_spec)
+        answer = self._call(self._stub.GetModelMetadata, question)
+        signatures = metadata.SignatureDefMap()
+        answer.metadata["signature_def"].Unpack(signatures)
+        name = self._target.signature
+        _check_known(name, signatures.signature_def)
+        inputs = sorted(signatures.signature_def[name].inputs)
+        if len(inputs) != 1:
+            raise ServingError(
+                f"A test set has one input. Received: --signature {name} with the inputs {inputs}. "
+                "Ask for such a model by a request of your own."
+            )
+        return inputs[0]
 
     def _specify(self, model_spec: Any) -> None:
         model_spec.name = self._target.model

@@ -16,6 +16,9 @@ from tfnode.typing import PathLike
 
 CARD = pathlib.PurePath("assets.extra", "validity.json")
 MODELS_CONFIG = "models.config"
+# How that file begins, which the next export reads; then a path in quotes.
+_MOUNTED = "# The server finds the repository at "
+_DEFAULT_MOUNT = pathlib.PurePosixPath("/models")
 # An empty file in a version that is not to be served.
 WITHDRAWN = "withdrawn"
 # Held by who writes to a directory.
@@ -156,7 +159,7 @@ def _named_by_card(version: pathlib.Path, slug: str) -> str | None:
 
 # === TensorFlow Serving's configuration ===
 def write_models_config(
-    repository: PathLike, mount: str | pathlib.PurePosixPath = "/models"
+    repository: PathLike, mount: str | pathlib.PurePosixPath | None = None
 ) -> pathlib.Path:
     """Writes `models.config` for every SavedModel below a directory.
 
@@ -179,7 +182,8 @@ def write_models_config(
 
     Args:
         repository: Path of the directory that TensorFlow Serving will see as `mount`.
-        mount: String, the absolute path of the repository on the server.
+        mount: String, the absolute path of the repository on the server. If `None`, that of the
+            file that is there, and `/models` for a first one.
 
     Returns:
         Path of the file.
@@ -190,21 +194,32 @@ def write_models_config(
         TimeoutError: If another process writes to the directory for too long.
     """
     repository = arguments.path("repository", repository).resolve()
-    arguments.path("mount", mount)
-    mount = pathlib.PurePosixPath(mount)
-    check_path(mount)
-    if not mount.is_absolute():
-        raise ValueError(
-            "TensorFlow Serving finds models by absolute paths. "
-            f"Received: mount={str(mount)!r}. The default is '/models'."
-        )
+    if mount is not None:
+        arguments.path("mount", mount)
+        mount = pathlib.PurePosixPath(mount)
+        check_path(mount)
+        if not mount.is_absolute():
+            raise ValueError(
+                "TensorFlow Serving finds models by absolute paths. "
+                f"Received: mount={str(mount)!r}. The first one is '/models' if it is left out."
+            )
     if not repository.is_dir():
         raise _nothing_in(repository)
     path = repository / MODELS_CONFIG
     # Else of two who list at once the one that read first could write last.
     with files.locked(repository / LOCK):
-        files.write_text(path, _config(repository, mount))
+        files.write_text(path, _config(repository, mount or _mount_of(path)))
     return path
+
+
+def _mount_of(config: pathlib.Path) -> pathlib.PurePosixPath:
+    """Where the server finds the repository, by a file that was written before."""
+    try:
+        first = config.read_text(encoding="utf-8").partition("\n")[0]
+        found = json.loads(first.removeprefix(_MOUNTED))
+    except (FileNotFoundError, ValueError):
+        return _DEFAULT_MOUNT
+    return pathlib.PurePosixPath(found) if isinstance(found, str) else _DEFAULT_MOUNT
 
 
 def check_path(path: PathLike) -> None:
@@ -244,7 +259,7 @@ def _config(repository: pathlib.Path, mount: pathlib.PurePosixPath) -> str:
             folder,
         )
     ]
-    return "model_config_list {\n" + "".join(entries) + "}\n"
+    return f"{_MOUNTED}{_quoted(str(mount))}\nmodel_config_list {{\n{''.join(entries)}}}\n"
 
 
 def _nothing_in(repository: pathlib.Path) -> ValueError:
