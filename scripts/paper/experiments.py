@@ -15,7 +15,7 @@ import tfnode
 import tfnode.versions
 import zoo
 from scripts import machine
-from scripts.paper import checkpoints, compiled_training, data, measurements
+from scripts.paper import checkpoints, compiled_training, convolutions, data, measurements
 from scripts.paper.runs import Result, Run
 
 # XLA pays for dense fields; for convolutions TensorFlow's own kernels are faster.
@@ -155,9 +155,8 @@ def compiled(run: Run) -> keras.Model:
     model = zoo.get_model(
         run.model, run.weights, run.start_solver(), dtype=run.dtype, seed=run.seed
     )
-    regularization = run.regularization()
-    if run.t1 != 1 or regularization.has_penalty or regularization.is_random:
-        model = _with_block(model, {"t1": run.t1, "regularization": regularization})
+    if changes := _changes(run, model.get_layer("ode_block")):
+        model = _with_block(model, changes)
     model.get_layer("ode_block").gradient = run.gradient
     by_xla = run.model in _COMPILED and run.tolerance is None and run.policy != "tolerance"
     model.compile(
@@ -167,6 +166,18 @@ def compiled(run: Run) -> keras.Model:
         steps_per_execution=50,
     )
     return model
+
+
+def _changes(run: Run, block: tfnode.ODEBlock) -> dict[str, Any]:
+    """What the block of a run has in place of the zoo's, by the names of its arguments."""
+    changes: dict[str, Any] = {}
+    regularization = run.regularization()
+    if run.t1 != 1 or regularization.has_penalty or regularization.is_random:
+        changes = {"t1": run.t1, "regularization": regularization}
+    if keras.backend.backend() == "jax" and run.model.startswith("concentric_spheres"):
+        field = convolutions.as_products(block.field)
+        changes["field"] = keras.saving.serialize_keras_object(field)
+    return changes
 
 
 def _with_block(model: keras.Model, changes: dict[str, Any]) -> keras.Model:
