@@ -5,7 +5,8 @@
 
 A card says what the manifest, the run of the training and the verdict say that the weight was
 published with, and what `scripts/benchmark.py --cases zoo` has measured of its answers;
-`scripts/verify_zoo.py` judges it again.
+`scripts/verify_zoo.py` judges it again. Table 1, which cards compare with, is copied into the
+package, for `tfnode table1`.
 """
 
 import pathlib
@@ -22,13 +23,16 @@ from scripts.publishing import names
 def main(arguments: Sequence[str]) -> int:
     chosen = names.parser(__doc__).parse_args(arguments).names
     from scripts.publishing import card_index, cards, places
+    from tfnode import files
     from zoo import manifest
 
-    places.check_writable(places.CARDS, places.WHOLE_TEST_SETS.parent)
+    table1 = places.PACKAGED_TABLE1
+    places.check_writable(places.CARDS, places.WHOLE_TEST_SETS.parent, table1.parent)
     content = manifest.read()
     for name in chosen or content.weights:
         print(f"Written: {cards.write(content.weights[name])}")
     card_index.write(content)
+    files.write_text(table1, places.TABLE1.with_suffix(".csv").read_text(encoding="utf-8"))
     return 0
 
 

@@ -1,6 +1,7 @@
 """The installed command: its answers for people and for programs, its exit status, and misuse."""
 
 import configparser
+import csv
 import importlib
 import json
 import os
@@ -20,7 +21,7 @@ import zoo
 from scripts import verify_zoo
 from tfnode.solvers import RK4, Euler
 from zoo import hub, verification
-from zoo.commands import command_line, main, subjects
+from zoo.commands import command_line, main, subjects, table1
 
 ROOT = pathlib.Path(__file__).parents[1]
 X = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype("float32")
@@ -251,8 +252,30 @@ def test_what_cannot_be_answered_ends_with_two(ask, paths, tmp_path, line, rule)
     assert stop.value.status == 2
 
 
-# === Installed ===
-def test_the_entry_point_is_there():
+# === table1 ===
+def test_the_table_is_that_of_the_results(ask):
+    text = (ROOT / "docs/results/table1/table1.csv").read_text(encoding="utf-8")
+    assert table1.PATH.read_text(encoding="utf-8") == text
+    status, printed = ask("table1")
+    rows = list(csv.reader(text.splitlines()))
+    lines = printed.splitlines()
+    assert (status, len(lines)) == (0, len(rows))
+    assert all(cell in line for row, line in zip(rows, lines) for cell in row)
+    status, printed = ask("table1", "--json")
+    record = next(r for r in json.loads(printed) if r["dataset"] == "MNIST")
+    assert record == {
+        "dataset": "MNIST",
+        "whose": "paper",
+        "grid": {"NFE": "9-16", "accuracy %": "96.5 ± 0.2", "under RK4 %": ""},
+        "adaption": {
+            "NFE": "9.8",
+            "with checks": "",
+            "accuracy %": "95.6 ± 0.5",
+            "under RK4 %": "",
+        },
+    }
+
+    # === Installed ===def test_the_entry_point_is_there():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     scripts = config["options.entry_points"]["console_scripts"].split("=")
@@ -263,7 +286,7 @@ def test_the_entry_point_is_there():
     assert "zoo*" in config["options.packages.find"]["include"].split()
 
 
-@pytest.mark.parametrize("line", ["", "check", "export", "zoo", "zoo list", "zoo fetch"])
+@pytest.mark.parametrize("line", ["", "check", "export", "zoo", "zoo list", "zoo fetch", "table1"])
 def test_help_shows_the_lines_to_type(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main.answer([*line.split(), "--help"])

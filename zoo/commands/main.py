@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from zoo.commands import check, command_line, export, pretrained
+from zoo.commands import check, command_line, export, pretrained, table1
 
 
 def main() -> NoReturn:
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     version = importlib.metadata.version("tfnode")
     parser.add_argument("--version", action="version", version=f"tfnode {version}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (check, export, pretrained):
+    for command in (check, export, pretrained, table1):
         command.add(commands)
     return parser
 
