@@ -49,7 +49,7 @@ SETTINGS = {
         r"(?<=\| )\d+ \|",
         r"(?<=\| )\d+\.\d+\.\d+ \|",
     ],
-    "docs/start.md": ["below 2 points", "is 0 for an ODE and 1 for a model that is none"],
+    "docs/start.md": ["at most 2 points", "is 0 for an ODE and 1 for a model that is none"],
     "docs/stable.md": ["version 0.1"],
     "docs/damped-rule.md": [
         "within 10 points",

@@ -19,7 +19,7 @@ from stand_ins import StandInZoo
 import tfnode
 import zoo
 from scripts import verify_zoo
-from tfnode.solvers import RK4, Euler
+from tfnode.solvers import RK4, BogackiShampine32, Euler
 from zoo import hub, verification
 from zoo.commands import command_line, main, subjects, table1
 
@@ -252,6 +252,22 @@ def test_what_cannot_be_answered_ends_with_two(ask, paths, tmp_path, line, rule)
     assert stop.value.status == 2
 
 
+def test_an_error_that_nobody_expected_is_no_answer(monkeypatch, capsys):
+    monkeypatch.setattr(zoo, "list_models", lambda pattern: [][0])
+    assert main.answer(["zoo", "list"]) == 2
+    assert "IndexError: list index out of range" in capsys.readouterr().err
+
+
+def test_steps_that_do_not_arrive_are_no_answer(ask, tmp_path):
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-9.0), BogackiShampine32(max_num_steps=3))
+    model = keras.Sequential([keras.Input((2,)), block])
+    model.save(tmp_path / "mine.keras")
+    np.savez(tmp_path / "test.npz", x=X, y=(X[:, 0] > 0).astype(int))
+    with pytest.raises(command_line.Stop, match="max_num_steps") as stop:
+        ask("check", tmp_path / "mine.keras", "--data", tmp_path / "test.npz")
+    assert stop.value.status == 2
+
+
 # === table1 ===
 def test_the_table_is_that_of_the_results(ask):
     text = (ROOT / "docs/results/table1/table1.csv").read_text(encoding="utf-8")
@@ -275,7 +291,10 @@ def test_the_table_is_that_of_the_results(ask):
         },
     }
 
-    # === Installed ===def test_the_entry_point_is_there():
+    # === Installed ===
+
+
+def test_the_entry_point_is_there():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     scripts = config["options.entry_points"]["console_scripts"].split("=")

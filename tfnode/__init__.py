@@ -1,6 +1,6 @@
 """Neural ODEs in Keras that are proper ODEs."""
 
-from tfnode import datasets, export, solvers, tableaus, validity
+from tfnode import adaption, datasets, export, solvers, tableaus, validity
 from tfnode.callbacks import StepAdaption, ToleranceAdaption
 from tfnode.initial_values import odeint
 from tfnode.layers import Augment, ODEBlock, Regularization
@@ -14,6 +14,7 @@ __all__ = [
     "Regularization",
     "StepAdaption",
     "ToleranceAdaption",
+    "adaption",
     "datasets",
     "export",
     "odeint",

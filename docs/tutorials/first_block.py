@@ -88,7 +88,7 @@ for step_size in (1, 1 / 2, 1 / 4, 1 / 8):
     print(f"steps {block.num_steps}: {distance:.5f} from the flow, accuracy {accuracy:.1%}")
 
 # %% [markdown]
-# The accuracy does not care for the step: this model is an ODE. That is not a matter of course, and
+# The accuracy does not depend on the step: this model is an ODE. That is not a matter of course:
 # [the next tutorial](is_it_an_ode.md) shows a model that is not.
 #
 # ## Save and load

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Is it an ODE?
 #
-# Solutions of an ODE in the plane never cross. So no flow of the plane can take a disc out of the
-# ring around it, and no Neural ODE with two-dimensional states and a linear last layer can tell the
-# two apart. Or can it?
+# Solutions of an ODE in the plane whose field does not depend on time never cross. So no flow of
+# the plane can take a disc out of the ring around it, and no Neural ODE with two-dimensional states
+# and a linear last layer can tell the two apart. Or can it?
 
 # %%
 import keras
@@ -52,8 +52,8 @@ print(f"accuracy {accuracy:.1%}")
 # %% [markdown]
 # ## The verdict
 #
-# `tfnode.validity.check` tries the same weights under every solver that is at least as good as that
-# of the training. An ODE would not care.
+# `tfnode.validity.check` tries the same weights under other solvers and steps, of which those count
+# that are at least as good as that of the training. An ODE would not care.
 
 # %%
 report = tfnode.validity.check(coarse, test)

@@ -82,10 +82,10 @@ history = model.fit(data, data, batch_size=200, epochs=40, verbose=0)
 print("nats a point:", np.round(history.history["loss"][:: len(history.epoch) - 1], 2))
 
 # %% [markdown]
-# ## A density is one in all
+# ## A density integrates to one
 #
 # Summed over the plane the density is 1, if the solver follows the flow. That is the validity check
-# of a normalizing flow: a model that is bound to a coarse solver has likelihoods of nothing.
+# of a normalizing flow: a model that is bound to a coarse solver has meaningless likelihoods.
 
 # %%
 axis = np.linspace(-3, 3, 120, dtype="float32")

@@ -71,7 +71,7 @@ class DampedRule:
         patience: Integer, the successive calm checks before the step grows.
         memory: Integer, the successive calm checks before it grows to where it failed before.
         shrink: Float in (0, 1), the smallest factor after a failure.
-        growth: Float above 1, the largest factor otherwise.
+        growth: Float above 1, the largest factor otherwise; but one step fewer is always tried.
         min_step_size: Float, the floor.
         max_step_size: Float, the cap, the length of the interval.
 

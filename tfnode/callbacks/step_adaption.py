@@ -17,7 +17,7 @@ from tfnode.typing import Data, PathLike
 
 
 class StepAdaption(SolverAdaption):
-    """Finds the coarsest step size that keeps the model an ODE, while it trains.
+    """Adapts the step size while the model trains, so that it can stay an ODE.
 
     Before training, the step size is set by Hairer's rule. Then, every `every` iterations, the
     accuracy on one batch is measured with the training solver and with a better one. If they

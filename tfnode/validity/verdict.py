@@ -64,7 +64,7 @@ def check(
     difference decides in either task.
 
     Judge on the whole test set. The paper's check during training allows 0.1 on one batch, for the
-    noise of a batch; such models lose up to 7 points under RK4, so the default is stricter.
+    noise of a batch; such models may lose ten points under RK4, so the default is stricter.
 
     Examples:
 

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -44,9 +45,13 @@ def answer(arguments: Sequence[str]) -> int:
         # What the work itself prints, such as progress, is no part of the answer.
         with contextlib.redirect_stdout(sys.stderr):
             found = args.answer(args)
-    except (ImportError, OSError, ValueError) as error:
+    except (ArithmeticError, ImportError, OSError, ValueError) as error:
         # Those of this package say the rule, what came, and what to do next.
         raise command_line.Stop(str(error), status=2) from error
+    except Exception:
+        # Python would end with 1, which is a no.
+        traceback.print_exc()
+        return 2
     try:
         print(json.dumps(found.value, indent=1) if args.json else found.text, flush=True)
     except BrokenPipeError:
