@@ -6,13 +6,15 @@ import functools
 import json
 import math
 import pathlib
+import re
 import statistics
 
 import prose
 import pytest
 
 from scripts.benchmarks import tables as benchmarks
-from scripts.paper import policies, selection, table1
+from scripts.paper import policies, selection, studies, table1
+from scripts.paper.runs import Run
 from scripts.publishing import card_index, cards, places, two_models, two_resnets
 from tfnode import tables
 from zoo import manifest
@@ -51,6 +53,7 @@ SETTINGS = {
     ],
     "docs/start.md": ["at most 2 points", "is 0 for an ODE and 1 for a model that is none"],
     "docs/stable.md": ["version 0.1"],
+    "docs/cheap-fields.md": ["at 0.1 the field is so flat"],
     "docs/damped-rule.md": [
         "within 10 points",
         "a gap of 10 points",
@@ -290,6 +293,44 @@ def the_runs_of_images():
         claims.append(f"| {first} | {' | '.join(cells)} | {result['seconds'] / 60:.1f}")
     (result,) = runs("cifar10/euler_adaption_7800_rk4064_mixed_bfloat16_seed0.json")
     return [*claims, f"measured in float32, took {result['seconds'] / 60:.1f} minutes"]
+
+
+# === Regularization ===
+@functools.cache
+def of_regularization(model):
+    """The runs of the study by the weights of the kinetic energy, the Jacobian and the end time."""
+    found = collections.defaultdict(list)
+    for path in sorted(RESULTS.glob(f"studies/runs/{model}/rk4_damped_*")):
+        result = json.loads(path.read_text())
+        run = Run(**result["run"])
+        found[run.kinetic, run.jacobian, run.end_time].append(result)
+    return found
+
+
+@says("docs/cheap-fields.md")
+def what_regularization_saves():
+    titles = {
+        "without": (0, 0, 0),
+        "kinetic energy, 0.01": (0.01, 0, 0),
+        "kinetic energy, 0.1": (0.1, 0, 0),
+        "Jacobian, 0.01": (0, 0.01, 0),
+        "Jacobian, 0.1": (0, 0.1, 0),
+        "both, 0.01": (0.01, 0.01, 0),
+        "random end times, 0.25": (0, 0, 0.25),
+    }
+    page = (RESULTS / "studies" / "regularization.md").read_text(encoding="utf-8")
+    rows = []
+    for title, weights in titles.items():
+        cells = []
+        for model in (SPHERES, MINIMA):
+            results = of_regularization(model)[weights]
+            assert len(results) == 2
+            line = studies.cells_of_regularization(results)
+            assert f"| {' | '.join(line)} |" in re.sub(" +", " ", page)
+            cells += [each([[studies.last_nfe(r) for r in results]]), line[5]]
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    worst = max(max(lost(rs)) for m in (SPHERES, MINIMA) for rs in of_regularization(m).values())
+    return [*rows, f"no model lost more than {worst:.1f} points under a fine RK4"]
 
 
 # === The zoo ===
