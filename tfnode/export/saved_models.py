@@ -118,7 +118,7 @@ def export_saved_models(
     if version is not None:
         advice = "Leave it out for the next free one."
         version = arguments.count("version", version, 1, repositories.LAST_VERSION, advice=advice)
-    threshold, reference_steps, verbose = checked_settings(threshold, reference_steps, verbose)
+    *_, verbose = settings = checked_settings(threshold, reference_steps, verbose)
     check_exportable(model, base)
     _check_repository(base, repository)
     models = _models(model, solvers)
@@ -129,7 +129,6 @@ def export_saved_models(
     judged_on = _judged_on(models, data, report, require_valid)
     if judged_on is not None:
         graphs.check_outputs(model, x)
-        settings = threshold, reference_steps, verbose
         report = report or _verdict(model, models, judged_on, settings, require_valid)
         configurations = _judged(model, models, report, judged_on, require_valid, verbose)
     else:
