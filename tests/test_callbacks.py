@@ -430,6 +430,18 @@ def test_a_place_that_cannot_be_written_to_is_refused_at_once(callback, name, tm
             callback((X, ONES), **{name: place})
 
 
+@pytest.mark.parametrize("name", ["export_dir", "log_dir"])
+def test_a_model_that_cannot_be_reported_is_refused_before_training(name, tmp_path):
+    blocks = [tfnode.ODEBlock(Linear(-1.0), solver) for solver in ("euler", "midpoint")]
+    model = keras.Sequential([keras.Input((1,)), *blocks, keras.layers.Dense(2)])
+    model.compile("sgd", frozen().loss)
+    before = [block.solver for block in blocks]
+    with pytest.raises(ValueError, match=r"must have the same method.* Received: solvers="):
+        fit(model, tfnode.StepAdaption((X, ONES), **{name: tmp_path / "new"}))
+    assert int(model.optimizer.iterations) == 0
+    assert [block.solver for block in blocks] == before
+
+
 def test_other_file_systems_of_tensorboard_are_not_tried(monkeypatch):
     tried = []
     monkeypatch.setattr(tfnode.files, "check_writable", lambda *place: tried.append(place))

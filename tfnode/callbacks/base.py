@@ -167,6 +167,8 @@ class SolverAdaption(keras.callbacks.Callback):
             self.model(x, training=False)
         self._reached, outputs = looked_at(self.model, x)
         self._check_blocks()
+        for report in self._reports:
+            report.on_train_begin(logs)
         # What cannot be judged is refused now.
         self._judge(single_output(outputs), y, weights)
         self._allow_methods(self._blocks)
@@ -174,8 +176,6 @@ class SolverAdaption(keras.callbacks.Callback):
         if not self._is_started:
             self._assign(self._rule.start(self._first_solver()))
             self._memory = self._rule.first_memory()
-        for report in self._reports:
-            report.on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_batches = 0
@@ -225,7 +225,7 @@ class SolverAdaption(keras.callbacks.Callback):
         if keras.backend.backend() != "jax":
             return int(ops.convert_to_numpy(self.model.optimizer.iterations))
         # The last execution of an epoch may end before the index that Keras gives it.
-        end = min(batch + 1, self.params.get("steps") or batch + 1)
+        end = min(batch + 1, (self.params or {}).get("steps") or batch + 1)
         self._accumulated += end - self._epoch_batches
         self._epoch_batches = end
         steps, self._accumulated = divmod(self._accumulated, self._accumulation)

@@ -95,9 +95,9 @@ class StepAdaption(SolverAdaption):
 
     Raises:
         ValueError: If an argument is not valid, if `data` is empty or has no labels, if the model
-            has no `ODEBlock`, or one that is unrolled or adaptive, if a rule that changes the
-            method meets blocks of different ones, or if `export_dir` or `log_dir` cannot be
-            written to.
+            has no `ODEBlock`, or one that is unrolled or adaptive, if blocks of different methods
+            meet a rule that changes the method, `export_dir` or `log_dir`, or if one of these two
+            cannot be written to.
         FloatingPointError: If the loss is no longer finite. The model keeps its weights.
     """
 
