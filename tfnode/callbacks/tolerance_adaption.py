@@ -159,10 +159,9 @@ class ToleranceAdaption(SolverAdaption):
         return {"tolerance": solver.rtol}
 
     def _training_evaluations(self, batches: int) -> int:
-        self._sync()
         before, self._seen_evaluations = self._seen_evaluations, self._evaluations()
         evaluations = self._seen_evaluations - before
-        self._latest_nfe = evaluations / max(1, batches)
+        self._latest_nfe = evaluations / batches
         self._recent_nfe = (*self._recent_nfe, self._latest_nfe)[-_RECENT:]
         self._logged = self._values()
         return evaluations
