@@ -1,5 +1,6 @@
 """`StepAdaption` through `fit`, on frozen linear models whose every decision is known by hand."""
 
+import copy
 import csv
 import dataclasses
 import itertools
@@ -674,6 +675,29 @@ def test_every_check_takes_the_next_batch():
     accuracies = [a for (a,) in columns(callback, "train_accuracy")]
     # The first batch went to the starting step size.
     assert accuracies == [0.0, 1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("is_endless", [False, True])
+def test_a_generator_is_read_once_and_its_batches_are_kept(is_endless, monkeypatch):
+    monkeypatch.setattr(tfnode.callbacks.batches, "_MOST_KEPT", 3)
+    read = []
+
+    def batches():
+        for i in itertools.count() if is_endless else range(2):
+            read.append(i)
+            yield X, (ZEROS, ONES)[i % 2]
+
+    callback = tfnode.StepAdaption(batches(), every=1, initial_step_size=0.25)
+    assert read == []
+    fit(frozen(), callback, iterations=6)
+    assert read == list(range(3 if is_endless else 2))
+    # The first batch went to the starting step size.
+    expected = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0] if is_endless else [1.0, 0.0] * 3
+    accuracies = [a for (a,) in columns(callback, "train_accuracy")]
+    assert accuracies == expected
+    # A copy has the kept ones.
+    fit(frozen(), copy.deepcopy(callback), iterations=1)
+    assert len(read) == (3 if is_endless else 2)
 
 
 def test_arrays_are_checked_in_full_batches():

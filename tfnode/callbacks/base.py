@@ -12,7 +12,7 @@ from keras import ops
 from tfnode import arguments
 from tfnode.adaption import Measurement, Rule
 from tfnode.batches import check_data
-from tfnode.callbacks.batches import CheckBatches
+from tfnode.callbacks.batches import CheckBatches, rereadable
 from tfnode.callbacks.checks import check_loss, check_optimizer
 from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
@@ -48,6 +48,7 @@ class SolverAdaption(keras.callbacks.Callback):
         batch_size = arguments.count("batch_size", batch_size, advice=advice)
         self._verbose = arguments.verbosity(verbose)
         check_data(data)
+        data = self._data = rereadable(data)
         self._given_rule = self._rule = rule
         self._writer = None if log_dir is None else TensorBoardWriter(log_dir)
         self._reports: list[keras.callbacks.Callback] = []
