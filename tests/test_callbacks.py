@@ -1,5 +1,6 @@
 """`StepAdaption` through `fit`, on frozen linear models whose every decision is known by hand."""
 
+import copy
 import csv
 import dataclasses
 import itertools
@@ -430,6 +431,18 @@ def test_a_place_that_cannot_be_written_to_is_refused_at_once(callback, name, tm
             callback((X, ONES), **{name: place})
 
 
+@pytest.mark.parametrize("name", ["export_dir", "log_dir"])
+def test_a_model_that_cannot_be_reported_is_refused_before_training(name, tmp_path):
+    blocks = [tfnode.ODEBlock(Linear(-1.0), solver) for solver in ("euler", "midpoint")]
+    model = keras.Sequential([keras.Input((1,)), *blocks, keras.layers.Dense(2)])
+    model.compile("sgd", frozen().loss)
+    before = [block.solver for block in blocks]
+    with pytest.raises(ValueError, match=r"must have the same method.* Received: solvers="):
+        fit(model, tfnode.StepAdaption((X, ONES), **{name: tmp_path / "new"}))
+    assert int(model.optimizer.iterations) == 0
+    assert [block.solver for block in blocks] == before
+
+
 def test_other_file_systems_of_tensorboard_are_not_tried(monkeypatch):
     tried = []
     monkeypatch.setattr(tfnode.files, "check_writable", lambda *place: tried.append(place))
@@ -662,6 +675,29 @@ def test_every_check_takes_the_next_batch():
     accuracies = [a for (a,) in columns(callback, "train_accuracy")]
     # The first batch went to the starting step size.
     assert accuracies == [0.0, 1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("is_endless", [False, True])
+def test_a_generator_is_read_once_and_its_batches_are_kept(is_endless, monkeypatch):
+    monkeypatch.setattr(tfnode.callbacks.batches, "_MOST_KEPT", 3)
+    read = []
+
+    def batches():
+        for i in itertools.count() if is_endless else range(2):
+            read.append(i)
+            yield X, (ZEROS, ONES)[i % 2]
+
+    callback = tfnode.StepAdaption(batches(), every=1, initial_step_size=0.25)
+    assert read == []
+    fit(frozen(), callback, iterations=6)
+    assert read == list(range(3 if is_endless else 2))
+    # The first batch went to the starting step size.
+    expected = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0] if is_endless else [1.0, 0.0] * 3
+    accuracies = [a for (a,) in columns(callback, "train_accuracy")]
+    assert accuracies == expected
+    # A copy has the kept ones.
+    fit(frozen(), copy.deepcopy(callback), iterations=1)
+    assert len(read) == (3 if is_endless else 2)
 
 
 def test_arrays_are_checked_in_full_batches():

@@ -129,6 +129,23 @@ def reports():
     return {s: check_resnet(tiny(s), data, **options) for s in (True, False)}
 
 
+def test_frozen_layers_are_interpolated_as_the_others():
+    inputs = y = keras.Input((3,))
+    # With weights that are never trained between some that are.
+    for i in range(3):
+        normal = keras.layers.BatchNormalization(moving_mean_initializer="random_normal")(y)
+        y = keras.layers.Add()([y, keras.layers.Dense(3, name=f"dense_{i}")(normal)])
+    model = keras.Model(inputs, y)
+    field = residual_model(model).stages[0].block.field
+    z, found = np.ones((1, 3), "float32"), []
+    for frozen in ([], [model.get_layer("dense_0")], [model.get_layer("dense_2")], [model]):
+        for layer in frozen:
+            layer.trainable = False
+        found.append([np.asarray(field(np.float32(t), z)) for t in (0, 0.5, 1.75)])
+        model.trainable = True
+    np.testing.assert_array_equal(found[1:], [found[0]] * 3)
+
+
 def test_shared_and_independent_weights(reports):
     (shared,), (independent,) = (reports[s].stages for s in (True, False))
     assert shared.weight_changes == (0.0,) * 3

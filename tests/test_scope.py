@@ -249,9 +249,12 @@ def test_training_evaluations(kind, nfe):
     assert callback.nfe_per_iteration == nfe
 
 
-def test_training_evaluations_are_those_of_an_optimizer_step():
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_training_evaluations_are_those_of_an_optimizer_step(is_scaled):
     model = build("functional", COARSE)
-    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4), LOSS)
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if is_scaled else optimizer
+    model.compile(optimizer, LOSS)
     callback = tfnode.StepAdaption(
         (inputs("functional"), labels("functional")), 100, initial_step_size=1 / 2
     )

@@ -111,6 +111,14 @@ def test_times_between_and_behind_those_of_the_training(skipping):
         assert row.error_beyond == pytest.approx(rms(solution, TIMES[5:]) / unit, rel=1e-9)
 
 
+def test_a_time_that_is_a_rounding_off_is_the_time_that_is_meant():
+    times = np.arange(4) * 0.1
+    assert times[3] > 0.3
+    data = Z0, Z0[:, None] * np.exp(-times)[:, None]
+    report = checked(-1.0, Euler(0.1), times, data, trained_until=0.3, reference_steps=2)
+    assert report.trained_until == times[3]
+
+
 def model(solver=None, save_at=TIMES[1:5]):
     inputs = keras.Input((1,))
     field = keras.layers.Rescaling(LEARNED)
@@ -221,6 +229,7 @@ def test_the_figure_holds_the_rows(skipping):
         ({"data": (Z0, STATES[..., [0, 0]])}, "swap the axes"),
         ({"data": (Z0, STATES * math.nan)}, "finite"),
         ({"trained_until": 0.1}, "trained with"),
+        ({"trained_until": 0.249}, "trained with"),
         ({"every": 9}, "trained with"),
         ({"factors": [1]}, "from 2"),
         ({"factors": []}, "at least"),

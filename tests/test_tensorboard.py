@@ -81,6 +81,30 @@ def assert_is_a_figure(pixels):
     assert midnight_blue.sum() > 10
 
 
+@pytest.mark.parametrize("was_fit", [False, True])
+def test_a_loop_of_ones_own_reports_at_its_end(was_fit, tmp_path):
+    model, callback = adapting("StepAdaption", log_dir=tmp_path)
+    if was_fit:
+        model.fit(X, ZEROS, verbose=0)
+    callbacks = keras.callbacks.CallbackList([callback], model=model)
+    callbacks.on_train_begin()
+    for batch in range(2):
+        callbacks.on_train_batch_begin(batch)
+        callbacks.on_train_batch_end(batch, model.train_on_batch(X, ZEROS, return_dict=True))
+    callbacks.on_train_end()
+    scalars, images = events(tmp_path)
+    assert [step for step, _ in scalars["nfe"]] == [2]
+    assert [step for step, *_ in images["validity"]] == [2 + was_fit]
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_a_history_of_ones_own_in_fit(is_behind, tmp_path):
+    model, callback = adapting("StepAdaption", log_dir=tmp_path)
+    order = slice(None, None, 1 if is_behind else -1)
+    model.fit(X, ZEROS, verbose=0, callbacks=[callback, keras.callbacks.History()][order])
+    assert [step for step, *_ in events(tmp_path)[1]["validity"]] == [1]
+
+
 def test_without_log_dir_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, callback = adapting("StepAdaption")

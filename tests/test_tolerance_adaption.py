@@ -364,3 +364,15 @@ def test_data_that_no_check_can_use_is_refused():
     callback.set_model(model_of(solvers.Fehlberg21()))
     with pytest.raises(ValueError, match="Received: data="):
         callback.on_train_begin()
+
+
+def test_evaluations_of_batches_whose_gradients_are_accumulated():
+    model, _ = frozen(solvers.BogackiShampine32())
+    optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=4)
+    model.compile(optimizer, model.loss, jit_compile=False)
+    callback, notes = tfnode.ToleranceAdaption((X, ZEROS), 100, batch_size=20), Notes()
+    fit(model, callback, scales=(1,) * 6, more=[notes])
+    nfe = held_blocks(model)[0].nfe
+    assert [logs["nfe"] for logs in notes.logs] == [nfe] * 6
+    # One step of the optimizer took four batches, and two wait for the next.
+    assert callback.nfe_per_iteration == 6 * nfe

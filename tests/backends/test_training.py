@@ -95,6 +95,48 @@ def test_the_papers_rule_decides_by_accuracies():
     assert callback.nfe_per_iteration == (2 * 1 + 12 * 2) / 14
 
 
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_iterations_are_counted_where_the_optimizer_takes_steps(is_scaled):
+    model = frozen(-0.5, solvers.Euler(1.0))
+    optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=4)
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if is_scaled else optimizer
+    model.compile(optimizer, model.loss)
+    labels = np.ones(8, int)
+    callback = tfnode.StepAdaption((ONES, labels), 1, initial_step_size=0.25, growth=1.01)
+    for iteration in (0, 1, 2, 3):
+        # Gradients are accumulated from one training to the next.
+        fit_frozen(model, [callback], 3)
+        assert int(model.optimizer.iterations) == len(callback.history) == iteration
+    assert columns(callback, "iteration") == [(1,), (2,), (3,)]
+    assert callback.nfe_per_iteration == 12 * 4 / 3
+
+
+def test_no_iteration_is_counted_where_gradients_are_not_finite():
+    model = frozen(-0.5, solvers.Euler(1.0))
+    # A scale at which the gradients overflow, which each such batch halves.
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.0), 2.0**127)
+    model.compile(optimizer, model.loss)
+    callback = tfnode.StepAdaption((ONES, np.ones(8, int)), 1, initial_step_size=0.5)
+    x, y = np.full((64, 1), 8.0, "float32"), np.zeros(64, int)
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=[callback])
+    assert 0 < int(optimizer.iterations) < 8
+    assert len(callback.history) == int(optimizer.iterations)
+
+
+def test_a_loop_of_ones_own():
+    model = frozen(-0.5, solvers.Euler(1.0))
+    labels = np.ones(8, int)
+    callback = tfnode.StepAdaption((ONES, labels), 2, initial_step_size=0.25)
+    callbacks = keras.callbacks.CallbackList([callback], model=model)
+    callbacks.on_train_begin()
+    for batch in range(4):
+        callbacks.on_train_batch_begin(batch)
+        callbacks.on_train_batch_end(batch, model.train_on_batch(ONES, labels, return_dict=True))
+    callbacks.on_train_end()
+    assert columns(callback, "iteration") == [(2,), (4,)]
+    assert callback.nfe_per_iteration == 4
+
+
 def test_the_damped_rule_climbs():
     model = frozen(-3.0, solvers.Euler(1.0))
     rule = DampedRule(patience=2, memory=3)

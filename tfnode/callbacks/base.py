@@ -12,7 +12,7 @@ from keras import ops
 from tfnode import arguments
 from tfnode.adaption import Measurement, Rule
 from tfnode.batches import check_data
-from tfnode.callbacks.batches import CheckBatches
+from tfnode.callbacks.batches import CheckBatches, rereadable
 from tfnode.callbacks.checks import check_loss, check_optimizer
 from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
@@ -48,6 +48,7 @@ class SolverAdaption(keras.callbacks.Callback):
         batch_size = arguments.count("batch_size", batch_size, advice=advice)
         self._verbose = arguments.verbosity(verbose)
         check_data(data)
+        data = self._data = rereadable(data)
         self._given_rule = self._rule = rule
         self._writer = None if log_dir is None else TensorBoardWriter(log_dir)
         self._reports: list[keras.callbacks.Callback] = []
@@ -167,6 +168,8 @@ class SolverAdaption(keras.callbacks.Callback):
             self.model(x, training=False)
         self._reached, outputs = looked_at(self.model, x)
         self._check_blocks()
+        for report in self._reports:
+            report.on_train_begin(logs)
         # What cannot be judged is refused now.
         self._judge(single_output(outputs), y, weights)
         self._allow_methods(self._blocks)
@@ -174,29 +177,24 @@ class SolverAdaption(keras.callbacks.Callback):
         if not self._is_started:
             self._assign(self._rule.start(self._first_solver()))
             self._memory = self._rule.first_memory()
-        for report in self._reports:
-            report.on_train_begin(logs)
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch_batches = 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # Not when training begins: another callback may have restored weights since.
         if not self._is_ready:
-            self._seen_iterations = int(ops.convert_to_numpy(self.model.optimizer.iterations))
-            self._accumulated = 0
+            self._seen_iterations = self._optimizer_steps
             self._prepare()
             self._logged = self._values()
             self._is_ready = True
+        self._first_of_execution = batch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        before, now = self._seen_iterations, self._iterations_after(batch)
+        self._sync()
+        before, now = self._seen_iterations, self._optimizer_steps
         check_loss(logs, now, self._describe())
         self._seen_iterations = now
         self._training_iterations += now - before
-        self._training_nfe += self._training_evaluations((now - before) * self._accumulation)
+        self._training_nfe += self._training_evaluations(self._batches_until(batch))
         if now // self._every > before // self._every:
-            self._sync()
             self._check(now, self._batches.draw())
             self._logged = self._values()
             if self._writer:
@@ -220,21 +218,15 @@ class SolverAdaption(keras.callbacks.Callback):
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
 
-    def _iterations_after(self, batch: int) -> int:
-        """The optimizer's steps after a batch; on JAX counted, as its variables are not at hand."""
-        if keras.backend.backend() != "jax":
-            return int(ops.convert_to_numpy(self.model.optimizer.iterations))
-        # The last execution of an epoch may end before the index that Keras gives it.
-        end = min(batch + 1, self.params.get("steps") or batch + 1)
-        self._accumulated += end - self._epoch_batches
-        self._epoch_batches = end
-        steps, self._accumulated = divmod(self._accumulated, self._accumulation)
-        return self._seen_iterations + steps
-
     @property
-    def _accumulation(self) -> int:
-        """The batches of one step of the optimizer."""
-        return self.model.optimizer.gradient_accumulation_steps or 1
+    def _optimizer_steps(self) -> int:
+        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    def _batches_until(self, batch: int) -> int:
+        """The batches of an execution: the optimizer may take fewer steps, or none."""
+        # The last execution of an epoch may end before the index that Keras gives it.
+        end = min(batch + 1, (self.params or {}).get("steps") or batch + 1)
+        return max(1, end - self._first_of_execution)
 
     def _look_at_data(self) -> Any:
         """A batch to look for blocks with: one of its own before the first `fit`."""

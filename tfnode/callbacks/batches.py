@@ -1,12 +1,38 @@
 """Batches without end, from what a user passes to `fit`."""
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from tfnode import batches
 from tfnode.callbacks.processes import of_first
 from tfnode.typing import Data
+
+# As many as are kept of what can be read once only.
+_MOST_KEPT = 100
+
+
+def rereadable(data: Data) -> Data:
+    """Data that can be read from its beginning again and again, as checks and reports read it."""
+    return _Kept(data) if isinstance(data, Iterator) else data
+
+
+class _Kept:
+    """The first batches of an iterator, such as a generator, kept as they are first read."""
+
+    def __init__(self, stream: Iterator) -> None:
+        self._rest = itertools.islice(stream, _MOST_KEPT)
+        self._batches: list[Any] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        for place in itertools.count():
+            if place == len(self._batches):
+                self._batches.extend(itertools.islice(self._rest, 1))
+            if place == len(self._batches):
+                return
+            yield self._batches[place]
 
 
 class CheckBatches:

@@ -1,8 +1,9 @@
 """Reports at the end of training: TensorBoard's validity figure, and SavedModels.
 
 Callbacks of their own, which `StepAdaption` makes if it is given `log_dir` or `export_dir`. They
-report when all callbacks have ended, so that what is reported is the model as `fit` leaves it:
-`EarlyStopping(restore_best_weights=True)` may stand before them or behind them.
+report when all callbacks of `fit` have ended, so that what is reported is the model as `fit` leaves
+it: `EarlyStopping(restore_best_weights=True)` may stand before them or behind them. In a training
+loop of one's own they report in their turn.
 """
 
 import io
@@ -19,6 +20,7 @@ from tfnode.callbacks.batches import endless_batches
 from tfnode.callbacks.processes import is_first, of_first
 from tfnode.models import held_blocks
 from tfnode.typing import Data, PathLike
+from tfnode.validity.trials import training_trial
 
 _NUM_SAMPLES = 1000
 
@@ -76,7 +78,9 @@ class TensorBoardWriter:
 
 
 class FinalReport(keras.callbacks.Callback):
-    """Base of what is reported of a model when all callbacks have ended.
+    """Base of what is reported of a model when all callbacks of `fit` have ended.
+
+    In a training loop of one's own, whose list of callbacks has no history, it is reported in turn.
 
     Args:
         data: Batches or arrays, as for `StepAdaption`; as many of them as hold 1000 samples are
@@ -93,8 +97,17 @@ class FinalReport(keras.callbacks.Callback):
         """Reports on the model, judged on arrays `(x, y)`."""
         raise NotImplementedError
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        # What is reported is a sweep, which this refuses at the end.
+        training_trial(self.model, held_blocks(self.model))
+        self._epochs = self._epochs_of_history()
+
     def on_train_end(self, logs: Any = None) -> None:
-        # Keras puts its own history behind all callbacks that `fit` is given.
+        # Keras puts its own history behind all callbacks that `fit` is given. One that has not
+        # begun since this callback did is of another training, or ends before.
+        if self._epochs_of_history() is self._epochs:
+            self.report(self._samples())
+            return
         history = self.model.history
         end = history.on_train_end
 
@@ -104,6 +117,10 @@ class FinalReport(keras.callbacks.Callback):
             self.report(self._samples())
 
         history.on_train_end = end_and_report
+
+    def _epochs_of_history(self) -> list[int] | None:
+        """The list of epochs that a history begins anew with every training, if there is one."""
+        return getattr(getattr(self.model, "history", None), "epoch", None)
 
     def _samples(self) -> tuple:
         stream = endless_batches(self._data, self._batch_size)
@@ -151,6 +168,7 @@ class ExportAtEnd(FinalReport):
 
     def on_train_begin(self, logs: Any = None) -> None:
         export.check_exportable(self.model, self._export_dir)
+        super().on_train_begin(logs)
 
     def report(self, samples: tuple) -> None:
         blocks = held_blocks(self.model)

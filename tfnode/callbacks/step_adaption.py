@@ -58,7 +58,8 @@ class StepAdaption(SolverAdaption):
     Args:
         data: The batches that checks draw from, in turn, in any form that `fit` takes: arrays
             `(x, y)`, or a `tf.data.Dataset` or other iterable of batches `(inputs, labels)`;
-            sample weights may follow. Where the loss is one of classes accuracies are compared, in
+            sample weights may follow. Of a generator the first 100 batches are kept, and drawn
+            again and again. Where the loss is one of classes accuracies are compared, in
             regression, and under a loss of your own on a single output, the outputs: `gap` is then
             their relative change. What cannot be judged is refused before the first iteration.
         every: Integer, the iterations (optimizer steps) between checks. With
@@ -95,9 +96,9 @@ class StepAdaption(SolverAdaption):
 
     Raises:
         ValueError: If an argument is not valid, if `data` is empty or has no labels, if the model
-            has no `ODEBlock`, or one that is unrolled or adaptive, if a rule that changes the
-            method meets blocks of different ones, or if `export_dir` or `log_dir` cannot be
-            written to.
+            has no `ODEBlock`, or one that is unrolled or adaptive, if blocks of different methods
+            meet a rule that changes the method, `export_dir` or `log_dir`, or if one of these two
+            cannot be written to.
         FloatingPointError: If the loss is no longer finite. The model keeps its weights.
     """
 
@@ -121,7 +122,7 @@ class StepAdaption(SolverAdaption):
             initial_step_size = solvers.check_step_size(initial_step_size, "initial_step_size")
         self._initial_step_size = initial_step_size
         if export_dir is not None:
-            self._reports.append(ExportAtEnd(export_dir, rule, data, batch_size))
+            self._reports.append(ExportAtEnd(export_dir, rule, self._data, batch_size))
 
     # === Start ===
     def _check_blocks(self) -> None:

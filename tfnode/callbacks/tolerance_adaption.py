@@ -50,7 +50,8 @@ class ToleranceAdaption(SolverAdaption):
     Args:
         data: The batches that checks draw from, in turn, in any form that `fit` takes: arrays
             `(x, y)`, or a `tf.data.Dataset` or other iterable of batches `(inputs, labels)`;
-            sample weights may follow. Where the loss is one of classes accuracies are compared, in
+            sample weights may follow. Of a generator the first 100 batches are kept, and drawn
+            again and again. Where the loss is one of classes accuracies are compared, in
             regression, and under a loss of your own on a single output, the outputs: `gap` is then
             their relative change. What cannot be judged is refused before the first iteration.
         every: Integer, the iterations (optimizer steps) between checks. With
@@ -159,10 +160,9 @@ class ToleranceAdaption(SolverAdaption):
         return {"tolerance": solver.rtol}
 
     def _training_evaluations(self, batches: int) -> int:
-        self._sync()
         before, self._seen_evaluations = self._seen_evaluations, self._evaluations()
         evaluations = self._seen_evaluations - before
-        self._latest_nfe = evaluations / max(1, batches)
+        self._latest_nfe = evaluations / batches
         self._recent_nfe = (*self._recent_nfe, self._latest_nfe)[-_RECENT:]
         self._logged = self._values()
         return evaluations

@@ -186,8 +186,13 @@ class _BetweenLayers(keras.Layer):
         first, count = self.layers[0], len(self.layers)
         place = ops.minimum(ops.cast(t, "float32"), count - 1)
         shares = ops.relu(1 - ops.abs(place - ops.arange(count, dtype="float32")))
-        trainable = self._values([layer.trainable_variables for layer in self.layers], shares)
-        others = self._values([layer.non_trainable_variables for layer in self.layers], shares)
+        # All of them in one order: any of the layers may be frozen.
+        values = self._values([layer.variables for layer in self.layers], shares)
+        value_of = dict(zip(map(id, first.variables), values))
+        trainable, others = (
+            [value_of[id(variable)] for variable in variables]
+            for variables in (first.trainable_variables, first.non_trainable_variables)
+        )
         outputs, _ = first.stateless_call(trainable, others, z, training=False)
         return ops.cast(outputs, z.dtype) - z
 

@@ -1,6 +1,7 @@
 """The verdict on a model of a time series: a flow, or the steps between the times it was shown."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -21,6 +22,10 @@ from tfnode.validity.convergence import rounding_floor
 from tfnode.validity.evaluation import Evaluation, Samples, Subject, check_built, evaluate
 from tfnode.validity.series_report import SeriesReport, SeriesRow
 from tfnode.validity.trials import Trial, check_reference_steps, fine_trial, training_trial
+
+# A time is one that is given if it lies behind it by no more than this part of the way from the
+# time before: 3 * 0.1 is a rounding more than 0.3, and more than that in single precision.
+_ROUNDING = 1e-3
 
 
 def check_series(
@@ -202,7 +207,8 @@ class _Schedule:
             advice = "Pass a time, or None for all of them."
             end = arguments.number("trained_until", trained_until, advice=advice)
         found = (start, *known[num_before:].tolist())
-        last = sum(sign * t <= sign * end for t in found[1:])
+        ways = itertools.pairwise(found)
+        last = sum(sign * (t - end) <= _ROUNDING * abs(t - before) for before, t in ways)
         if last < every:
             raise arguments.refused(
                 "A model is judged at times that it was trained with",
