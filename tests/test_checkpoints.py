@@ -70,6 +70,23 @@ def test_goes_on_to_the_same_result(tmp_path, monkeypatch, interruptions, option
     assert result == expected
 
 
+def test_the_average_of_a_run_interrupted_while_it_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
+    run = runs.Run("concentric_spheres_2d", 1, 0, 50, rk4_steps=8, test_samples=10, average=0.9)
+    measured = []
+
+    def interrupted(run, model, *of, **callbacks):
+        measured.append(model.get_weights())
+        raise Interruption
+
+    monkeypatch.setattr(experiments, "_measured", interrupted)
+    for _ in range(2):
+        with pytest.raises(Interruption):
+            fit(run, tmp_path)
+    for ours, theirs in zip(*measured, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 RUN = runs.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
 
 

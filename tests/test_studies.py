@@ -87,3 +87,16 @@ def test_a_run_of_a_study(changes, monkeypatch):
     cells = studies.cells_of_steps([result])
     step_size = f"{run.t1 / 4:.4f}"
     assert cells[:6] == ("Three Minima", f"{run.scale:g}", f"{run.t1:g}", "4", step_size, "1")
+
+
+def test_a_run_of_half_precision_is_measured_as_it_was_trained():
+    options = {"t1": 4.0, "kinetic": 0.1, "dtype": "mixed_bfloat16", "gradient": "backprop"}
+    run = Run("energy_landscape", 16, 0, 50, **options)
+    model = experiments.compiled(run)
+    measured = experiments._in_float32(model, run)
+    theirs, ours = (m.get_layer("ode_block") for m in (model, measured))
+    assert (ours.t1, ours.num_steps, ours.gradient) == (4.0, 16, "backprop")
+    assert ours.regularization == theirs.regularization
+    assert (theirs.compute_dtype, ours.compute_dtype) == ("bfloat16", "float32")
+    for found, expected in zip(measured.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)

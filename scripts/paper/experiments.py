@@ -16,7 +16,7 @@ import tfnode.versions
 import zoo
 from scripts import machine
 from scripts.paper import checkpoints, compiled_training, convolutions, data, measurements
-from scripts.paper.runs import Result, Run
+from scripts.paper.runs import Result, Run, Solver
 
 # XLA pays for dense fields; for convolutions TensorFlow's own kernels are faster.
 _COMPILED = ("energy_landscape",)
@@ -92,8 +92,7 @@ def _in_float32(model: keras.Model, run: Run) -> keras.Model:
     """The trained model to measure: itself, or in float32 with its weights and its solver."""
     if run.dtype == "float32":
         return model
-    block = model.get_layer("ode_block")
-    measured = zoo.get_model(run.model, solver=block.solver, dtype="float32")
+    measured = _built(run, model.get_layer("ode_block").solver, "float32")
     measured.compile(loss=model.loss)
     for ours, theirs in zip(measured.trainable_weights, model.trainable_weights, strict=True):
         ours.assign(theirs)
@@ -124,6 +123,8 @@ def _measured(
 def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
     done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     if done >= run.iterations:
+        # Its last checkpoint may be of before the moving average took the place of the weights.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
         return
     batches = _batches(run, run.seed)
     if keras.backend.backend() == "jax":
@@ -152,12 +153,7 @@ def compiled(run: Run) -> keras.Model:
     optimizer = recipe.build_optimizer()
     if run.average is not None:
         optimizer.use_ema, optimizer.ema_momentum = True, run.average
-    model = zoo.get_model(
-        run.model, run.weights, run.start_solver(), dtype=run.dtype, seed=run.seed
-    )
-    if changes := _changes(run, model.get_layer("ode_block")):
-        model = _with_block(model, changes)
-    model.get_layer("ode_block").gradient = run.gradient
+    model = _built(run, run.start_solver(), run.dtype)
     by_xla = run.model in _COMPILED and run.tolerance is None and run.policy != "tolerance"
     model.compile(
         optimizer,
@@ -165,6 +161,15 @@ def compiled(run: Run) -> keras.Model:
         jit_compile=by_xla or keras.backend.backend() == "jax",
         steps_per_execution=50,
     )
+    return model
+
+
+def _built(run: Run, solver: Solver, dtype: str) -> keras.Model:
+    """The model of a run with a solver and in a dtype, not compiled."""
+    model = zoo.get_model(run.model, run.weights, solver, dtype=dtype, seed=run.seed)
+    if changes := _changes(run, model.get_layer("ode_block")):
+        model = _with_block(model, changes)
+    model.get_layer("ode_block").gradient = run.gradient
     return model
 
 
