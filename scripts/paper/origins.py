@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Sequence
 
+from scripts import machine
 from scripts.paper.runs import Result
 
 
@@ -18,8 +19,7 @@ def _origin(result: Result) -> str:
     if "commit" not in result:
         return f"of an older commit, which they do not name, on {versions['machine']}"
     dtype = result["run"].get("dtype", "float32")
-    commit, dirty, changed = result["commit"].partition("-")
     return (
-        f"of commit {commit[:10]}{dirty}{changed} on {result['device']} by "
+        f"of commit {machine.short_commit(result['commit'])} on {result['device']} by "
         f"{result['backend']} {versions[result['backend']]} in {dtype}"
     )
