@@ -9,7 +9,8 @@ import pytest
 
 import tfnode
 import zoo
-from scripts.paper import checkpoints, experiments, measurements, runs
+from scripts import machine
+from scripts.paper import checkpoints, experiments, measurements, origins, runs
 
 
 class Interruption(Exception):
@@ -120,6 +121,29 @@ def test_a_checkpoint_older_than_an_option_is_taken_up(interrupted, monkeypatch)
     monkeypatch.setattr(experiments, "compiled", pytest.fail)
     with pytest.raises(Interruption):
         fit(RUN, interrupted, interrupted=1)
+
+
+def test_every_place_is_named_where_a_training_has_gone_on(interrupted, monkeypatch):
+    (states,) = interrupted.glob("*/states.json")
+    here = json.loads(states.read_text())["origin"]
+    here.pop("run")
+    monkeypatch.setattr(experiments, "_measured", lambda *of, **callbacks: {})
+    monkeypatch.setenv(machine.COMMIT, "b" * 40)
+    monkeypatch.setattr(experiments, "_device", lambda: "A GPU")
+    _, result = fit(RUN, interrupted)
+    assert (result["commit"], result["device"]) == ("b" * 40, "A GPU")
+    assert result["earlier"] == [here]
+    device, commit = here["device"], machine.short_commit(here["commit"])
+    version = here["versions"]["tensorflow"]
+    assert origins.in_words([result]) == (
+        f"Runs: 1 of commit {'b' * 10} on A GPU by tensorflow {version} in float32, begun by "
+        f"commit {commit} on {device} by tensorflow {version}."
+    )
+    # Back where it was begun.
+    there = {**result, "run": {}}
+    assert experiments._earlier({**there, "earlier": [here]}, {"run": {}, **here}) == [
+        {name: result[name] for name in here}
+    ]
 
 
 def test_checks_have_samples_of_their_own():

@@ -45,7 +45,8 @@ def fit(
         report: Is told the finished fraction of the training.
         directory: Where checkpoints lie. A training that was interrupted is taken up from the last
             of them, to the same model and results; only the rounding of `loss` may differ, and
-            `seconds`, which leaves out what was lost.
+            `seconds`, which leaves out what was lost. If a part of it ran elsewhere, or by another
+            commit, `earlier` says where.
         ends_at: The `time.time()` from which on it leaves a checkpoint and ends.
 
     Raises:
@@ -59,7 +60,9 @@ def fit(
     keras.utils.set_random_seed(run.seed)
     origin = {"run": dataclasses.asdict(run), **provenance()}
     found = checkpoints.load(directory, origin) if directory else None
-    model, states = found or (compiled(run), {})
+    model, states, begun = found or (compiled(run), {}, origin)
+    if earlier := _earlier(begun, origin):
+        origin["earlier"] = earlier
     test = _measured_on(run, "test")
     callbacks = {"curve": measurements.TestCurve(test, run.iterations, report)}
     if run.adapts:
@@ -77,6 +80,14 @@ def fit(
     result = {**origin, **_measured(run, model, test, **callbacks)}
     before = callbacks["curve"].before["seconds"]
     return model, {**result, "seconds": round(before + time.perf_counter() - start, 1)}
+
+
+def _earlier(begun: Result, origin: Result) -> list[Result]:
+    """Where else the parts of a training ran that goes on here, each as `provenance` has it."""
+    here = {name: origin[name] for name in provenance()}
+    before = {name: begun.get(name, "unknown") for name in here}
+    parts = [*begun.get("earlier", ()), before]
+    return [part for i, part in enumerate(parts) if part != here and part not in parts[:i]]
 
 
 def _failures() -> tuple[type[Exception], ...]:

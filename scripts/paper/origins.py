@@ -15,11 +15,22 @@ def in_words(results: Sequence[Result]) -> str:
 
 
 def _origin(result: Result) -> str:
-    versions = result["versions"]
     if "commit" not in result:
-        return f"of an older commit, which they do not name, on {versions['machine']}"
+        return f"of an older commit, which they do not name, on {result['versions']['machine']}"
     dtype = result["run"].get("dtype", "float32")
+    return f"of {place(result)} in {dtype}{before(result)}"
+
+
+def before(result: Result) -> str:
+    """Where a training was begun that went on elsewhere, in words; empty of any other."""
+    parts = [f", begun by {place(part)}" for part in result.get("earlier", ())]
+    return "".join(parts)
+
+
+def place(part: Result) -> str:
+    """Where a training, or a part of it, ran."""
+    backend = part["backend"]
     return (
-        f"of commit {machine.short_commit(result['commit'])} on {result['device']} by "
-        f"{result['backend']} {versions[result['backend']]} in {dtype}"
+        f"commit {machine.short_commit(part['commit'])} on {part['device']} by {backend} "
+        f"{part['versions'][backend]}"
     )
