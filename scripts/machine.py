@@ -51,6 +51,12 @@ def commit() -> str:
     return done.stdout.strip()
 
 
+def short_commit(commit: str) -> str:
+    """What pages say of a commit: its first ten digits, and whether the checkout had changes."""
+    digits, dash, changes = commit.partition("-")
+    return f"{digits[:10]}{dash}{changes}"
+
+
 def _of_processor(name: str) -> str:
     path = pathlib.Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

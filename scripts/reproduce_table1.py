@@ -48,7 +48,8 @@ def runs_of(model: str, args: argparse.Namespace) -> "list[Run]":
     """Returns the runs of a row: with adaption and with each number of steps, for each seed."""
     from scripts.paper import reproducing
 
-    grid = args.grid or (QUICK_GRID if args.quick else PAPER_GRID)
+    # A number that is given twice is one setting.
+    grid = dict.fromkeys(args.grid or (QUICK_GRID if args.quick else PAPER_GRID))
     return [
         reproducing.run_of(args, model, num_steps, seed)
         for num_steps in (None, *grid)

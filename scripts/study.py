@@ -39,13 +39,11 @@ def main(arguments: Sequence[str]) -> int:
     if stopped:
         return stopped
     found = {
-        name: [
-            [r for r in runner.read_results(of_setting, args.runs) if "error" not in r]
-            for of_setting in settings
-        ]
+        name: [runner.read_results(of_setting, args.runs) for of_setting in settings]
         for name, settings in planned.items()
     }
-    studies.report(found, args.out, command_line.call("study", arguments))
+    counts = {name: list(map(len, settings)) for name, settings in planned.items()}
+    studies.report(found, counts, args.out, command_line.call("study", arguments))
     return 0
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import tfnode
 import zoo
-from scripts.paper import checkpoints, experiments, measurements, runs
+from scripts import machine
+from scripts.paper import checkpoints, experiments, measurements, origins, runs
 
 
 class Interruption(Exception):
@@ -70,6 +71,23 @@ def test_goes_on_to_the_same_result(tmp_path, monkeypatch, interruptions, option
     assert result == expected
 
 
+def test_the_average_of_a_run_interrupted_while_it_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
+    run = runs.Run("concentric_spheres_2d", 1, 0, 50, rk4_steps=8, test_samples=10, average=0.9)
+    measured = []
+
+    def interrupted(run, model, *of, **callbacks):
+        measured.append(model.get_weights())
+        raise Interruption
+
+    monkeypatch.setattr(experiments, "_measured", interrupted)
+    for _ in range(2):
+        with pytest.raises(Interruption):
+            fit(run, tmp_path)
+    for ours, theirs in zip(*measured, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 RUN = runs.Run("concentric_spheres_2d", 1, 0, 100, rk4_steps=8, test_samples=10)
 
 
@@ -103,6 +121,29 @@ def test_a_checkpoint_older_than_an_option_is_taken_up(interrupted, monkeypatch)
     monkeypatch.setattr(experiments, "compiled", pytest.fail)
     with pytest.raises(Interruption):
         fit(RUN, interrupted, interrupted=1)
+
+
+def test_every_place_is_named_where_a_training_has_gone_on(interrupted, monkeypatch):
+    (states,) = interrupted.glob("*/states.json")
+    here = json.loads(states.read_text())["origin"]
+    here.pop("run")
+    monkeypatch.setattr(experiments, "_measured", lambda *of, **callbacks: {})
+    monkeypatch.setenv(machine.COMMIT, "b" * 40)
+    monkeypatch.setattr(experiments, "_device", lambda: "A GPU")
+    _, result = fit(RUN, interrupted)
+    assert (result["commit"], result["device"]) == ("b" * 40, "A GPU")
+    assert result["earlier"] == [here]
+    device, commit = here["device"], machine.short_commit(here["commit"])
+    version = here["versions"]["tensorflow"]
+    assert origins.in_words([result]) == (
+        f"Runs: 1 of commit {'b' * 10} on A GPU by tensorflow {version} in float32, begun by "
+        f"commit {commit} on {device} by tensorflow {version}."
+    )
+    # Back where it was begun.
+    there = {**result, "run": {}}
+    assert experiments._earlier({**there, "earlier": [here]}, {"run": {}, **here}) == [
+        {name: result[name] for name in here}
+    ]
 
 
 def test_checks_have_samples_of_their_own():

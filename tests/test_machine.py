@@ -39,3 +39,9 @@ def test_without_git_the_commit_is_unknown(monkeypatch):
     monkeypatch.delenv(machine.COMMIT, raising=False)
     monkeypatch.setenv("PATH", "")
     assert machine.commit() == "unknown"
+
+
+def test_a_commit_is_shortened_to_its_digits_and_its_changes():
+    assert machine.short_commit("0123456789abcdef") == "0123456789"
+    assert machine.short_commit("0123456789abcdef-dirty") == "0123456789-dirty"
+    assert machine.short_commit("unknown") == "unknown"

@@ -298,3 +298,15 @@ def test_a_model_that_keras_cannot_load_is_named(tmp_path):
     line = [str(tmp_path / "mine.keras"), "--data", str(tmp_path / "test.npz")]
     with pytest.raises(command_line.Stop, match=r"loaded from a whole .*Received: '.*mine.keras"):
         is_it_an_ode.main([*line, "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_names_for_other_classes_are_refused_before_the_check(tmp_path, monkeypatch, outputs):
+    linear(Euler(0.25), outputs=outputs).save(tmp_path / "mine.keras")
+    np.savez(tmp_path / "test.npz", x=X, y=Y)
+    monkeypatch.setattr(validity, "check", pytest.fail)
+    line = [str(tmp_path / "mine.keras"), "--data", str(tmp_path / "test.npz")]
+    line += ["--out", str(tmp_path / "out"), "--class-names", "left", "middle", "right"]
+    with pytest.raises(command_line.Stop, match="each of the 2 classes of the model") as stopped:
+        is_it_an_ode.main(line)
+    assert "Received: class_names=['left', 'middle', 'right']. Leave" in str(stopped.value)

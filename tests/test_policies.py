@@ -115,5 +115,21 @@ def test_the_cells_of_a_rule_and_of_a_fixed_number_of_steps():
         *("Three Minima", "a rule", "2 of 5", "85.0 ± 7.1", "80.0 ± 0.0", "5.00 ± 7.07", "10.0"),
         *("25.0 ± 7.1", "28.0 ± 7.1", "1.0 ± 1.4"),
     )
+    failed = [{"run": adapted[0]["run"], "error": "The loss is nan"}]
+    assert policies.cells("energy_landscape", "a rule", adapted[:1] + failed, 5)[2] == "1 of 5"
+    nothing = ("Three Minima", "a rule", "0 of 5", *[""] * 7)
+    assert policies.cells("energy_landscape", "a rule", failed, 5) == nothing
     fixed = [result(8, 0.9, 0.9)]
     assert policies.cells("energy_landscape", "none", fixed, 1)[-3:] == ("32.0", "32.0", "0.0")
+
+
+def test_the_figure_of_the_rules_is_of_seed_0():
+    def of_seed(seed):
+        history = {"iteration": [50, 100], "nfe": [seed + 1, seed + 1]}
+        return {"run": {"seed": seed}, "history": history}
+
+    failed = {"run": {"seed": 0}, "error": "The loss is nan"}
+    first, second, third = (("energy_landscape", rule) for rule in list(policies.RULES)[:3])
+    results = {first: [of_seed(3), of_seed(0)], second: [of_seed(3)], third: [failed, of_seed(1)]}
+    lines = policies.draw(results).axes[1].lines
+    assert [line.get_ydata().tolist() for line in lines] == [[1, 1]]

@@ -1,9 +1,11 @@
 """The command that reproduces the figures: end to end, again without training."""
 
+import dataclasses
 import json
 
 from scripts import reproduce_figures
 from scripts.paper import runner
+from scripts.paper.figures_by_number import FIGURES
 
 
 def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
@@ -37,4 +39,47 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     assert reproduce_figures.main(["--quick", "--finished", *options, *places, "1", "3"]) == 0
     printed = capsys.readouterr().out
     assert "figure01.png" in printed
-    assert f"Figure 3 has no finished run below {tmp_path / 'runs'} and is left out." in printed
+    left_out = f"Figure 3 needs a finished run below {tmp_path / 'runs'} and is left out."
+    assert left_out in printed
+
+
+def test_failed_runs_are_told_from_those_that_were_not_run(tmp_path, capsys):
+    arguments = ["--quick", "--finished", "--seeds", "2", "--iterations", "49"]
+    arguments += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    (tmp_path / "runs").mkdir()
+    args = reproduce_figures.parse(arguments)
+    euler, rk4 = FIGURES[17].runs(args).values()
+    small, large = FIGURES[1].runs(args).values()
+    (adapted, *_) = FIGURES[6].runs(args).values()
+    columns = {"solver": ["Euler"] * 2, "factor": [1, 0.5], "step_size": [1, 0.5]}
+    common = {"versions": {"machine": "m", "jax": "1"}, "backend": "jax", "commit": "c"}
+    accuracies = {
+        "accuracy": {"train_solver": 0.8},
+        "solvers": {"train_solver": {"class_name": "Euler"}},
+        "sweep": {**columns, "accuracy": [0.8, 0.7]},
+        "test_curve": {},
+    }
+    for run in (*euler[:2], *rk4[:2], *small, *large, *adapted):
+        failed = run in (euler[1], *rk4[:2], *large)
+        outcome = {"error": "The loss is nan"} if failed else accuracies
+        result = {"run": dataclasses.asdict(run), "device": "d", **common, **outcome}
+        path = tmp_path / "runs" / run.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result))
+    # What lacks something does not keep the others from being drawn.
+    assert reproduce_figures.main([*arguments, "1", "5", "6", "17", "18"]) == 0
+    printed = capsys.readouterr().out
+    for number, words in {
+        1: "a finished run of each panel",
+        5: "a finished run of 50 iterations or more, which has a curve,",
+        6: "a finished run of 50 iterations or more, which has a curve,",
+        18: "a finished run",
+    }.items():
+        assert f"Figure {number} needs {words} below {tmp_path / 'runs'} and is left" in printed
+    title = "Concentric spheres 3d, trained with"
+    note = json.loads((tmp_path / "out" / "figure17.json").read_text())
+    failed = [f"{title} Euler (1 of {len(euler)})", f"{title} RK4 (2 of {len(rk4)})"]
+    assert note["failed"] == failed
+    assert (note["finished"], note["not_run"]) == (1, [])
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert f"Failed: {', '.join(failed)}.*" in page

@@ -71,6 +71,14 @@ def test_end_to_end_and_again(small, capsys):
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_a_number_of_steps_that_is_given_twice_is_run_once():
+    args = reproduce_table1.parse(["--quick", "--seeds", "2", "--grid", "8", "4", "8"])
+    runs = reproduce_table1.runs_of("energy_landscape", args)
+    assert [(run.num_steps, run.seed) for run in runs] == [
+        (count, seed) for count in (None, 8, 4) for seed in (0, 1)
+    ]
+
+
 def test_ctrl_c_keeps_finished_runs(small):
     runs, _, run = small
     # The one with adaption costs most and comes first; four more take seconds after it.

@@ -51,8 +51,8 @@ def test_a_line_of_regularization():
         Run("energy_landscape", None, seed, 30_000, "rk4", policy="damped") for seed in range(5)
     ]
     results = runner.read_results(runs, ROOT / "docs" / "results" / "runs")
-    cells = studies.cells_of_regularization(results)
-    assert cells[:5] == ("Three Minima", "0", "0", "0", "5")
+    cells = studies.cells_of_regularization(results, 5)
+    assert cells[:5] == ("Three Minima", "0", "0", "0", "5 of 5")
     assert len(cells) == len(studies.OF_REGULARIZATION.header)
     assert dict(zip(studies.OF_REGULARIZATION.header, cells))["NFE in training"] == "46.8 ± 11.0"
     steps = [result["history"]["nfe"][-1] for result in results]
@@ -84,6 +84,46 @@ def test_a_run_of_a_study(changes, monkeypatch):
     classes = model.predict(run.scale * x[:50], verbose=0).argmax(axis=-1)
     assert result["accuracy"]["train_solver"] == pytest.approx(np.mean(classes == y[:50]))
     assert set(result["validation"]) == {"train_solver", "reference", "rk4_fine"}
-    cells = studies.cells_of_steps([result])
+    cells = studies.cells_of_steps([result], 5)
     step_size = f"{run.t1 / 4:.4f}"
-    assert cells[:6] == ("Three Minima", f"{run.scale:g}", f"{run.t1:g}", "4", step_size, "1")
+    assert cells[:6] == ("Three Minima", f"{run.scale:g}", f"{run.t1:g}", "4", step_size, "1 of 5")
+
+
+def test_a_run_of_half_precision_is_measured_as_it_was_trained():
+    options = {"t1": 4.0, "kinetic": 0.1, "dtype": "mixed_bfloat16", "gradient": "backprop"}
+    run = Run("energy_landscape", 16, 0, 50, **options)
+    model = experiments.compiled(run)
+    measured = experiments._in_float32(model, run)
+    theirs, ours = (m.get_layer("ode_block") for m in (model, measured))
+    assert (ours.t1, ours.num_steps, ours.gradient) == (4.0, 16, "backprop")
+    assert ours.regularization == theirs.regularization
+    assert (theirs.compute_dtype, ours.compute_dtype) == ("bfloat16", "float32")
+    for found, expected in zip(measured.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_page_of_a_study_counts_the_runs_that_failed(tmp_path):
+    accuracy = {"train_solver": 0.8, "reference": 0.7, "rk4_fine": 0.6}
+    common = {"versions": {"machine": "m", "jax": "1"}, "backend": "jax", "device": "d"}
+    common["commit"] = "c"
+
+    def results(num_steps, errors):
+        runs = [Run("energy_landscape", num_steps, seed, 50) for seed in range(len(errors))]
+        outcomes = [{"error": "nan"} if error else {"accuracy": accuracy} for error in errors]
+        return [
+            {"run": dataclasses.asdict(run), **common, **one} for run, one in zip(runs, outcomes)
+        ]
+
+    settings = [results(16, [True, True]), results(32, [False, True]), []]
+    planned = [3, 3, 3]
+    studies.report({"inputs": settings}, {"inputs": planned}, tmp_path, "a command")
+    page = (tmp_path / "inputs.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| Three")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [line[3:] for line in cells] == [
+        ["16", "0.0625", "0 of 3", "", "", "", ""],
+        ["32", "0.0312", "1 of 3", "80.0", "70.0", "60.0", "10.0"],
+    ]
+    assert "Runs: 4 of commit c" in page
+    failed = studies.cells_of_regularization(results(None, [True]), 3)
+    assert failed == ("Three Minima", "0", "0", "0", "0 of 3", *[""] * 7)

@@ -138,6 +138,7 @@ def test_what_another_machine_has_trained_is_published(empty_zoo, monkeypatch):
     assert (entry.rk4_steps, entry.test_samples) == (report.rows[-1].num_steps, 50)
     assert entry.accuracy["train_solver"] == report.rows[0].accuracy
     assert reports.read(entry) == report
+    assert command_line.read_json(places.RESULTS / f"{NAME}.json")["elsewhere"] is True
     there = zoo.get_model("energy_landscape", weights=NAME)
     for ours, theirs in zip(there.trainable_weights, model.trainable_weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)

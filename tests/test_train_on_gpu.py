@@ -6,12 +6,13 @@ import pathlib
 import subprocess
 import sys
 import zipfile
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from scripts import train_on_gpu
-from scripts.gpu import parcels, plan
+from scripts.gpu import parcels, plan, session
 from scripts.paper import data
 from tfnode.validity import ValidityReport
 
@@ -162,3 +163,41 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
         archive.writestr("../mnist/setup.json", "{}")
     with pytest.raises(ValueError, match="must hold results, weights or checkpoints"):
         parcels.unpack(tmp_path, tmp_path, tmp_path, tmp_path)
+
+
+def written(directory, name):
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(name)
+
+
+def test_a_session_of_other_runs_keeps_what_earlier_ones_have_left(tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    run = plan.runs(["mnist"], None, dtype="mixed_bfloat16")[0]
+    half, ended = plan.runs(["cifar10"], None)[:2]
+    results = [run.path, run.weights_path, run.report_path]
+    states = ["iteration_000050/model.keras", "iteration_000050/states.json"]
+    pending = [f"{half.path.removesuffix('.json')}/{name}" for name in states]
+    # Weights whose result is not yet there, the checkpoint of a finished run, and what is no file
+    # of a run.
+    others = [ended.weights_path, f"{run.path.removesuffix('.json')}/{states[0]}", ".compiled/a"]
+    for name in (*results, *pending, *others, "mnist/under_way.progress"):
+        written(work, name)
+    parcels.pack_results(work, out)
+    parcels.pack_checkpoints(work, out)
+
+    def kept():
+        archives = sorted(out.glob("*.zip"))
+        return {path.name: set(zipfile.ZipFile(path).namelist()) for path in archives}
+
+    expected = {"checkpoints.zip": set(pending), "mnist.zip": set(results)}
+    assert kept() == expected
+    # No time, so that nothing is trained.
+    nothing = tmp_path / "nothing"
+    with mock.patch.dict(os.environ):
+        session.train(plan.runs(["mnist"], 10), out, nothing, nothing, seconds=0.0)
+    assert kept() == expected
+    written(work, half.path)
+    parcels.pack_results(work, out)
+    parcels.pack_checkpoints(work, out)
+    assert kept() == {"cifar10.zip": {half.path}, "mnist.zip": set(results)}

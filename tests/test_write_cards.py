@@ -81,7 +81,7 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     recipe = {**RECIPE, "iterations": 30_000}
     name, model = stand_in.add(rk4_steps=16, test_samples=100, recipe=recipe)
     run = {"num_steps": 8, "weights": "another_v1"}
-    result = {"run": run, "seconds": 7200.0, "device": "A GPU", "backend": "jax"}
+    result = {"run": run, "seconds": 7200.0, "device": "A GPU", "elsewhere": True}
     (tmp_path / f"{name}.json").write_text(json.dumps(result))
     judged(name, model)
     assert write_cards.main([name]) == 0
@@ -223,3 +223,21 @@ def test_the_index_takes_adaptive_solvers(stand_in):
     name, _ = stand_in.add(solver=tfnode.solvers.DormandPrince(1e-3, 1e-3))
     row = f"| [{name}]({name}.md) | DormandPrince | adaptive | "
     assert row in re.sub(" +", " ", card_index.page(zoo.manifest.read()))
+
+
+def test_a_card_says_how_and_where_a_weight_was_trained(stand_in):
+    name, _ = stand_in.add(recipe={**RECIPE, "iterations": 30_000})
+    entry = zoo.manifest.read().weights[name]
+    part = {"backend": "jax", "versions": {"jax": "0.11"}, "commit": "c" * 40, "device": "A GPU"}
+    result = {"run": {"num_steps": 8}, "seconds": 60.0, "backend": "jax"}
+
+    def lines(**more):
+        return list(cards.training_lines(entry, {**result, **more}))
+
+    # JAX trains on a processor as well, and on a GPU by the first command.
+    for here in ({"device": "A processor"}, {"device": "NVIDIA H200", "elsewhere": False}):
+        assert not any("train_on_gpu" in line for line in lines(**here))
+    # A result of before this was noted.
+    assert any("train_on_gpu" in line for line in lines(device="NVIDIA H200"))
+    *_, last = lines(device="A processor", elsewhere=False, earlier=[part])
+    assert last.endswith(", begun by commit cccccccccc on A GPU by jax 0.11")

@@ -30,8 +30,6 @@ EVERYWHERE = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
-_ROOT = str(pathlib.Path(__file__).parents[2])
-
 
 def run_all(
     groups: list[list[Job]], rounds: int, timeout: int, before: str | None = None
@@ -64,16 +62,14 @@ def run_one(job: Job, timeout: int, before: str | None = None) -> dict[str, Any]
         absent.append("a GPU")
     if absent:
         return {"error": f"not installed: {', '.join(absent)}"}
-    command = [sys.executable, worker.__file__]
-    options = {"env": environment(job), "timeout": timeout, "capture_output": True}
-    options["encoding"] = "utf-8"
+    command = [sys.executable, worker.__file__, json.dumps(dataclasses.asdict(job))]
+    variables = environment(job)
     if before and job.contestant.endswith("_before"):
-        # The present worker, with the tfnode and the zoo of another checkout, which come first.
-        command = [sys.executable, "-m", "scripts.benchmarks.worker"]
-        options |= {"cwd": before, "env": {**options["env"], "PYTHONPATH": _ROOT}}
-    command.append(json.dumps(dataclasses.asdict(job)))
+        variables[worker.BEFORE] = str(pathlib.Path(before).absolute())
     try:
-        process = subprocess.run(command, **options)
+        process = subprocess.run(
+            command, env=variables, timeout=timeout, capture_output=True, encoding="utf-8"
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"no result in {timeout} s"}
     if process.returncode:

@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from scripts.benchmarks.peers import ON_GPU, PEERS
+from scripts.benchmarks.peers import GPU, ON_GPU, PEERS
+from scripts.machine import short_commit
 from tfnode import tables, versions
 
 # What a process measured, and what it was told.
@@ -119,8 +120,11 @@ def steps_table(results: Sequence[Result]) -> str:
         of = lambda field, key=(case, k, contestant): values(results, *key, field)
         if seconds := of("seconds_per_step").values():
             ms = [f"{1e3 * f(seconds):.2f}" for f in (statistics.median, min, max)]
-            mb = [f"{median(of(f)) / 1e6:.0f}" for f in PEAKS]
-            cells = (ms[0], f"{ms[1]} - {ms[2]}", *mb)
+            between = f"{ms[1]} - {ms[2]}" if len(seconds) > 1 else ""
+            # That of the host, which says nothing of what a GPU needs.
+            is_on_gpu = case.startswith(GPU)
+            mb = ["" if is_on_gpu else f"{median(of(f)) / 1e6:.0f}" for f in PEAKS]
+            cells = (ms[0], between, *mb)
         elif errors := of("error"):
             cells = (next(iter(errors.values())), "", "", "")
         else:
@@ -154,8 +158,11 @@ def page(report: Mapping[str, Any]) -> str:
     """The tables as a Markdown page with their provenance."""
     machine = report["machine"]
     gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
+    count = len({result["round"] for result in report["results"]})
+    rounds = "one round" if count == 1 else f"{count} rounds"
     return (
-        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} with "
+        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} in {rounds}, of "
+        f"commit {short_commit(report['commit'])} with "
         f"{versions.in_words(report['versions'])}; {machine['processor']} "
         f"({', '.join(machine['flags'])}), {machine['cores']} cores, "
         f"{machine['memory_gb']} GB{gpu}.\n\n"

@@ -17,6 +17,9 @@ import numpy as np
 
 from scripts.benchmarks import ours, peers
 
+# The environment variable with another checkout, whose tfnode and zoo are measured.
+BEFORE = "TFNODE_BEFORE"
+
 # Answers before the measured ones: the first trace, and allocate.
 _WARM_UP = 10
 
@@ -56,6 +59,9 @@ def main(arguments: Sequence[str]) -> None:
     # Before any framework counts the cores.
     if job.one_core and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if before := os.environ.get(BEFORE):
+        # Behind the imports above, so that the scripts are the present ones.
+        sys.path.insert(0, before)
     print(json.dumps(measure(job)))
 
 
@@ -80,14 +86,12 @@ def measure(job: peers.Job) -> dict[str, Any]:
     cpu_seconds = (time.process_time() - cpu_start) / job.steps
     if not math.isfinite(loss):
         raise FloatingPointError(f"The loss must stay finite. Received: loss={loss}.")
-    peak = _peak_bytes()
     return {
         "seconds_per_step": seconds,
         # On one core the two agree unless another process took it: the run was then disturbed.
         "cpu_seconds_per_step": cpu_seconds,
         "first_seconds": first_seconds,
-        "peak_bytes": peak,
-        "peak_increase_bytes": peak - resident,
+        **({} if job.case.startswith(peers.GPU) else _memory(resident)),
     }
 
 
@@ -102,6 +106,12 @@ def latencies(answer: Callable[[], object], requests: int) -> dict[str, float]:
         seconds.append(time.perf_counter() - start)
     p50, p99 = np.percentile(seconds, (50, 99)).tolist()
     return {"p50_seconds": p50, "p99_seconds": p99}
+
+
+def _memory(resident: int) -> dict[str, int]:
+    """The peak of the memory of the host, and by how much it is above what was there before."""
+    peak = _peak_bytes()
+    return {"peak_bytes": peak, "peak_increase_bytes": peak - resident}
 
 
 def _peak_bytes() -> int:

@@ -61,7 +61,8 @@ def train(connection: Connection, folder: pathlib.Path) -> None:
     """
     keras.utils.set_random_seed(0)
     origin = {"run": {"iterations": ITERATIONS}, **experiments.provenance()}
-    model, states = checkpoints.load(folder / "checkpoints", origin) or (_model(), {})
+    found = checkpoints.load(folder / "checkpoints", origin)
+    model, states, _ = found or (_model(), {}, origin)
     x, y = _data()
     adaption = tfnode.StepAdaption((x, y), every=7, policy="damped", batch_size=64)
     if states:

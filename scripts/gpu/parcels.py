@@ -16,31 +16,49 @@ _RESULT = re.compile(r"[\w-]+/[\w.-]+(\.json|\.weights\.h5)")
 _CHECKPOINT = re.compile(r"[\w-]+/[\w.-]+/iteration_\d+/(model\.keras|states\.json)")
 
 
-def pack_results(work: pathlib.Path, out: pathlib.Path, runs: Sequence[Run]) -> None:
-    """Writes the finished runs of each model into an archive, which is whole at any time."""
-    for model in dict.fromkeys(run.model for run in runs):
-        finished = [run for run in runs if run.model == model and (work / run.path).exists()]
-        names = [name for run in finished for name in (run.path, run.weights_path, run.report_path)]
-        paths = [work / name for name in names]
-        _pack(out / f"{model}.zip", work, [path for path in paths if path.exists()])
+def pack_results(work: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes all finished runs of each model into an archive, which is whole at any time.
+
+    Those of an earlier session lie in `work` as well, whatever this one trains.
+    """
+    of_model: dict[str, list[pathlib.Path]] = {}
+    for path in _matching(_RESULT, work):
+        if _result_of(path).exists():
+            of_model.setdefault(path.parent.name, []).append(path)
+    for model, paths in of_model.items():
+        _pack(out / f"{model}.zip", work, paths)
 
 
-def pack_checkpoints(work: pathlib.Path, out: pathlib.Path, runs: Sequence[Run]) -> None:
-    """Writes the checkpoints of the runs that are not finished into one archive."""
-    pending = [run for run in runs if not (work / run.path).exists()]
-    paths = [
+def pack_checkpoints(work: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes the checkpoints of all runs that are not finished into one archive, if there are."""
+    archive = out / "checkpoints.zip"
+    found = _matching(_CHECKPOINT, work)
+    # Of model/run/iteration/file the second is called after the result.
+    pending = [path for path in found if not _result_of(path.parents[1]).exists()]
+    if pending:
+        _pack(archive, work, pending)
+    else:
+        archive.unlink(missing_ok=True)
+
+
+def _matching(pattern: re.Pattern[str], root: pathlib.Path) -> list[pathlib.Path]:
+    """The files below a directory whose relative paths match."""
+    return [
         path
-        for run in pending
-        for path in sorted(runner.checkpoints_path(work, run).rglob("*"))
-        if path.is_file()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and pattern.fullmatch(path.relative_to(root).as_posix())
     ]
-    _pack(out / "checkpoints.zip", work, paths)
+
+
+def _result_of(path: pathlib.Path) -> pathlib.Path:
+    """Where the result lies of the run that a file or a directory of checkpoints belongs to."""
+    for ending in (WEIGHTS, REPORT, ".json"):
+        if path.name.endswith(ending):
+            return path.with_name(path.name.removesuffix(ending) + ".json")
+    return path.with_name(f"{path.name}.json")
 
 
 def _pack(archive: pathlib.Path, root: pathlib.Path, paths: Sequence[pathlib.Path]) -> None:
-    if not paths:
-        archive.unlink(missing_ok=True)
-        return
     with files.beside(archive) as written, zipfile.ZipFile(written, "w", _DEFLATED) as content:
         for path in paths:
             content.write(path, path.relative_to(root))

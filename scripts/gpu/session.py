@@ -61,8 +61,8 @@ class Session:
         finally:
             if self._executor is not None:
                 self._executor.shutdown(kill_workers=True)
-            parcels.pack_results(self._work, self._out, self._runs)
-            parcels.pack_checkpoints(self._work, self._out, self._runs)
+            parcels.pack_results(self._work, self._out)
+            parcels.pack_checkpoints(self._work, self._out)
         done = sum((self._work / run.path).exists() for run in self._runs)
         self._say(f"{done} of {len(self._runs)} runs are finished and in {self._out}")
         return 0
@@ -105,7 +105,7 @@ class Session:
             self._say(f"{run.path}: {outcome}")
         if (self._work / run.path).exists():
             estimate.learn(run, time.time() - start)
-            parcels.pack_results(self._work, self._out, self._runs)
+            parcels.pack_results(self._work, self._out)
 
     def _call(self, name: str, function: Any, *arguments: Any) -> Any:
         """What a function returns in the other process, or None if it failed or took too long."""

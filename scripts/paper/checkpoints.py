@@ -83,8 +83,8 @@ class Checkpoint(keras.callbacks.Callback):
             files.remove(path)
 
 
-def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, dict]] | None:
-    """Returns the model of the last checkpoint and the states by name, or None without one.
+def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, dict], dict] | None:
+    """Returns the model of the last checkpoint, the states by name and its origin; None without.
 
     Raises:
         ValueError: If the checkpoint is of another training.
@@ -98,7 +98,8 @@ def load(directory: pathlib.Path, origin: dict) -> tuple[keras.Model, dict[str, 
             "A training goes on from a checkpoint of its own. "
             f"Received: checkpoint of {content['origin']} for {origin}. Remove {directory}."
         )
-    return keras.saving.load_model(complete[-1] / "model.keras"), content["states"]
+    model = keras.saving.load_model(complete[-1] / "model.keras")
+    return model, content["states"], content["origin"]
 
 
 def _identity(origin: dict) -> dict:

@@ -16,7 +16,7 @@ import tfnode.versions
 import zoo
 from scripts import machine
 from scripts.paper import checkpoints, compiled_training, convolutions, data, measurements
-from scripts.paper.runs import Result, Run
+from scripts.paper.runs import Result, Run, Solver
 
 # XLA pays for dense fields; for convolutions TensorFlow's own kernels are faster.
 _COMPILED = ("energy_landscape",)
@@ -45,7 +45,8 @@ def fit(
         report: Is told the finished fraction of the training.
         directory: Where checkpoints lie. A training that was interrupted is taken up from the last
             of them, to the same model and results; only the rounding of `loss` may differ, and
-            `seconds`, which leaves out what was lost.
+            `seconds`, which leaves out what was lost. If a part of it ran elsewhere, or by another
+            commit, `earlier` says where.
         ends_at: The `time.time()` from which on it leaves a checkpoint and ends.
 
     Raises:
@@ -59,7 +60,9 @@ def fit(
     keras.utils.set_random_seed(run.seed)
     origin = {"run": dataclasses.asdict(run), **provenance()}
     found = checkpoints.load(directory, origin) if directory else None
-    model, states = found or (compiled(run), {})
+    model, states, begun = found or (compiled(run), {}, origin)
+    if earlier := _earlier(begun, origin):
+        origin["earlier"] = earlier
     test = _measured_on(run, "test")
     callbacks = {"curve": measurements.TestCurve(test, run.iterations, report)}
     if run.adapts:
@@ -79,6 +82,14 @@ def fit(
     return model, {**result, "seconds": round(before + time.perf_counter() - start, 1)}
 
 
+def _earlier(begun: Result, origin: Result) -> list[Result]:
+    """Where else the parts of a training ran that goes on here, each as `provenance` has it."""
+    here = {name: origin[name] for name in provenance()}
+    before = {name: begun.get(name, "unknown") for name in here}
+    parts = [*begun.get("earlier", ()), before]
+    return [part for i, part in enumerate(parts) if part != here and part not in parts[:i]]
+
+
 def _failures() -> tuple[type[Exception], ...]:
     """What a training raises that diverges."""
     if keras.backend.backend() != "tensorflow":
@@ -92,8 +103,7 @@ def _in_float32(model: keras.Model, run: Run) -> keras.Model:
     """The trained model to measure: itself, or in float32 with its weights and its solver."""
     if run.dtype == "float32":
         return model
-    block = model.get_layer("ode_block")
-    measured = zoo.get_model(run.model, solver=block.solver, dtype="float32")
+    measured = _built(run, model.get_layer("ode_block").solver, "float32")
     measured.compile(loss=model.loss)
     for ours, theirs in zip(measured.trainable_weights, model.trainable_weights, strict=True):
         ours.assign(theirs)
@@ -124,6 +134,8 @@ def _measured(
 def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
     done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     if done >= run.iterations:
+        # Its last checkpoint may be of before the moving average took the place of the weights.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
         return
     batches = _batches(run, run.seed)
     if keras.backend.backend() == "jax":
@@ -152,12 +164,7 @@ def compiled(run: Run) -> keras.Model:
     optimizer = recipe.build_optimizer()
     if run.average is not None:
         optimizer.use_ema, optimizer.ema_momentum = True, run.average
-    model = zoo.get_model(
-        run.model, run.weights, run.start_solver(), dtype=run.dtype, seed=run.seed
-    )
-    if changes := _changes(run, model.get_layer("ode_block")):
-        model = _with_block(model, changes)
-    model.get_layer("ode_block").gradient = run.gradient
+    model = _built(run, run.start_solver(), run.dtype)
     by_xla = run.model in _COMPILED and run.tolerance is None and run.policy != "tolerance"
     model.compile(
         optimizer,
@@ -165,6 +172,15 @@ def compiled(run: Run) -> keras.Model:
         jit_compile=by_xla or keras.backend.backend() == "jax",
         steps_per_execution=50,
     )
+    return model
+
+
+def _built(run: Run, solver: Solver, dtype: str) -> keras.Model:
+    """The model of a run with a solver and in a dtype, not compiled."""
+    model = zoo.get_model(run.model, run.weights, solver, dtype=dtype, seed=run.seed)
+    if changes := _changes(run, model.get_layer("ode_block")):
+        model = _with_block(model, changes)
+    model.get_layer("ode_block").gradient = run.gradient
     return model
 
 

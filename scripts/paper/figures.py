@@ -105,7 +105,7 @@ def datasets() -> Figure:
 
 def adaption(curves: Panels) -> Figure:
     """Figure 5: accuracy and number of steps over training, two panels for each data set."""
-    curves = _run(curves)
+    curves = _run({title: _with_curve(results) for title, results in curves.items()})
     figure = Figure(figsize=(9, 3.2 * len(curves)), layout="constrained")
     rows = np.atleast_1d(figure.subfigures(len(curves), 1))
     for row, (title, results) in zip(rows, curves.items()):
@@ -119,7 +119,7 @@ def adaption(curves: Panels) -> Figure:
 
 def behaviour(results: Sequence[Result]) -> Figure:
     """Figure 6: the first of some trainings with step adaption, and better solvers beside it."""
-    result = results[0]
+    result = _with_curve(results)[0]
     title = f"{NAMES[result['run']['model']]}, seed {_seed(result)}"
     figure = plots.adaption_behaviour(result["test_curve"], title)
     _from_chance(figure.axes[0], [result])
@@ -223,6 +223,11 @@ def _true_paths(states: np.ndarray, t1: float = 20.0, step_size: float = 0.02) -
 def _run(panels: Panels) -> Panels:
     """The panels that have a result."""
     return {title: results for title, results in panels.items() if results}
+
+
+def _with_curve(results: Sequence[Result]) -> list[Result]:
+    """Those that are long enough to have a curve."""
+    return [result for result in results if result["test_curve"]]
 
 
 def _seed(result: Result) -> int:

@@ -35,6 +35,27 @@ _QUICK_TOLERANCES = (1e-1, 1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
+class Need:
+    """What a figure cannot be drawn without.
+
+    Args:
+        words: What must be there.
+        is_met: Whether results are enough, by the titles of the panels.
+    """
+
+    words: str
+    is_met: Callable[[figures.Panels], bool]
+
+
+ANY = Need("a finished run", lambda results: any(results.values()))
+EACH = Need("a finished run of each panel", lambda results: all(results.values()))
+CURVE = Need(
+    "a finished run of 50 iterations or more, which has a curve,",
+    lambda results: any(result["test_curve"] for found in results.values() for result in found),
+)
+
+
+@dataclasses.dataclass(frozen=True)
 class Figure:
     """One figure of the paper.
 
@@ -42,11 +63,13 @@ class Figure:
         caption: What it shows.
         runs: Returns the runs that it needs.
         draw: Makes it, from the same dictionary with results in the place of the runs.
+        need: What of them it cannot do without.
     """
 
     caption: str
     runs: Runs
     draw: Callable[[figures.Panels], matplotlib.figure.Figure]
+    need: Need = ANY
 
 
 # === The runs of a figure ===
@@ -186,6 +209,7 @@ FIGURES = {
         "the number of steps.",
         with_paths(256, 8, seeds=[0]),
         lambda results: figures.trajectories_and_accuracies(*(r[0] for r in results.values())),
+        EACH,
     ),
     2: Figure(
         "Synthetic data: (a) the potential with its minima, in the colours of the classes, (b) the "
@@ -203,12 +227,14 @@ FIGURES = {
         "Step adaption on MNIST and CIFAR-10: test accuracy and number of steps.",
         adapted("mnist", "cifar10"),
         figures.adaption,
+        CURVE,
     ),
     6: Figure(
         "Step adaption on the energy landscape: (a) test accuracy, at some times also under "
         "better solvers, (b) number of steps.",
         adapted("energy_landscape"),
         lambda results: figures.behaviour(*results.values()),
+        CURVE,
     ),
     7: _by_seed("concentric_spheres_2d", _TWO_SPHERES, (1, 2, 4)),
     8: _by_seed("concentric_spheres_2d", _TWO_SPHERES, (8, 16, 32)),

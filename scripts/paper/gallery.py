@@ -8,15 +8,21 @@ from typing import Any
 from scripts import command_line
 from scripts.paper import origins, runner
 from scripts.paper.figures_by_number import FIGURES
-from scripts.paper.runs import Result, Run
+from scripts.paper.runs import Run
+from scripts.paper.selection import usable
 from tfnode import files
 
 
 def draw(
     number: int, panels: Mapping[str, Sequence[Run]], args: argparse.Namespace, command: str
 ) -> None:
-    """Draws a figure from the runs that are finished, and notes beside it what they are."""
-    results = {title: finished(runs, args.runs) for title, runs in panels.items()}
+    """Draws a figure from the runs that are finished, and notes beside it what they are.
+
+    It is left out, by name, without the runs that it needs.
+    """
+    found = {title: runner.read_results(runs, args.runs) for title, runs in panels.items()}
+    results = {title: usable(of_panel) for title, of_panel in found.items()}
+    failed = {title: len(found[title]) - len(results[title]) for title in panels}
     every = [run for of_panel in panels.values() for run in of_panel]
     note = {
         "command": command,
@@ -25,11 +31,13 @@ def draw(
         "iterations": sorted({run.iterations for run in every}),
         "runs": len(every),
         "finished": sum(map(len, results.values())),
-        "not_run": [title for title, found in results.items() if not found],
+        "failed": [f"{title} ({n} of {len(panels[title])})" for title, n in failed.items() if n],
+        "not_run": [title for title, of_panel in found.items() if not of_panel],
         "origins": origins.in_words([r for of_panel in results.values() for r in of_panel]),
     }
-    if panels and not note["finished"]:
-        print(f"Figure {number} has no finished run below {args.runs} and is left out.")
+    need = FIGURES[number].need
+    if panels and not need.is_met(results):
+        print(f"Figure {number} needs {need.words} below {args.runs} and is left out.")
         return
     figure = FIGURES[number].draw(results)
     for ending in ("png", "pdf"):
@@ -37,11 +45,6 @@ def draw(
             figure.savefig(written)
     files.write_json(args.out / f"figure{number:02d}.json", note)
     print(f"Written: {args.out / f'figure{number:02d}.png'}")
-
-
-def finished(runs: Sequence[Run], directory: pathlib.Path) -> list[Result]:
-    """The results of the finished runs, those left out that failed."""
-    return [result for result in runner.read_results(runs, directory) if "error" not in result]
 
 
 def write_page(out: pathlib.Path) -> None:
@@ -70,8 +73,10 @@ def _provenance(note: dict[str, Any]) -> str:
     if not note["runs"]:
         return ""
     iterations = " and ".join(map(str, note["iterations"]))
-    not_run = f" Not run: {', '.join(note['not_run'])}." if note["not_run"] else ""
+    # A note of an older release names no failed runs.
+    lists = {"Failed": note.get("failed"), "Not run": note["not_run"]}
+    left_out = "".join(f" {name}: {', '.join(of)}." for name, of in lists.items() if of)
     return (
         f"*Drawn from {note['finished']} of {note['runs']} runs in the {note['setting']} setting, "
-        f"{iterations} iterations. {note['origins']}{not_run}*"
+        f"{iterations} iterations. {note['origins']}{left_out}*"
     )

@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Sequence
 
+from scripts import machine
 from scripts.paper.runs import Result
 
 
@@ -14,12 +15,22 @@ def in_words(results: Sequence[Result]) -> str:
 
 
 def _origin(result: Result) -> str:
-    versions = result["versions"]
     if "commit" not in result:
-        return f"of an older commit, which they do not name, on {versions['machine']}"
+        return f"of an older commit, which they do not name, on {result['versions']['machine']}"
     dtype = result["run"].get("dtype", "float32")
-    commit, dirty, changed = result["commit"].partition("-")
+    return f"of {place(result)} in {dtype}{before(result)}"
+
+
+def before(result: Result) -> str:
+    """Where a training was begun that went on elsewhere, in words; empty of any other."""
+    parts = [f", begun by {place(part)}" for part in result.get("earlier", ())]
+    return "".join(parts)
+
+
+def place(part: Result) -> str:
+    """Where a training, or a part of it, ran."""
+    backend = part["backend"]
     return (
-        f"of commit {commit[:10]}{dirty}{changed} on {result['device']} by "
-        f"{result['backend']} {versions[result['backend']]} in {dtype}"
+        f"commit {machine.short_commit(part['commit'])} on {part['device']} by {backend} "
+        f"{part['versions'][backend]}"
     )

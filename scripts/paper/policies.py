@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scripts.models import NAMES
 from scripts.paper import origins, reproducing, table1
 from scripts.paper.runs import Result, Run
+from scripts.paper.selection import usable
 from tfnode import files, tables
 
 MODELS = ("concentric_spheres_2d", "energy_landscape")
@@ -88,7 +89,7 @@ def report(
     """Writes table and figure below `out`, and prints the table and where it is.
 
     Args:
-        results: The finished runs.
+        results: The finished runs, those included that failed.
         planned: How many they would be.
         out: A directory.
         command: What the page says that made it.
@@ -104,8 +105,11 @@ def report(
 
 
 def cells(model: str, rule: str, results: Sequence[Result], planned: int) -> tuple[str, ...]:
-    """The cells of a line of the table: means over the seeds, with their standard deviations."""
-    trained = [result for result in results if "error" not in result]
+    """The cells of a line of the table: means over the seeds, with their standard deviations.
+
+    They are empty where every seed has failed.
+    """
+    trained = usable(results)
     accuracies = [result["accuracy"] for result in trained]
     lost = [100 * (a["train_solver"] - a["rk4_fine"]) for a in accuracies]
     return (
@@ -114,14 +118,14 @@ def cells(model: str, rule: str, results: Sequence[Result], planned: int) -> tup
         f"{len(trained)} of {planned}",
         *(over_seeds([100 * a[name] for a in accuracies]) for name in ("train_solver", "rk4_fine")),
         over_seeds(lost, digits=2),
-        f"{max(lost):.1f}",
+        f"{max(lost):.1f}" if lost else "",
         *(over_seeds([of(result) for result in trained]) for of in (nfe, nfe_with_checks, changes)),
     )
 
 
 def over_seeds(values: Sequence[float], digits: int = 1) -> str:
-    """The mean and the standard deviation."""
-    return table1.spread(table1.mean_std(values), digits)
+    """The mean and the standard deviation; empty without a value."""
+    return table1.spread(table1.mean_std(values), digits) if values else ""
 
 
 def nfe(result: Result) -> float:
@@ -163,11 +167,13 @@ def draw(results: Mapping[Pair, Sequence[Result]]) -> Figure:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for ax, model in zip(figure.subplots(1, len(MODELS)), MODELS):
         for rule in RULES:
-            history = results.get((model, rule), [{}])[0].get("history")
+            of_seed = {result["run"]["seed"]: result for result in results.get((model, rule), ())}
+            history = of_seed.get(0, {}).get("history")
             if history is None:
                 continue
             ax.step(history["iteration"], history["nfe"], where="pre", linewidth=1, label=rule)
         ax.set(xlabel="iteration", ylabel="evaluations a pass", title=NAMES[model])
         ax.set_ylim(bottom=0)
-        ax.legend(fontsize="small")
+        if ax.lines:
+            ax.legend(fontsize="small")
     return figure

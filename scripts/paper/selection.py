@@ -8,6 +8,11 @@ from scripts.paper.runs import Result
 TRAINED_WITHIN = 0.1
 
 
+def usable(results: Sequence[Result]) -> list[Result]:
+    """The results of the runs that have not failed."""
+    return [result for result in results if "error" not in result]
+
+
 def validated(result: Result) -> dict[str, float]:
     """The accuracies by which a run is chosen, on what `data.to_choose_by` says.
 

@@ -10,6 +10,7 @@ import tfnode
 from scripts.models import NAMES
 from scripts.paper import origins, policies, reproducing, table1
 from scripts.paper.runs import Result, Run
+from scripts.paper.selection import usable
 from tfnode import files, tables
 
 
@@ -19,38 +20,42 @@ class Columns:
 
     Args:
         header: Tuple of strings.
-        cells: Function from the finished runs of a setting to the cells of its line.
+        cells: Function from the finished runs of a setting, those included that failed, and from
+            how many they would be, to the cells of its line.
         legend: String, a paragraph that explains them.
     """
 
     header: tuple[str, ...]
-    cells: Callable[[Sequence[Result]], tuple[str, ...]]
+    cells: Callable[[Sequence[Result], int], tuple[str, ...]]
     legend: str
 
 
-def cells_of_steps(results: Sequence[Result]) -> tuple[str, ...]:
-    """The cells of runs with a number of steps."""
-    run = Run(**results[0]["run"])
-    entry = table1.summary(results, run.num_steps)
+def cells_of_steps(results: Sequence[Result], planned: int) -> tuple[str, ...]:
+    """The cells of runs with a number of steps; empty where every one has failed."""
+    run, trained = Run(**results[0]["run"]), usable(results)
+    measured: tuple[str, ...] = ("",) * (len(table1.SOLVERS) + 1)
+    if trained:
+        entry = table1.summary(trained, run.num_steps)
+        spreads = (table1.spread(entry[name]) for name in table1.SOLVERS)
+        measured = (*spreads, f"{100 * entry['gap']:.1f}")
     return (
         NAMES[run.model],
         f"{run.scale:g}",
         f"{run.t1:g}",
         f"{run.num_steps}",
         f"{run.t1 / run.num_steps:.4f}",
-        f"{len(results)}",
-        *(table1.spread(entry[name]) for name in table1.SOLVERS),
-        f"{100 * entry['gap']:.1f}",
+        f"{len(trained)} of {planned}",
+        *measured,
     )
 
 
-def cells_of_regularization(results: Sequence[Result]) -> tuple[str, ...]:
-    """The cells of runs with step adaption."""
+def cells_of_regularization(results: Sequence[Result], planned: int) -> tuple[str, ...]:
+    """The cells of runs with step adaption; empty where every one has failed."""
     run = Run(**results[0]["run"])
-    model, _, _, *measured, nfe, with_checks, _ = policies.cells(run.model, "", results, 0)
+    model, _, *measured, nfe, with_checks, _ = policies.cells(run.model, "", results, planned)
     weights = (f"{weight:g}" for weight in (run.kinetic, run.jacobian, run.end_time))
-    at_the_end = policies.over_seeds(list(map(last_nfe, results)))
-    return model, *weights, f"{len(results)}", *measured, at_the_end, nfe, with_checks
+    at_the_end = policies.over_seeds(list(map(last_nfe, usable(results))))
+    return model, *weights, *measured, at_the_end, nfe, with_checks
 
 
 def last_nfe(result: Result) -> int:
@@ -59,15 +64,18 @@ def last_nfe(result: Result) -> int:
     return result["num_steps"] * solver.tableau.num_stages
 
 
+_SEEDS = (
+    "Means and standard deviations over the seeds, on the test set. *Seeds*: those that came to "
+    "their end, of those planned; without the others, which diverged or were not run."
+)
 OF_STEPS = Columns(
     (
         *("Data set", "Inputs times", "Time", "Steps", "Step size", "Seeds"),
         *("accuracy %", "under reference %", "under RK4 %", "gap, points"),
     ),
     cells_of_steps,
-    "Means and standard deviations over the seeds, on the test set. *Gap*: between the accuracies "
-    "under the training solver and under its reference, on the validation set, where the runs have "
-    "looked at one.",
+    f"{_SEEDS} *Gap*: between the accuracies under the training solver and under its reference, on "
+    "the validation set, where the runs have looked at one.",
 )
 OF_REGULARIZATION = Columns(
     (
@@ -75,12 +83,11 @@ OF_REGULARIZATION = Columns(
         *("lost, points", "at most", "NFE of the model", "NFE in training", "with checks"),
     ),
     cells_of_regularization,
-    "Means and standard deviations over the seeds, on the test set. *Kinetic*, *Jacobian* and *end "
-    "time* are the arguments of `tfnode.Regularization`; a line of zeros is without it. *Lost*: "
-    "the accuracy under the solver of the training minus that under the fine RK4, in the mean and "
-    "at most. *NFE*: evaluations of the field in a forward pass, of the trained model and per "
-    "iteration of its training, where a penalty of the Jacobian takes a vector-Jacobian product "
-    "with each.",
+    f"{_SEEDS} *Kinetic*, *Jacobian* and *end time* are the arguments of `tfnode.Regularization`; "
+    "a line of zeros is without it. *Lost*: the accuracy under the solver of the training minus "
+    "that under the fine RK4, in the mean and at most. *NFE*: evaluations of the field in a "
+    "forward pass, of the trained model and per iteration of its training, where a penalty of the "
+    "Jacobian takes a vector-Jacobian product with each.",
 )
 
 
@@ -170,24 +177,34 @@ def runs(study: Study, args: argparse.Namespace) -> list[list[Run]]:
 
 
 def report(
-    found: Mapping[str, Sequence[Sequence[Result]]], out: pathlib.Path, command: str
+    found: Mapping[str, Sequence[Sequence[Result]]],
+    planned: Mapping[str, Sequence[int]],
+    out: pathlib.Path,
+    command: str,
 ) -> None:
     """Writes the page of each study, and prints where it is.
 
     Args:
-        found: The finished runs of each study, by setting and number of steps.
+        found: The finished runs of each study, by setting and number of steps, those included
+            that failed.
+        planned: How many they would be.
         out: A directory.
         command: What the pages say that made them.
     """
     for name, settings in found.items():
-        study, finished = STUDIES[name], [results for results in settings if results]
-        columns = study.columns
+        study, columns = STUDIES[name], STUDIES[name].columns
+        lines = [
+            columns.cells(results, count)
+            for results, count in zip(settings, planned[name], strict=True)
+            if results
+        ]
+        of_all = [result for results in settings for result in results]
         parts = [
             f"# {study.title}",
             study.question,
-            tables.markdown(columns.header, [columns.cells(results) for results in finished]),
+            tables.markdown(columns.header, lines),
             columns.legend,
-            f"Made by `{command}`. {origins.in_words([r for some in finished for r in some])}",
+            f"Made by `{command}`. {origins.in_words(of_all)}",
         ]
         files.write_text(out / f"{name}.md", "\n\n".join(parts) + "\n")
         print(f"Written: {out / f'{name}.md'}")

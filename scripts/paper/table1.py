@@ -9,7 +9,7 @@ from typing import Any
 
 from scripts.models import NAMES
 from scripts.paper.runs import Result
-from scripts.paper.selection import trained_seeds, validated
+from scripts.paper.selection import trained_seeds, usable, validated
 from tfnode.validity import critical_step
 
 # A mean and a standard deviation.
@@ -32,7 +32,7 @@ def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[s
     number of steps is valid if the accuracies of the training solver and of its reference differ
     by at most `threshold` in the mean over the seeds, and so for every finer step of the grid.
     """
-    trained = [result for result in results if "error" not in result]
+    trained = usable(results)
     counts = sorted({r["run"]["num_steps"] for r in results if r["run"]["num_steps"]})
     of = {k: [r for r in trained if r["run"]["num_steps"] == k] for k in counts}
     grid = [summary(of[k], k) for k in counts if of[k]]

@@ -7,6 +7,7 @@ from typing import Any
 from scripts.models import NAMES
 from scripts.paper import figures, origins, table1
 from scripts.paper.runs import Result
+from scripts.paper.selection import usable
 from tfnode import files, tables
 
 
@@ -39,8 +40,7 @@ def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> list[pat
     """Draws the paper's figures 5 and 6 for each row; returns the paths."""
     paths = []
     for model, runs in results.items():
-        adapted = [r for r in runs if r["run"]["num_steps"] is None and "error" not in r]
-        adapted = [result for result in adapted if result["test_curve"]]
+        adapted = [r for r in usable(runs) if r["run"]["num_steps"] is None and r["test_curve"]]
         if not adapted:
             continue
         drawn = {

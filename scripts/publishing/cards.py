@@ -8,6 +8,7 @@ import tfnode
 import zoo
 from scripts import command_line
 from scripts.models import NAMES
+from scripts.paper import origins
 from scripts.paper.runs import Result, Solver
 from scripts.paper.table1 import PAPER, spread
 from scripts.publishing import costs, places, wording
@@ -251,12 +252,13 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
     made_with = versions.in_words(entry.versions)
     device = result.get("device", "")
     where = f"{device}, {entry.machine}" if device else entry.machine
-    if result.get("backend") == "jax":
+    # Before this was noted, nothing else trained on a GPU.
+    if result.get("elsewhere", "NVIDIA" in device):
         yield (
             f"trained by `scripts/train_on_gpu.py --models {entry.model} --dtype {dtype}`, and "
             "published by the first command with `--trained` and the file that came back"
         )
-    yield f"{wording.duration(result['seconds'])} on {where}, {made_with}"
+    yield f"{wording.duration(result['seconds'])} on {where}, {made_with}{origins.before(result)}"
 
 
 def recipe_name(entry: manifest.WeightsEntry) -> str:

@@ -82,7 +82,8 @@ def _trained_here(name: str, run: Run, checkpoints: pathlib.Path) -> Trained:
         def show(finished: float) -> None:
             bar.update(task, completed=finished, refresh=True)
 
-        return (*experiments.fit(run, show, checkpoints), None)
+        model, result = experiments.fit(run, show, checkpoints)
+    return model, {**result, "elsewhere": False}, None
 
 
 def trained_elsewhere(path: pathlib.Path, run: Run) -> tuple[Run, Trained]:
@@ -117,7 +118,7 @@ def trained_elsewhere(path: pathlib.Path, run: Run) -> tuple[Run, Trained]:
     report = None
     if judged.exists():
         report = ValidityReport.from_json(judged.read_text(encoding="utf-8"))
-    return found, (model, result, report)
+    return found, (model, {**result, "elsewhere": True}, report)
 
 
 def run_of(
