@@ -350,3 +350,89 @@ def test_of_some_samples_none_may_count():
     judged = model(loss)
     rows = [validity.sweep(judged, data, ["rk4"], [1.0]) for data in ([ignored, batch], [batch])]
     assert rows[0][0].accuracy == rows[1][0].accuracy
+
+
+# === Names that Keras's `compile` takes by the shapes, and what cannot be measured ===
+def halves(labels, level, loss="ce"):
+    """Answers that one step of Euler's method gives otherwise than a flow does."""
+    inputs = keras.Input((len(level),))
+    z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1.0))(inputs)
+    built = keras.Model(inputs, keras.layers.Rescaling(1.0, offset=level)(z))
+    built.compile("adam", loss)
+    return built, (np.ones((4, len(level)), "float32"), labels)
+
+
+@pytest.mark.parametrize(
+    "labels, level",
+    [
+        (np.zeros(4, int), [0.25]),
+        (np.zeros((4, 1)), [0.25]),
+        (np.zeros(4, int), [0.5, 0.25]),
+        (np.zeros((4, 1), int), [0.5, 0.25]),
+        (np.eye(2)[np.zeros(4, int)], [0.5, 0.25]),
+    ],
+    ids=["binary", "a column", "sparse", "a sparse column", "one-hot"],
+)
+def test_names_mean_what_they_mean_to_compile(labels, level):
+    built, data = halves(labels, level)
+    reports = [
+        validity.check(built, data, metric=metric, reference_steps=8, verbose=0)
+        for metric in (None, "accuracy", "acc")
+    ]
+    assert [report.measure for report in reports] == ["accuracy", "accuracy", "acc"]
+    for report in reports[1:]:
+        assert report.gap == reports[0].gap
+        assert [row.metric for row in report.rows] == [row.accuracy for row in report.rows]
+    assert reports[0].rows[0].loss == pytest.approx(
+        built.evaluate(data[0], labels.reshape(len(labels), -1), verbose=0)
+    )
+
+
+def test_an_accuracy_by_its_name_sees_a_change_of_class():
+    built, data = halves(np.zeros((4, 1)), [0.25], "binary_crossentropy")
+    report = validity.check(built, data, metric="accuracy", reference_steps=8, verbose=0)
+    assert (report.is_ode, report.gap) == (False, 1.0)
+
+
+def failing(y_true, y_pred):
+    raise RuntimeError("never")
+
+
+@pytest.mark.parametrize("judging", [validity.check, validity.sweep])
+@pytest.mark.parametrize(
+    "loss, y, metric, message",
+    [
+        (SPARSE, Y, failing, "`metric` must take the labels .* Received: metric='failing'"),
+        (failing, Y, None, "The loss of the model must take .* Received: loss='failing'"),
+        ("mse", X, "accuracy", "of classes. Received: metric='accuracy' in a regression"),
+    ],
+    ids=["metric", "loss", "regression"],
+)
+def test_what_cannot_be_measured_is_refused_on_the_first_batch(judging, loss, y, metric, message):
+    with pytest.raises(ValueError, match=message):
+        judging(model(loss), Once((X, y)), metric=metric)
+
+
+@pytest.mark.parametrize(
+    "kind, y",
+    [
+        (losses.BinaryCrossentropy, SIGNS),
+        (losses.Hinge, 2 * SIGNS - 1),
+        (losses.MeanSquaredError, CLASSES[:, None].astype("float32")),
+        (Own, SIGNS[:, :1]),
+    ],
+    ids=named,
+)
+@pytest.mark.parametrize("name", ["bce", "mean_hinge", "binary_crossentropy"])
+def test_the_name_that_a_user_gives_a_loss_decides_nothing(kind, y, name):
+    given = kind()
+    given.name = name
+    outputs = OUTPUTS[:, : y.shape[-1]]
+    found, expected = judge(given, y, outputs), judge(kind(), y, outputs)
+    for property_ in ("task", "has_labels", "threshold"):
+        assert getattr(found, property_) == getattr(expected, property_)
+
+
+def test_the_name_that_a_user_gives_a_metric_is_shown():
+    found = judge("mse", OUTPUTS, metric=keras.metrics.MeanAbsoluteError(name="error"))
+    assert found.metric_name == "error"

@@ -31,7 +31,7 @@ class Judge:
             classification, its mean errors and the like regression. With a loss of one's own, of
             which nobody knows what it makes of a single output, or with none, integer labels and
             one-hot rows mean classification, and all others regression.
-        metric: Anything that `keras.metrics.get` understands, or None.
+        metric: Anything that `keras.metrics.get` understands, or None. `"accuracy"` is the judge's.
         weights: NumPy array, by how much each sample counts, or None.
         is_all: Boolean, whether these are all the samples. Among a few none may count.
 
@@ -62,13 +62,12 @@ class Judge:
                 "Leave these samples out."
             )
         # Logits and probabilities look alike, so that a guess could be wrong.
-        loss = loss_of(model)
-        self._loss: Any = None if loss is None else keras.losses.get(loss)
+        loss = self._loss = _resolved_loss(loss_of(model), y, outputs)
         self._metric: Any = checked_metric(metric)
-        self.metric_name = None if metric is None else _name(self._metric)
+        self.metric_name = None if metric is None else _shown_name(self._metric)
         self._y, self._weights = y, weights
         self._are_logits = gives_logits(model)
-        name = "" if loss is None else _name(self._loss).lower().replace("_", "")
+        name = "" if loss is None else _kind_name(loss).lower().replace("_", "")
         self._is_known = loss is None or _is_keras(self._loss)
         self._is_hinge = self._is_known and "hinge" in name
         self.threshold = 0.0 if self._is_hinge else decision_threshold(model)
@@ -77,6 +76,7 @@ class Judge:
         self.has_labels = is_binary and _has_rows(y, outputs)
         if self.task == "regression":
             _check_targets(y, outputs)
+            self._check_regression_metric()
         else:
             self.labels = self._class_labels(outputs)
             self.counts = self._counts()
@@ -106,6 +106,31 @@ class Judge:
             "loss": None if self._loss is None else self._mean_loss(outputs),
             "metric": None if self._metric is None else self._measure(outputs),
         }
+
+    def check_scores(self, outputs: np.ndarray) -> None:
+        """Raises if the loss or the metric cannot be computed."""
+        for rule, name, measured, measure in (
+            ("The loss of the model", "loss", self._loss, self._mean_loss),
+            ("`metric`", "metric", self._metric, self._measure),
+        ):
+            try:
+                if measured is not None:
+                    measure(outputs)
+            except Exception as error:
+                raise ValueError(
+                    f"{rule} must take the labels and the outputs. "
+                    f"Received: {name}={_shown_name(measured)!r}, y of shape {self._y.shape} and "
+                    f"dtype {self._y.dtype}, and outputs of shape {outputs.shape}, of which it "
+                    f"says: {error} Pass another {name}, or labels that fit it."
+                ) from error
+
+    def _check_regression_metric(self) -> None:
+        if _is_accuracy(self._metric):
+            raise ValueError(
+                "An accuracy by its name alone is that of classes. "
+                f"Received: metric={self._metric!r} in a regression. If the labels are classes, "
+                'pass task="classification"; else pass a metric of targets, such as "mae".'
+            )
 
     def accuracy(self, outputs: np.ndarray) -> float | None:
         """The part of the answers that are right, as they count; None in regression."""
@@ -245,6 +270,8 @@ class Judge:
         return _mean(losses * ops.convert_to_tensor(self._weights, losses.dtype))
 
     def _measure(self, outputs: np.ndarray) -> float:
+        if _is_accuracy(self._metric):
+            return self.mean(self.is_right(outputs))
         if not isinstance(self._metric, keras.metrics.Metric):
             return _mean(self._metric(self._y, outputs))
         self._metric.reset_state()
@@ -299,7 +326,12 @@ def checked_task(task: str | None) -> str | None:
 
 
 def checked_metric(metric: Metric | None) -> Any:
-    """The metric that a name stands for, as `keras.metrics.get` has it; None for none."""
+    """The metric that a name stands for, as `keras.metrics.get` has it; None for none.
+
+    The names of accuracies stay names: what they stand for, loss, labels and outputs tell.
+    """
+    if _is_accuracy(metric):
+        return metric
     try:
         found = None if metric is None else keras.metrics.get(metric)
     except (TypeError, ValueError):
@@ -310,9 +342,32 @@ def checked_metric(metric: Metric | None) -> Any:
     return found
 
 
-def _name(metric: Any) -> str:
-    fallback = getattr(metric, "__name__", type(metric).__name__)
-    return str(getattr(metric, "name", None) or fallback)
+def _is_accuracy(metric: Any) -> bool:
+    """Whether this is a name that `compile` takes for the accuracy that fits the labels."""
+    return isinstance(metric, str) and metric.lower() in ("accuracy", "acc")
+
+
+def _resolved_loss(loss: Any, y: np.ndarray, outputs: np.ndarray) -> Any:
+    """The loss that a model is trained with, of which `compile` takes some names by the shapes."""
+    if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
+        if outputs.shape[-1] == 1:
+            loss = "binary_crossentropy"
+        elif y.ndim < outputs.ndim or y.shape[-1] == 1:
+            loss = "sparse_categorical_crossentropy"
+        else:
+            loss = "categorical_crossentropy"
+    return None if loss is None else keras.losses.get(loss)
+
+
+def _kind_name(function: Any) -> str:
+    """The name of a function, or of the class of an object, which no user has given."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _shown_name(metric: Any) -> str:
+    if isinstance(metric, str):
+        return metric
+    return str(getattr(metric, "name", None) or _kind_name(metric))
 
 
 def _is_keras(loss: Any) -> bool:

@@ -16,7 +16,7 @@ from tfnode.layers.checks import epsilon
 from tfnode.models import Reached, Twin, looked_at
 from tfnode.models.judge import Judge
 from tfnode.models.outputs import single_output
-from tfnode.typing import Data, Nested
+from tfnode.typing import Data, Metric, Nested
 from tfnode.validity.trials import Trial
 
 # Below this a bar would only flicker.
@@ -100,16 +100,27 @@ class Subject:
     samples: Samples
 
     @classmethod
-    def of(cls, model: keras.Model, data: Data, task: str | None = None) -> "Subject":
+    def of(
+        cls,
+        model: keras.Model,
+        data: Data,
+        task: str | None = None,
+        metric: Metric | None = None,
+        is_scored: bool = True,
+    ) -> "Subject":
         """The subject, after a look at what the model makes of the first samples.
 
-        What cannot be judged is refused now, and not after it has been evaluated.
+        What cannot be judged, or has no loss or metric where it `is_scored`, is refused now, and
+        not after it has been evaluated.
         """
         batches.check_data(data)
         check_built(model)
         samples = Samples(data)
-        reached, outputs = looked_at(model, samples.first_inputs)
-        Judge(model, samples.first_labels, single_output(outputs), task, is_all=False)
+        reached, given = looked_at(model, samples.first_inputs)
+        outputs = single_output(given)
+        judge = Judge(model, samples.first_labels, outputs, task, metric, is_all=False)
+        if is_scored:
+            judge.check_scores(outputs)
         return cls(model, reached, samples)
 
     @property

@@ -111,7 +111,7 @@ def check(
     task, metric = checked_task(task), checked_metric(metric)
     given = [tfnode_solvers.get(solver) for solver in check_methods(solvers)]
     stop_early = arguments.flag("stop_early", stop_early)
-    subject = Subject.of(model, data, task)
+    subject = Subject.of(model, data, task, metric)
     training = training_trial(model, subject.blocks)
     fine = fine_trial(subject.blocks, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
