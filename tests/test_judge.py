@@ -90,8 +90,10 @@ def test_samples_count_by_their_weights():
     found = judge(loss, CLASSES, weights=weights)
     right = OUTPUTS.argmax(axis=1) == CLASSES
     assert found.accuracy(OUTPUTS) == pytest.approx(np.average(right, weights=weights))
-    for bad in (np.zeros(N), np.full(N, np.nan), -weights):
-        with pytest.raises(ValueError, match=r"an answer that counts: sample weights are finite"):
+    with pytest.raises(ValueError, match=r"an answer that counts: not all sample weights are 0"):
+        judge(loss, CLASSES, weights=np.zeros(N))
+    for bad in (np.full(N, np.nan), -weights):
+        with pytest.raises(ValueError, match=r"Sample weights must be finite and not negative"):
             judge(loss, CLASSES, weights=bad)
 
 
@@ -436,3 +438,106 @@ def test_the_name_that_a_user_gives_a_loss_decides_nothing(kind, y, name):
 def test_the_name_that_a_user_gives_a_metric_is_shown():
     found = judge("mse", OUTPUTS, metric=keras.metrics.MeanAbsoluteError(name="error"))
     assert found.metric_name == "error"
+
+
+# === Weights, in every shape that fits ===
+STEPS = RNG.normal(size=(8, 4, 3)).astype("float32")
+BETTER = STEPS + RNG.normal(scale=0.3, size=STEPS.shape).astype("float32")
+STEP_CLASSES = RNG.integers(0, 3, size=(8, 4))
+COUNTS = RNG.uniform(size=(8, 4)) * (RNG.uniform(size=(8, 4)) > 0.3)
+
+
+def scaled(y_true, y_pred):
+    return keras.losses.mean_squared_error(y_true, y_pred)
+
+
+@pytest.mark.parametrize("metric", ["mae", scaled], ids=named)
+@pytest.mark.parametrize("loss", [losses.MeanSquaredError(), "mse", scaled], ids=named)
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 4), (8, 4, 1)])
+def test_weights_of_all_shapes_count_as_in_keras(loss, metric, shape):
+    counts = COUNTS if len(shape) > 1 and shape[1] == 4 else COUNTS[:, :1]
+    rows = np.broadcast_to(counts, (8, 4))
+    found = judge(loss, BETTER, STEPS, weights=counts.reshape(shape), metric=metric)
+    scores = found.scores(STEPS)
+    squares = ((STEPS - BETTER) ** 2).mean(axis=-1)
+    assert scores["loss"] == pytest.approx((squares * rows).mean(), rel=1e-5)
+    values = squares if metric == scaled else np.abs(STEPS - BETTER).mean(axis=-1)
+    assert scores["metric"] == pytest.approx(np.average(values, weights=rows), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 4), (8, 4, 1)])
+def test_weights_of_all_shapes_count_for_the_classes(shape):
+    counts = COUNTS if len(shape) > 1 and shape[1] == 4 else COUNTS[:, :1]
+    found = judge(SPARSE, STEP_CLASSES, STEPS, weights=counts.reshape(shape))
+    right = STEPS.argmax(axis=-1) == STEP_CLASSES
+    assert found.accuracy(STEPS) == pytest.approx(
+        np.average(right, weights=np.broadcast_to(counts, (8, 4)))
+    )
+
+
+def test_weights_count_for_each_of_several_labels():
+    weights = RNG.uniform(size=N)
+    found = judge("binary_crossentropy", SIGNS, sigmoid(OUTPUTS), weights=weights[:, None])
+    right = ((OUTPUTS > 0) == (SIGNS > 0)).mean(axis=-1)
+    assert found.accuracy(sigmoid(OUTPUTS)) == pytest.approx(np.average(right, weights=weights))
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 4), (8, 3), (8, 4, 3), (8, 4, 1, 1), ()])
+@pytest.mark.parametrize("loss, y", [("mse", STEPS), (SPARSE, STEP_CLASSES)], ids=named)
+def test_weights_that_fit_no_answers_are_refused(loss, y, shape):
+    with pytest.raises(ValueError, match=r"Sample weights must be one for .* Received: weights of"):
+        judge(loss, y, STEPS, weights=np.ones(shape))
+
+
+def test_a_distance_is_that_of_the_samples_that_count():
+    found = judge("mse", STEPS, STEPS, weights=np.repeat([1.0, 0.0], [5, 3]))
+    expected = judge("mse", STEPS[:5], STEPS[:5]).change(STEPS[:5], BETTER[:5])
+    assert found.change(STEPS, BETTER) == pytest.approx(expected, rel=1e-12)
+    # Twice the weight is twice the sample.
+    double = judge("mse", STEPS, STEPS, weights=np.repeat([1.0, 2.0], [5, 3]))
+    both = [np.concatenate([a, a[5:]]) for a in (STEPS, BETTER)]
+    expected = judge("mse", both[0], both[0]).change(*both)
+    assert double.change(STEPS, BETTER) == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_does_not_count_is_no_gap_of_a_regression():
+    """The last sample alone depends on the solver."""
+    inputs = keras.Input((1,))
+    built = keras.Model(inputs, tfnode.ODEBlock(Decay(), Euler(1 / 4))(inputs))
+    built.compile("adam", "mse")
+    x, y = np.array([[0.0], [1.0], [2.0], [9.0]]), np.zeros((4, 1))
+    options = {"reference_steps": 8, "verbose": 0}
+    assert validity.check(built, (x, y, None), **options).gap > 0.01
+    assert validity.check(built, (x, y, np.array([1.0, 1.0, 1.0, 0.0])), **options).gap == 0
+
+
+class Decay(keras.layers.Layer):
+    def call(self, z):
+        return keras.ops.where(z > 5, -3 * z, 0 * z)
+
+
+def test_a_function_of_all_samples_takes_no_weights():
+    def worst(y_true, y_pred):
+        return keras.ops.max(keras.ops.abs(y_true - y_pred))
+
+    report = validity.check(model("mse"), (X, X), metric=worst, reference_steps=8, verbose=0)
+    assert report.measure == "worst"
+    with pytest.raises(ValueError, match=r"`metric` must .* a number for every row of outputs"):
+        validity.check(model("mse"), Once((X, X, np.ones(64))), metric=worst)
+
+
+def test_weights_that_fit_no_answers_are_refused_before_anything_is_evaluated():
+    with pytest.raises(ValueError, match="Sample weights must be one for each sample"):
+        validity.check(model(SPARSE), Once((X, Y, np.ones((64, 2)))))
+
+
+@pytest.mark.parametrize("loss, y", [(SPARSE, Y), ("mse", X)], ids=["classes", "regression"])
+def test_a_check_on_a_batch_of_which_nothing_counts_is_left_out(loss, y):
+    weights = np.ones(32)
+    data = [(X[:32], y[:32], weights), (X[32:], y[32:], 0 * weights)]
+    built = model(loss)
+    step_adaption = tfnode.StepAdaption(data, every=1, initial_step_size=1 / 4)
+    built.fit(X, y, batch_size=16, verbose=0, callbacks=[step_adaption])
+    # The first batch was drawn to look at.
+    assert [record["iteration"] for record in step_adaption.history] == [2, 4]
+    assert np.isfinite(step_adaption.nfe_per_iteration_with_checks)

@@ -18,7 +18,7 @@ from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.layers import ODEBlock
 from tfnode.models import Reached, Twin, held_blocks, looked_at
-from tfnode.models.judge import Judge
+from tfnode.models.judge import Judge, NothingCounts
 from tfnode.models.outputs import single_output
 from tfnode.typing import Data, PathLike
 
@@ -167,8 +167,8 @@ class SolverAdaption(keras.callbacks.Callback):
             self.model(x, training=False)
         self._reached, outputs = looked_at(self.model, x)
         self._check_blocks()
-        # What cannot be judged is refused now.
-        self._judge(single_output(outputs), y, weights)
+        # What cannot be judged is refused now; that a later batch does not count is no fault.
+        self._judge(single_output(outputs), y, weights, is_all=not self._training_iterations)
         self._allow_methods(self._blocks)
         self._rule = self._given_rule.within(*self._bounds())
         if not self._is_started:
@@ -300,14 +300,18 @@ class SolverAdaption(keras.callbacks.Callback):
         self._checks_nfe += nfe
         return outputs, nfe
 
-    def _judge(self, outputs: np.ndarray, y: Any, weights: Any) -> Judge:
+    def _judge(self, outputs: np.ndarray, y: Any, weights: Any, is_all: bool = True) -> Judge:
         y, weights = (v if v is None else ops.convert_to_numpy(v) for v in (y, weights))
-        return Judge(self.model, y, outputs, weights=weights)
+        return Judge(self.model, y, outputs, weights=weights, is_all=is_all)
 
     def _check(self, iteration: int, batch: tuple) -> None:
         before = self._solver
         record = self._record(before)
-        measurement, nfe = self._measurement(before, batch)
+        try:
+            measurement, nfe = self._measurement(before, batch)
+        except NothingCounts:
+            # A gap that is not a number would shrink the step, and this batch speaks for none.
+            return
         self._gap, self._change = measurement.gap, measurement.change
         decision = self._rule.decide(before, self._memory, measurement)
         self._memory = decision.memory

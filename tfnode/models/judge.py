@@ -32,11 +32,12 @@ class Judge:
             which nobody knows what it makes of a single output, or with none, integer labels and
             one-hot rows mean classification, and all others regression.
         metric: Anything that `keras.metrics.get` understands, or None. `"accuracy"` is the judge's.
-        weights: NumPy array, by how much each sample counts, or None.
+        weights: NumPy array, by how much each sample counts, or each row of outputs, or None.
         is_all: Boolean, whether these are all the samples. Among a few none may count.
 
     Raises:
-        ValueError: If the labels do not fit the outputs.
+        ValueError: If labels or weights do not fit the outputs.
+        NothingCounts: If no answer counts.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Judge:
         loss = self._loss = _resolved_loss(loss_of(model), y, outputs)
         self._metric: Any = checked_metric(metric)
         self.metric_name = None if metric is None else _shown_name(self._metric)
-        self._y, self._weights = y, weights
+        self._y, self._weights = y, _row_weights(weights, outputs.shape[:-1])
         self._are_logits = gives_logits(model)
         name = "" if loss is None else _kind_name(loss).lower().replace("_", "")
         self._is_known = loss is None or _is_keras(self._loss)
@@ -79,9 +80,13 @@ class Judge:
             self._check_regression_metric()
         else:
             self.labels = self._class_labels(outputs)
-            self.counts = self._counts()
-            if is_all:
-                self._check_counts()
+        self.counts = self._counts(outputs)
+        if is_all and not self.counts.any():
+            raise NothingCounts(
+                "There must be an answer that counts: not all sample weights are 0, and not all "
+                f"labels ignored. Received: {self.counts.size} answers that count as 0 in all. "
+                "Pass others, or no weights."
+            )
 
     def _task(self, name: str, outputs: np.ndarray) -> str:
         if self._is_known and any(part in name for part in _CLASSIFYING):
@@ -187,12 +192,12 @@ class Judge:
 
         For classes whose probabilities the loss tells it is their mean total variation distance,
         else the fraction of them that changes: both lie in [0, 1], and are about the fraction of
-        the samples whose class may change. In regression it is their `relative_distance`.
+        the samples whose class may change. In regression it is their `distance`.
         """
         if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
             return float("nan")
         if self.task == "regression":
-            return relative_distance(outputs, reference)
+            return self.distance(outputs, reference)
         if self._is_hinge or self._loss is None or not self._is_known:
             return self.mean(self.classes(outputs) != self.classes(reference))
         p, q = (self._probabilities(a.astype("float64")) for a in (outputs, reference))
@@ -201,6 +206,10 @@ class Judge:
             # The other class of a single output changes by as much.
             distances = distances.sum(axis=-1) / (1 if p.shape[-1] == 1 else 2)
         return self.mean(distances)
+
+    def distance(self, outputs: np.ndarray, reference: np.ndarray) -> float:
+        """The `relative_distance` of outputs, as they count."""
+        return relative_distance(outputs, reference, weights=self._weights)
 
     def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
         if not self._are_logits:
@@ -243,44 +252,73 @@ class Judge:
         ignored = getattr(self._loss, "ignore_class", None)
         return [] if ignored is None else [ignored]
 
-    def _counts(self) -> np.ndarray:
+    def _counts(self, outputs: np.ndarray) -> np.ndarray:
         """By how much each answer counts."""
-        counts = 1.0 - np.isin(self.labels, self._ignored)
-        if self._weights is not None:
-            weights = np.asarray(self._weights, "float64")
-            missing = (1,) * (counts.ndim - weights.ndim)
-            counts = counts * weights.reshape(weights.shape + missing)
-        return counts
-
-    def _check_counts(self) -> None:
-        counts = self.counts
-        if not (np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() > 0):
-            raise ValueError(
-                "There must be an answer that counts: sample weights are finite and not negative, "
-                f"not all of them 0, and not all labels ignored. Received: {counts.size} answers "
-                f"that count as {counts.sum()} in all. Pass others, or none."
-            )
+        weights = np.ones(outputs.shape[:-1]) if self._weights is None else self._weights
+        if self.task == "regression":
+            return weights
+        if self.has_labels:
+            weights = weights[..., None]
+        return weights * (1.0 - np.isin(self.labels, self._ignored))
 
     def _mean_loss(self, outputs: np.ndarray) -> float:
-        losses = self._loss(self._y, outputs)
-        if self._weights is None:
-            return _mean(losses)
         if isinstance(self._loss, keras.losses.Loss):
             return _mean(self._loss(self._y, outputs, sample_weight=self._weights))
-        return _mean(losses * ops.convert_to_tensor(self._weights, losses.dtype))
+        return _mean(self._weighted(self._loss(self._y, outputs)))
 
     def _measure(self, outputs: np.ndarray) -> float:
         if _is_accuracy(self._metric):
             return self.mean(self.is_right(outputs))
-        if not isinstance(self._metric, keras.metrics.Metric):
-            return _mean(self._metric(self._y, outputs))
-        self._metric.reset_state()
-        self._metric.update_state(self._y, outputs, sample_weight=self._weights)
-        return _mean(self._metric.result())
+        if isinstance(self._metric, keras.metrics.Metric):
+            self._metric.reset_state()
+            self._metric.update_state(self._y, outputs, sample_weight=self._weights)
+            return _mean(self._metric.result())
+        mean = _mean(self._weighted(self._metric(self._y, outputs)))
+        return mean if self._weights is None else float(mean / self._weights.mean())
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        """What a function makes of every row of outputs, times its weight."""
+        if self._weights is None:
+            return values
+        values = ops.convert_to_numpy(values).astype("float64")
+        rows = self._weights.shape
+        if values.shape[: len(rows)] != rows:
+            raise ValueError("With sample weights it must give a number for every row of outputs.")
+        return values.reshape(*rows, -1).mean(axis=-1) * self._weights
+
+
+class NothingCounts(ValueError):
+    """No answer counts, by its weight or as its label is ignored."""
+
+
+def _row_weights(weights: np.ndarray | None, rows: tuple[int, ...]) -> np.ndarray | None:
+    """Sample weights as an array of a number for every row of outputs."""
+    if weights is None:
+        return None
+    found = np.asarray(weights, "float64")
+    if found.ndim == len(rows) + 1 and found.shape[-1] == 1:
+        found = found[..., 0]
+    found = found.reshape(*found.shape, *(1,) * (len(rows) - found.ndim))
+    fits = len(found.shape) == len(rows) and all(n in (1, m) for n, m in zip(found.shape, rows))
+    if not fits or len(found) != rows[0]:
+        raise ValueError(
+            "Sample weights must be one for each sample, or one for each row of outputs. "
+            f"Received: weights of shape {np.shape(weights)} for outputs of the shape "
+            f"{rows} of rows. Pass weights of the shape {rows[:1]} or {rows}."
+        )
+    if not (np.isfinite(found).all() and (found >= 0).all()):
+        raise ValueError(
+            "Sample weights must be finite and not negative. "
+            f"Received: weights in [{found.min()}, {found.max()}]. Give what does not count 0."
+        )
+    return np.broadcast_to(found, rows)
 
 
 def relative_distance(
-    outputs: np.ndarray, reference: np.ndarray, about: np.ndarray | None = None
+    outputs: np.ndarray,
+    reference: np.ndarray,
+    about: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> float:
     """The root mean square of the difference, over that of the reference about its mean.
 
@@ -291,26 +329,40 @@ def relative_distance(
         outputs: NumPy array `(num_samples, ...)`.
         reference: NumPy array of the same shape.
         about: NumPy array whose spread is the unit; None for the reference's.
+        weights: NumPy array `(num_samples, ...)`, by how much the rows along the last axis count,
+            or None if all count alike.
 
     Returns:
-        Float, infinite if an output is not finite.
+        Float, infinite if an output that counts is not finite.
     """
-    outputs, reference = outputs.astype("float64"), reference.astype("float64")
+    unit = reference if about is None else about
+    outputs, reference, unit = (a.astype("float64") for a in (outputs, reference, unit))
+    if weights is not None:
+        weights = np.broadcast_to(weights[..., None], outputs.shape)
+        outputs, reference, unit = (np.where(weights > 0, a, 0) for a in (outputs, reference, unit))
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return float("inf")
-    change = root_mean_square(outputs - reference)
-    unit = reference if about is None else about.astype("float64")
-    scale = root_mean_square(unit - unit.mean(axis=0)) or root_mean_square(unit)
+    change = root_mean_square(outputs - reference, weights)
+    spread = root_mean_square(unit - _mean_sample(unit, weights), weights)
+    scale = spread or root_mean_square(unit, weights)
     if change == 0:
         return 0.0
     return change / scale if scale else float("inf")
 
 
-def root_mean_square(a: np.ndarray) -> float:
+def root_mean_square(a: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The root of the mean of the squares of all numbers of an array."""
     # Of finite numbers it may be infinite.
     with np.errstate(over="ignore"):
-        return float(np.sqrt(np.mean(a**2)))
+        return float(np.sqrt(np.average(a**2, weights=weights)))
+
+
+def _mean_sample(a: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """The mean over the samples; 0 where none counts."""
+    if weights is None:
+        return a.mean(axis=0)
+    total = weights.sum(axis=0)
+    return (a * weights).sum(axis=0) / np.where(total > 0, total, 1)
 
 
 def _mean(values: Tensor) -> float:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfnode import arguments
-from tfnode.models.judge import Judge, checked_task, relative_distance
+from tfnode.models.judge import Judge, checked_task
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.results import Result
@@ -194,7 +194,7 @@ def _row(
         factor=trial.factor,
         step_size=trial.solvers[0].step_size,
         num_steps=num_steps,
-        error=relative_distance(outputs, reference),
+        error=judge.distance(outputs, reference),
         accuracy=scores["accuracy"],
         loss=scores["loss"],
     )

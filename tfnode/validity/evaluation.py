@@ -77,6 +77,12 @@ class Samples:
         """The labels of the first batch."""
         return batches.to_numpy(self._first[1])
 
+    @property
+    def first_weights(self) -> np.ndarray | None:
+        """The samples' weights of the first batch, or None."""
+        weights = self._first[2]
+        return None if weights is None else batches.to_numpy(weights)
+
     def __iter__(self) -> Iterator[tuple]:
         return itertools.chain([self._first], self._batches)
 
@@ -118,7 +124,8 @@ class Subject:
         samples = Samples(data)
         reached, given = looked_at(model, samples.first_inputs)
         outputs = single_output(given)
-        judge = Judge(model, samples.first_labels, outputs, task, metric, is_all=False)
+        y, weights = samples.first_labels, samples.first_weights
+        judge = Judge(model, y, outputs, task, metric, weights, is_all=False)
         if is_scored:
             judge.check_scores(outputs)
         return cls(model, reached, samples)
@@ -209,7 +216,7 @@ def _batches(data: Data) -> Iterator[batches.Batch]:
 def _num_batches(data: Data) -> int | None:
     """The number of batches, None if unknown."""
     if isinstance(data, tuple):
-        return -(-len(data[-1]) // _BATCH_SIZE)
+        return -(-len(data[1]) // _BATCH_SIZE)
     cardinality = getattr(data, "cardinality", None)
     number = -2 if cardinality is None else int(cardinality())
     if number == -1:

@@ -10,7 +10,7 @@ import numpy as np
 from tfnode import arguments, versions
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
-from tfnode.models.judge import Judge, checked_metric, checked_task, relative_distance
+from tfnode.models.judge import Judge, checked_metric, checked_task
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.convergence import fitted_order
@@ -197,7 +197,7 @@ class _Comparison:
         )
 
     def _error(self, outputs: np.ndarray) -> float | None:
-        return None if self._fine is None else relative_distance(outputs, self._fine)
+        return None if self._fine is None else self._judge.distance(outputs, self._fine)
 
     def class_gaps(self, trials: Iterable[Trial]) -> dict[int, float] | None:
         """The largest gap of each class's accuracy; None in regression."""
@@ -249,7 +249,7 @@ class _Comparison:
             is_measured = finite and math.isfinite(metric - base)
             return abs(metric - base) if is_measured else math.inf
         if self._judge.task == "regression":
-            return relative_distance(outputs, self._base)
+            return self._judge.distance(outputs, self._base)
         return self._accuracy_gap(outputs, slice(None))
 
     def _accuracy_gap(self, outputs: np.ndarray, rows: np.ndarray | slice) -> float:
