@@ -541,3 +541,63 @@ def test_a_check_on_a_batch_of_which_nothing_counts_is_left_out(loss, y):
     # The first batch was drawn to look at.
     assert [record["iteration"] for record in step_adaption.history] == [2, 4]
     assert np.isfinite(step_adaption.nfe_per_iteration_with_checks)
+
+
+# === Masks ===
+def padded():
+    """A model that is right at the first step of each sequence, but under Euler's method only.
+
+    All others are padded, and right under any solver.
+    """
+    inputs = keras.Input((5,), dtype="int32")
+    embedding = keras.layers.Embedding(2, 1, mask_zero=True)
+    z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1.0))(embedding(inputs))
+    embedding.set_weights([np.array([[-5.0], [1.0]])])
+    dense = keras.layers.Dense(2)
+    built = keras.Model(inputs, dense(z))
+    dense.set_weights([np.array([[10.0, 0.0]]), np.array([-2.5, 0.0])])
+    built.compile(keras.optimizers.SGD(0.0), SPARSE, weighted_metrics=["accuracy"])
+    x = np.zeros((4, 5), "int32")
+    x[:, 0] = 1
+    return built, (x, np.ones((4, 5), int))
+
+
+@pytest.mark.parametrize("weights", [None, COUNTS[:4, :1] + np.ones(5)], ids=["alike", "weighted"])
+def test_what_is_masked_does_not_count(weights):
+    built, data = padded()
+    data = (*data, weights)
+    report = validity.check(built, data, metric="accuracy", reference_steps=8, verbose=0)
+    loss, accuracy = built.evaluate(*data[:2], sample_weight=weights, verbose=0)
+    first = report.rows[0]
+    assert (first.accuracy, first.metric, accuracy, report.gap) == (1.0, 1.0, 1.0, 1.0)
+    assert first.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_check_in_training_leaves_out_what_is_masked():
+    built, data = padded()
+    step_adaption = tfnode.StepAdaption(data, every=1, batch_size=4, initial_step_size=1.0)
+    built.fit(*data, batch_size=4, verbose=0, callbacks=[step_adaption])
+    (record,) = step_adaption.history
+    assert (record["train_accuracy"], record["gap"]) == (1.0, 1.0)
+
+
+def test_a_mask_that_fits_no_answers_is_refused():
+    with pytest.raises(ValueError, match=r"Masks must be one for each .* Received: mask of shape"):
+        judge(SPARSE, STEP_CLASSES, STEPS, mask=np.ones((8, 3), bool))
+
+
+@pytest.mark.parametrize("axis", ["outputs", "labels"])
+def test_batches_of_other_lengths_are_refused_at_the_second(axis):
+    inputs = keras.Input((None, 2))
+    z = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), Euler(1 / 2))(inputs)
+    built = keras.Model(inputs, z)
+    built.compile("adam", SPARSE)
+
+    def batches():
+        for length in (3, 4):
+            y = np.zeros((2, length if axis == "labels" else 3), int)
+            yield np.ones((2, length if axis == "outputs" else 3, 2), "float32"), y
+        raise AssertionError("a third batch was asked for")
+
+    with pytest.raises(ValueError, match=rf"batches must be alike.*{axis} of shape \(2, 4"):
+        validity.check(built, batches(), reference_steps=8, verbose=0)

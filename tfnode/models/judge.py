@@ -33,6 +33,8 @@ class Judge:
             one-hot rows mean classification, and all others regression.
         metric: Anything that `keras.metrics.get` understands, or None. `"accuracy"` is the judge's.
         weights: NumPy array, by how much each sample counts, or each row of outputs, or None.
+        mask: NumPy array of Booleans, the Keras mask of the outputs, or None. What is masked does
+            not count.
         is_all: Boolean, whether these are all the samples. Among a few none may count.
 
     Raises:
@@ -48,6 +50,7 @@ class Judge:
         task: str | None = None,
         metric: Metric | None = None,
         weights: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         is_all: bool = True,
     ) -> None:
         # Half precision, which NumPy does not know, is of the kind V.
@@ -66,7 +69,7 @@ class Judge:
         loss = self._loss = _resolved_loss(loss_of(model), y, outputs)
         self._metric: Any = checked_metric(metric)
         self.metric_name = None if metric is None else _shown_name(self._metric)
-        self._y, self._weights = y, _row_weights(weights, outputs.shape[:-1])
+        self._y, self._weights = y, _row_weights(weights, mask, outputs.shape[:-1])
         self._are_logits = gives_logits(model)
         name = "" if loss is None else _kind_name(loss).lower().replace("_", "")
         self._is_known = loss is None or _is_keras(self._loss)
@@ -83,8 +86,9 @@ class Judge:
         self.counts = self._counts(outputs)
         if is_all and not self.counts.any():
             raise NothingCounts(
-                "There must be an answer that counts: not all sample weights are 0, and not all "
-                f"labels ignored. Received: {self.counts.size} answers that count as 0 in all. "
+                "There must be an answer that counts: not all sample weights are 0, not all labels "
+                f"ignored, and not all outputs masked. Received: {self.counts.size} answers that "
+                "count as 0 in all. "
                 "Pass others, or no weights."
             )
 
@@ -288,28 +292,39 @@ class Judge:
 
 
 class NothingCounts(ValueError):
-    """No answer counts, by its weight or as its label is ignored."""
+    """No answer counts: by its weight, as its label is ignored, or as it is masked."""
 
 
-def _row_weights(weights: np.ndarray | None, rows: tuple[int, ...]) -> np.ndarray | None:
-    """Sample weights as an array of a number for every row of outputs."""
-    if weights is None:
-        return None
-    found = np.asarray(weights, "float64")
+def _row_weights(
+    weights: np.ndarray | None, mask: np.ndarray | None, rows: tuple[int, ...]
+) -> np.ndarray | None:
+    """By how much every row of outputs counts; None if all count alike."""
+    weights = None if weights is None else _on_rows("Sample weights", "weights", weights, rows)
+    if mask is None:
+        return weights
+    kept = _on_rows("Masks", "mask", mask, rows)
+    # As Keras's losses have it, so that their mean is that of what is not masked.
+    kept = kept / (kept.mean() or 1)
+    return kept if weights is None else weights * kept
+
+
+def _on_rows(what: str, name: str, values: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
+    """Numbers of samples, or of rows of outputs, as an array of one for every row."""
+    found = np.asarray(values, "float64")
     if found.ndim == len(rows) + 1 and found.shape[-1] == 1:
         found = found[..., 0]
     found = found.reshape(*found.shape, *(1,) * (len(rows) - found.ndim))
     fits = len(found.shape) == len(rows) and all(n in (1, m) for n, m in zip(found.shape, rows))
     if not fits or len(found) != rows[0]:
         raise ValueError(
-            "Sample weights must be one for each sample, or one for each row of outputs. "
-            f"Received: weights of shape {np.shape(weights)} for outputs of the shape "
-            f"{rows} of rows. Pass weights of the shape {rows[:1]} or {rows}."
+            f"{what} must be one for each sample, or one for each row of outputs. "
+            f"Received: {name} of shape {np.shape(values)} for outputs with rows of the shape "
+            f"{rows}. It must have the shape {rows[:1]} or {rows}."
         )
     if not (np.isfinite(found).all() and (found >= 0).all()):
         raise ValueError(
-            "Sample weights must be finite and not negative. "
-            f"Received: weights in [{found.min()}, {found.max()}]. Give what does not count 0."
+            f"{what} must be finite and not negative. "
+            f"Received: {name} in [{found.min()}, {found.max()}]. Give what does not count 0."
         )
     return np.broadcast_to(found, rows)
 

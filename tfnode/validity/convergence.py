@@ -165,7 +165,8 @@ def convergence_test(
     reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
     evaluation = evaluate(subject, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
-    judge = Judge(model, evaluation.y, outputs, task, weights=evaluation.weights)
+    weights, mask = evaluation.weights, evaluation.mask
+    judge = Judge(model, evaluation.y, outputs, task, weights=weights, mask=mask)
     rows = tuple(_row(trial, evaluation, outputs, judge) for trial in trials)
     scores = judge.scores(outputs)
     own = trials.index(training)

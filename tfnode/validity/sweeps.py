@@ -113,7 +113,13 @@ def sweep(
     trials = sweep_trials(subject.blocks, training, solvers, factors)
     evaluation = evaluate(subject, [training, *trials], verbose)
     judge = Judge(
-        model, evaluation.y, evaluation.outputs[training], task, metric, evaluation.weights
+        model,
+        evaluation.y,
+        evaluation.outputs[training],
+        task,
+        metric,
+        evaluation.weights,
+        evaluation.mask,
     )
     if judge.is_empty:
         raise ValueError(

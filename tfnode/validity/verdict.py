@@ -121,7 +121,13 @@ def check(
 
     def compare(evaluation: Evaluation, fine: Trial | None) -> _Comparison:
         judge = Judge(
-            model, evaluation.y, evaluation.outputs[training], task, metric, evaluation.weights
+            model,
+            evaluation.y,
+            evaluation.outputs[training],
+            task,
+            metric,
+            evaluation.weights,
+            evaluation.mask,
         )
         return _Comparison(subject, judge, evaluation, training, fine)
 
