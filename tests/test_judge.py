@@ -90,8 +90,10 @@ def test_samples_count_by_their_weights():
     found = judge(loss, CLASSES, weights=weights)
     right = OUTPUTS.argmax(axis=1) == CLASSES
     assert found.accuracy(OUTPUTS) == pytest.approx(np.average(right, weights=weights))
-    for bad in (np.zeros(N), np.full(N, np.nan), -weights):
-        with pytest.raises(ValueError, match=r"an answer that counts: sample weights are finite"):
+    with pytest.raises(ValueError, match=r"an answer that counts: not all sample weights are 0"):
+        judge(loss, CLASSES, weights=np.zeros(N))
+    for bad in (np.full(N, np.nan), -weights):
+        with pytest.raises(ValueError, match=r"Sample weights must be finite and not negative"):
             judge(loss, CLASSES, weights=bad)
 
 
@@ -350,3 +352,252 @@ def test_of_some_samples_none_may_count():
     judged = model(loss)
     rows = [validity.sweep(judged, data, ["rk4"], [1.0]) for data in ([ignored, batch], [batch])]
     assert rows[0][0].accuracy == rows[1][0].accuracy
+
+
+# === Names that Keras's `compile` takes by the shapes, and what cannot be measured ===
+def halves(labels, level, loss="ce"):
+    """Answers that one step of Euler's method gives otherwise than a flow does."""
+    inputs = keras.Input((len(level),))
+    z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1.0))(inputs)
+    built = keras.Model(inputs, keras.layers.Rescaling(1.0, offset=level)(z))
+    built.compile("adam", loss)
+    return built, (np.ones((4, len(level)), "float32"), labels)
+
+
+@pytest.mark.parametrize(
+    "labels, level",
+    [
+        (np.zeros(4, int), [0.25]),
+        (np.zeros((4, 1)), [0.25]),
+        (np.zeros(4, int), [0.5, 0.25]),
+        (np.zeros((4, 1), int), [0.5, 0.25]),
+        (np.eye(2)[np.zeros(4, int)], [0.5, 0.25]),
+    ],
+    ids=["binary", "a column", "sparse", "a sparse column", "one-hot"],
+)
+def test_names_mean_what_they_mean_to_compile(labels, level):
+    built, data = halves(labels, level)
+    reports = [
+        validity.check(built, data, metric=metric, reference_steps=8, verbose=0)
+        for metric in (None, "accuracy", "acc")
+    ]
+    assert [report.measure for report in reports] == ["accuracy", "accuracy", "acc"]
+    for report in reports[1:]:
+        assert report.gap == reports[0].gap
+        assert [row.metric for row in report.rows] == [row.accuracy for row in report.rows]
+    assert reports[0].rows[0].loss == pytest.approx(
+        built.evaluate(data[0], labels.reshape(len(labels), -1), verbose=0)
+    )
+
+
+def test_an_accuracy_by_its_name_sees_a_change_of_class():
+    built, data = halves(np.zeros((4, 1)), [0.25], "binary_crossentropy")
+    report = validity.check(built, data, metric="accuracy", reference_steps=8, verbose=0)
+    assert (report.is_ode, report.gap) == (False, 1.0)
+
+
+def failing(y_true, y_pred):
+    raise RuntimeError("never")
+
+
+@pytest.mark.parametrize("judging", [validity.check, validity.sweep])
+@pytest.mark.parametrize(
+    "loss, y, metric, message",
+    [
+        (SPARSE, Y, failing, "`metric` must take the labels .* Received: metric='failing'"),
+        (failing, Y, None, "The loss of the model must take .* Received: loss='failing'"),
+        ("mse", X, "accuracy", "of classes. Received: metric='accuracy' in a regression"),
+    ],
+    ids=["metric", "loss", "regression"],
+)
+def test_what_cannot_be_measured_is_refused_on_the_first_batch(judging, loss, y, metric, message):
+    with pytest.raises(ValueError, match=message):
+        judging(model(loss), Once((X, y)), metric=metric)
+
+
+@pytest.mark.parametrize(
+    "kind, y",
+    [
+        (losses.BinaryCrossentropy, SIGNS),
+        (losses.Hinge, 2 * SIGNS - 1),
+        (losses.MeanSquaredError, CLASSES[:, None].astype("float32")),
+        (Own, SIGNS[:, :1]),
+    ],
+    ids=named,
+)
+@pytest.mark.parametrize("name", ["bce", "mean_hinge", "binary_crossentropy"])
+def test_the_name_that_a_user_gives_a_loss_decides_nothing(kind, y, name):
+    given = kind()
+    given.name = name
+    outputs = OUTPUTS[:, : y.shape[-1]]
+    found, expected = judge(given, y, outputs), judge(kind(), y, outputs)
+    for property_ in ("task", "has_labels", "threshold"):
+        assert getattr(found, property_) == getattr(expected, property_)
+
+
+def test_the_name_that_a_user_gives_a_metric_is_shown():
+    found = judge("mse", OUTPUTS, metric=keras.metrics.MeanAbsoluteError(name="error"))
+    assert found.metric_name == "error"
+
+
+# === Weights, in every shape that fits ===
+STEPS = RNG.normal(size=(8, 4, 3)).astype("float32")
+BETTER = STEPS + RNG.normal(scale=0.3, size=STEPS.shape).astype("float32")
+STEP_CLASSES = RNG.integers(0, 3, size=(8, 4))
+COUNTS = RNG.uniform(size=(8, 4)) * (RNG.uniform(size=(8, 4)) > 0.3)
+
+
+def scaled(y_true, y_pred):
+    return keras.losses.mean_squared_error(y_true, y_pred)
+
+
+@pytest.mark.parametrize("metric", ["mae", scaled], ids=named)
+@pytest.mark.parametrize("loss", [losses.MeanSquaredError(), "mse", scaled], ids=named)
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 4), (8, 4, 1)])
+def test_weights_of_all_shapes_count_as_in_keras(loss, metric, shape):
+    counts = COUNTS if len(shape) > 1 and shape[1] == 4 else COUNTS[:, :1]
+    rows = np.broadcast_to(counts, (8, 4))
+    found = judge(loss, BETTER, STEPS, weights=counts.reshape(shape), metric=metric)
+    scores = found.scores(STEPS)
+    squares = ((STEPS - BETTER) ** 2).mean(axis=-1)
+    assert scores["loss"] == pytest.approx((squares * rows).mean(), rel=1e-5)
+    values = squares if metric == scaled else np.abs(STEPS - BETTER).mean(axis=-1)
+    assert scores["metric"] == pytest.approx(np.average(values, weights=rows), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 4), (8, 4, 1)])
+def test_weights_of_all_shapes_count_for_the_classes(shape):
+    counts = COUNTS if len(shape) > 1 and shape[1] == 4 else COUNTS[:, :1]
+    found = judge(SPARSE, STEP_CLASSES, STEPS, weights=counts.reshape(shape))
+    right = STEPS.argmax(axis=-1) == STEP_CLASSES
+    assert found.accuracy(STEPS) == pytest.approx(
+        np.average(right, weights=np.broadcast_to(counts, (8, 4)))
+    )
+
+
+def test_weights_count_for_each_of_several_labels():
+    weights = RNG.uniform(size=N)
+    found = judge("binary_crossentropy", SIGNS, sigmoid(OUTPUTS), weights=weights[:, None])
+    right = ((OUTPUTS > 0) == (SIGNS > 0)).mean(axis=-1)
+    assert found.accuracy(sigmoid(OUTPUTS)) == pytest.approx(np.average(right, weights=weights))
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 4), (8, 3), (8, 4, 3), (8, 4, 1, 1), ()])
+@pytest.mark.parametrize("loss, y", [("mse", STEPS), (SPARSE, STEP_CLASSES)], ids=named)
+def test_weights_that_fit_no_answers_are_refused(loss, y, shape):
+    with pytest.raises(ValueError, match=r"Sample weights must be one for .* Received: weights of"):
+        judge(loss, y, STEPS, weights=np.ones(shape))
+
+
+def test_a_distance_is_that_of_the_samples_that_count():
+    found = judge("mse", STEPS, STEPS, weights=np.repeat([1.0, 0.0], [5, 3]))
+    expected = judge("mse", STEPS[:5], STEPS[:5]).change(STEPS[:5], BETTER[:5])
+    assert found.change(STEPS, BETTER) == pytest.approx(expected, rel=1e-12)
+    # Twice the weight is twice the sample.
+    double = judge("mse", STEPS, STEPS, weights=np.repeat([1.0, 2.0], [5, 3]))
+    both = [np.concatenate([a, a[5:]]) for a in (STEPS, BETTER)]
+    expected = judge("mse", both[0], both[0]).change(*both)
+    assert double.change(STEPS, BETTER) == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_does_not_count_is_no_gap_of_a_regression():
+    """The last sample alone depends on the solver."""
+    inputs = keras.Input((1,))
+    built = keras.Model(inputs, tfnode.ODEBlock(Decay(), Euler(1 / 4))(inputs))
+    built.compile("adam", "mse")
+    x, y = np.array([[0.0], [1.0], [2.0], [9.0]]), np.zeros((4, 1))
+    options = {"reference_steps": 8, "verbose": 0}
+    assert validity.check(built, (x, y, None), **options).gap > 0.01
+    assert validity.check(built, (x, y, np.array([1.0, 1.0, 1.0, 0.0])), **options).gap == 0
+
+
+class Decay(keras.layers.Layer):
+    def call(self, z):
+        return keras.ops.where(z > 5, -3 * z, 0 * z)
+
+
+def test_a_function_of_all_samples_takes_no_weights():
+    def worst(y_true, y_pred):
+        return keras.ops.max(keras.ops.abs(y_true - y_pred))
+
+    report = validity.check(model("mse"), (X, X), metric=worst, reference_steps=8, verbose=0)
+    assert report.measure == "worst"
+    with pytest.raises(ValueError, match=r"`metric` must .* a number for every row of outputs"):
+        validity.check(model("mse"), Once((X, X, np.ones(64))), metric=worst)
+
+
+def test_weights_that_fit_no_answers_are_refused_before_anything_is_evaluated():
+    with pytest.raises(ValueError, match="Sample weights must be one for each sample"):
+        validity.check(model(SPARSE), Once((X, Y, np.ones((64, 2)))))
+
+
+@pytest.mark.parametrize("loss, y", [(SPARSE, Y), ("mse", X)], ids=["classes", "regression"])
+def test_a_check_on_a_batch_of_which_nothing_counts_is_left_out(loss, y):
+    weights = np.ones(32)
+    data = [(X[:32], y[:32], weights), (X[32:], y[32:], 0 * weights)]
+    built = model(loss)
+    step_adaption = tfnode.StepAdaption(data, every=1, initial_step_size=1 / 4)
+    built.fit(X, y, batch_size=16, verbose=0, callbacks=[step_adaption])
+    # The first batch was drawn to look at.
+    assert [record["iteration"] for record in step_adaption.history] == [2, 4]
+    assert np.isfinite(step_adaption.nfe_per_iteration_with_checks)
+
+
+# === Masks ===
+def padded():
+    """A model that is right at the first step of each sequence, but under Euler's method only.
+
+    All others are padded, and right under any solver.
+    """
+    inputs = keras.Input((5,), dtype="int32")
+    embedding = keras.layers.Embedding(2, 1, mask_zero=True)
+    z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1.0))(embedding(inputs))
+    embedding.set_weights([np.array([[-5.0], [1.0]])])
+    dense = keras.layers.Dense(2)
+    built = keras.Model(inputs, dense(z))
+    dense.set_weights([np.array([[10.0, 0.0]]), np.array([-2.5, 0.0])])
+    built.compile(keras.optimizers.SGD(0.0), SPARSE, weighted_metrics=["accuracy"])
+    x = np.zeros((4, 5), "int32")
+    x[:, 0] = 1
+    return built, (x, np.ones((4, 5), int))
+
+
+@pytest.mark.parametrize("weights", [None, COUNTS[:4, :1] + np.ones(5)], ids=["alike", "weighted"])
+def test_what_is_masked_does_not_count(weights):
+    built, data = padded()
+    data = (*data, weights)
+    report = validity.check(built, data, metric="accuracy", reference_steps=8, verbose=0)
+    loss, accuracy = built.evaluate(*data[:2], sample_weight=weights, verbose=0)
+    first = report.rows[0]
+    assert (first.accuracy, first.metric, accuracy, report.gap) == (1.0, 1.0, 1.0, 1.0)
+    assert first.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_check_in_training_leaves_out_what_is_masked():
+    built, data = padded()
+    step_adaption = tfnode.StepAdaption(data, every=1, batch_size=4, initial_step_size=1.0)
+    built.fit(*data, batch_size=4, verbose=0, callbacks=[step_adaption])
+    (record,) = step_adaption.history
+    assert (record["train_accuracy"], record["gap"]) == (1.0, 1.0)
+
+
+def test_a_mask_that_fits_no_answers_is_refused():
+    with pytest.raises(ValueError, match=r"Masks must be one for each .* Received: mask of shape"):
+        judge(SPARSE, STEP_CLASSES, STEPS, mask=np.ones((8, 3), bool))
+
+
+@pytest.mark.parametrize("axis", ["outputs", "labels"])
+def test_batches_of_other_lengths_are_refused_at_the_second(axis):
+    inputs = keras.Input((None, 2))
+    z = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), Euler(1 / 2))(inputs)
+    built = keras.Model(inputs, z)
+    built.compile("adam", SPARSE)
+
+    def batches():
+        for length in (3, 4):
+            y = np.zeros((2, length if axis == "labels" else 3), int)
+            yield np.ones((2, length if axis == "outputs" else 3, 2), "float32"), y
+        raise AssertionError("a third batch was asked for")
+
+    with pytest.raises(ValueError, match=rf"batches must be alike.*{axis} of shape \(2, 4"):
+        validity.check(built, batches(), reference_steps=8, verbose=0)

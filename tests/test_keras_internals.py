@@ -106,3 +106,10 @@ def test_layers_are_found_wherever_they_sit():
     assert {"holder", "nested", "deep", "rnn", "cell"} <= set(names)
     # The public list names those on top.
     assert [layer.name for layer in model.layers] == ["holder", "rnn"]
+
+
+def test_the_mask_of_an_output_is_read():
+    x = np.array([[1, 0]])
+    masked = layers.Embedding(2, 3, mask_zero=True)(x)
+    assert ops.convert_to_numpy(keras_internals.mask_of(masked)).tolist() == [[True, False]]
+    assert keras_internals.mask_of(layers.Embedding(2, 3)(x)) is None

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
-from keras.src.backend import AutocastScope
+from keras.src.backend import AutocastScope, get_keras_mask
 from keras.src.backend import in_stateless_scope as _in_stateless_scope
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.saving.serialization_lib import serialize_with_public_class
@@ -30,6 +30,14 @@ def stateless_values() -> dict[int, Any]:
     Keras asks no scope but the innermost, so one that is opened inside must be given them.
     """
     return dict(get_stateless_scope().state_mapping) if _in_stateless_scope() else {}
+
+
+def mask_of(tensor: Any) -> Any:
+    """The mask that a layer has left on its output, or None.
+
+    Keras's losses and metrics ask for it, but no public function does.
+    """
+    return get_keras_mask(tensor)
 
 
 def serialized(layer: keras.Layer) -> dict:

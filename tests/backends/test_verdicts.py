@@ -100,3 +100,16 @@ def test_crossings():
     x, _ = data(24)
     assert validity.crossings(model, x).count == 28
     assert validity.crossings(tfnode.with_solver(model, solvers.RK4(1 / 16)), x).count == 0
+
+
+def test_what_is_masked_does_not_count():
+    """At the one step that is not padded the class depends on the solver."""
+    inputs = keras.Input((5,), dtype="int32")
+    embedding, dense = keras.layers.Embedding(2, 1, mask_zero=True), keras.layers.Dense(2)
+    z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solvers.Euler(1.0))(embedding(inputs))
+    model = compiled(keras.Model(inputs, dense(z)))
+    embedding.set_weights([np.array([[-5.0], [1.0]])])
+    dense.set_weights([np.array([[10.0, 0.0]]), np.array([-2.5, 0.0])])
+    x, y = np.eye(5, dtype="int32")[[0, 0, 0]], np.ones((3, 5), int)
+    report = validity.check(model, (x, y), reference_steps=16, verbose=0)
+    assert (report.rows[0].accuracy, report.gap) == (1.0, 1.0)

@@ -18,8 +18,8 @@ from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.layers import ODEBlock
 from tfnode.models import Reached, Twin, held_blocks, looked_at
-from tfnode.models.judge import Judge
-from tfnode.models.outputs import single_output
+from tfnode.models.judge import Judge, NothingCounts
+from tfnode.models.outputs import judged_output, with_mask
 from tfnode.typing import Data, PathLike
 
 
@@ -70,6 +70,7 @@ class SolverAdaption(keras.callbacks.Callback):
         self._logged: dict[str, Any] = {}
         self._is_ready = False
         self._first: Any = None
+        self._mask: np.ndarray | None = None
 
     def __deepcopy__(self, memo: dict) -> "SolverAdaption":
         """A callback of its own, with the same data, that goes on where this one stands."""
@@ -166,12 +167,13 @@ class SolverAdaption(keras.callbacks.Callback):
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         if not self.model.built:
             self.model(x, training=False)
-        self._reached, outputs = looked_at(self.model, x)
+        self._reached, given = looked_at(self.model, x)
+        outputs, self._mask = judged_output(*with_mask(given))
         self._check_blocks()
         for report in self._reports:
             report.on_train_begin(logs)
-        # What cannot be judged is refused now.
-        self._judge(single_output(outputs), y, weights)
+        # What cannot be judged is refused now; that a later batch does not count is no fault.
+        self._judge(outputs, y, weights, is_all=not self._training_iterations)
         self._allow_methods(self._blocks)
         self._rule = self._given_rule.within(*self._bounds())
         if not self._is_started:
@@ -281,25 +283,30 @@ class SolverAdaption(keras.callbacks.Callback):
         """The twin of a name, made at the first call."""
         if name not in self._twins:
             by_xla = bool(self.model.jit_compile)
-            self._twins[name] = Twin(self.model, self._reached, each, jit_compile=by_xla)
+            self._twins[name] = Twin(self.model, self._reached, each, with_mask, jit_compile=by_xla)
         return self._twins[name]
 
     def _measure(self, twin: Twin, each: list, x: Any) -> tuple[np.ndarray, int]:
         """Outputs and evaluations of a twin with some solvers."""
         twin.assign(each)
-        outputs = single_output(twin(x))
+        # The mask comes from the inputs: under every solver it is the same.
+        outputs, self._mask = judged_output(*twin(x))
         nfe = twin.nfe
         self._checks_nfe += nfe
         return outputs, nfe
 
-    def _judge(self, outputs: np.ndarray, y: Any, weights: Any) -> Judge:
+    def _judge(self, outputs: np.ndarray, y: Any, weights: Any, is_all: bool = True) -> Judge:
         y, weights = (v if v is None else ops.convert_to_numpy(v) for v in (y, weights))
-        return Judge(self.model, y, outputs, weights=weights)
+        return Judge(self.model, y, outputs, weights=weights, mask=self._mask, is_all=is_all)
 
     def _check(self, iteration: int, batch: tuple) -> None:
         before = self._solver
         record = self._record(before)
-        measurement, nfe = self._measurement(before, batch)
+        try:
+            measurement, nfe = self._measurement(before, batch)
+        except NothingCounts:
+            # A gap that is not a number would shrink the step, and this batch speaks for none.
+            return
         self._gap, self._change = measurement.gap, measurement.change
         decision = self._rule.decide(before, self._memory, measurement)
         self._memory = decision.memory

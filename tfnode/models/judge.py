@@ -31,12 +31,15 @@ class Judge:
             classification, its mean errors and the like regression. With a loss of one's own, of
             which nobody knows what it makes of a single output, or with none, integer labels and
             one-hot rows mean classification, and all others regression.
-        metric: Anything that `keras.metrics.get` understands, or None.
-        weights: NumPy array, by how much each sample counts, or None.
+        metric: Anything that `keras.metrics.get` understands, or None. `"accuracy"` is the judge's.
+        weights: NumPy array, by how much each sample counts, or each row of outputs, or None.
+        mask: NumPy array of Booleans, the Keras mask of the outputs, or None. What is masked does
+            not count.
         is_all: Boolean, whether these are all the samples. Among a few none may count.
 
     Raises:
-        ValueError: If the labels do not fit the outputs.
+        ValueError: If labels or weights do not fit the outputs.
+        NothingCounts: If no answer counts.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Judge:
         task: str | None = None,
         metric: Metric | None = None,
         weights: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         is_all: bool = True,
     ) -> None:
         # Half precision, which NumPy does not know, is of the kind V.
@@ -62,13 +66,12 @@ class Judge:
                 "Leave these samples out."
             )
         # Logits and probabilities look alike, so that a guess could be wrong.
-        loss = loss_of(model)
-        self._loss: Any = None if loss is None else keras.losses.get(loss)
+        loss = self._loss = _resolved_loss(loss_of(model), y, outputs)
         self._metric: Any = checked_metric(metric)
-        self.metric_name = None if metric is None else _name(self._metric)
-        self._y, self._weights = y, weights
+        self.metric_name = None if metric is None else _shown_name(self._metric)
+        self._y, self._weights = y, _row_weights(weights, mask, outputs.shape[:-1])
         self._are_logits = gives_logits(model)
-        name = "" if loss is None else _name(self._loss).lower().replace("_", "")
+        name = "" if loss is None else _kind_name(loss).lower().replace("_", "")
         self._is_known = loss is None or _is_keras(self._loss)
         self._is_hinge = self._is_known and "hinge" in name
         self.threshold = 0.0 if self._is_hinge else decision_threshold(model)
@@ -77,11 +80,17 @@ class Judge:
         self.has_labels = is_binary and _has_rows(y, outputs)
         if self.task == "regression":
             _check_targets(y, outputs)
+            self._check_regression_metric()
         else:
             self.labels = self._class_labels(outputs)
-            self.counts = self._counts()
-            if is_all:
-                self._check_counts()
+        self.counts = self._counts(outputs)
+        if is_all and not self.counts.any():
+            raise NothingCounts(
+                "There must be an answer that counts: not all sample weights are 0, not all labels "
+                f"ignored, and not all outputs masked. Received: {self.counts.size} answers that "
+                "count as 0 in all. "
+                "Pass others, or no weights."
+            )
 
     def _task(self, name: str, outputs: np.ndarray) -> str:
         if self._is_known and any(part in name for part in _CLASSIFYING):
@@ -106,6 +115,31 @@ class Judge:
             "loss": None if self._loss is None else self._mean_loss(outputs),
             "metric": None if self._metric is None else self._measure(outputs),
         }
+
+    def check_scores(self, outputs: np.ndarray) -> None:
+        """Raises if the loss or the metric cannot be computed."""
+        for rule, name, measured, measure in (
+            ("The loss of the model", "loss", self._loss, self._mean_loss),
+            ("`metric`", "metric", self._metric, self._measure),
+        ):
+            try:
+                if measured is not None:
+                    measure(outputs)
+            except Exception as error:
+                raise ValueError(
+                    f"{rule} must take the labels and the outputs. "
+                    f"Received: {name}={_shown_name(measured)!r}, y of shape {self._y.shape} and "
+                    f"dtype {self._y.dtype}, and outputs of shape {outputs.shape}, of which it "
+                    f"says: {error} Pass another {name}, or labels that fit it."
+                ) from error
+
+    def _check_regression_metric(self) -> None:
+        if _is_accuracy(self._metric):
+            raise ValueError(
+                "An accuracy by its name alone is that of classes. "
+                f"Received: metric={self._metric!r} in a regression. If the labels are classes, "
+                'pass task="classification"; else pass a metric of targets, such as "mae".'
+            )
 
     def accuracy(self, outputs: np.ndarray) -> float | None:
         """The part of the answers that are right, as they count; None in regression."""
@@ -162,12 +196,12 @@ class Judge:
 
         For classes whose probabilities the loss tells it is their mean total variation distance,
         else the fraction of them that changes: both lie in [0, 1], and are about the fraction of
-        the samples whose class may change. In regression it is their `relative_distance`.
+        the samples whose class may change. In regression it is their `distance`.
         """
         if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
             return float("nan")
         if self.task == "regression":
-            return relative_distance(outputs, reference)
+            return self.distance(outputs, reference)
         if self._is_hinge or self._loss is None or not self._is_known:
             return self.mean(self.classes(outputs) != self.classes(reference))
         p, q = (self._probabilities(a.astype("float64")) for a in (outputs, reference))
@@ -176,6 +210,10 @@ class Judge:
             # The other class of a single output changes by as much.
             distances = distances.sum(axis=-1) / (1 if p.shape[-1] == 1 else 2)
         return self.mean(distances)
+
+    def distance(self, outputs: np.ndarray, reference: np.ndarray) -> float:
+        """The `relative_distance` of outputs, as they count."""
+        return relative_distance(outputs, reference, weights=self._weights)
 
     def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
         if not self._are_logits:
@@ -218,42 +256,84 @@ class Judge:
         ignored = getattr(self._loss, "ignore_class", None)
         return [] if ignored is None else [ignored]
 
-    def _counts(self) -> np.ndarray:
+    def _counts(self, outputs: np.ndarray) -> np.ndarray:
         """By how much each answer counts."""
-        counts = 1.0 - np.isin(self.labels, self._ignored)
-        if self._weights is not None:
-            weights = np.asarray(self._weights, "float64")
-            missing = (1,) * (counts.ndim - weights.ndim)
-            counts = counts * weights.reshape(weights.shape + missing)
-        return counts
-
-    def _check_counts(self) -> None:
-        counts = self.counts
-        if not (np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() > 0):
-            raise ValueError(
-                "There must be an answer that counts: sample weights are finite and not negative, "
-                f"not all of them 0, and not all labels ignored. Received: {counts.size} answers "
-                f"that count as {counts.sum()} in all. Pass others, or none."
-            )
+        weights = np.ones(outputs.shape[:-1]) if self._weights is None else self._weights
+        if self.task == "regression":
+            return weights
+        if self.has_labels:
+            weights = weights[..., None]
+        return weights * (1.0 - np.isin(self.labels, self._ignored))
 
     def _mean_loss(self, outputs: np.ndarray) -> float:
-        losses = self._loss(self._y, outputs)
-        if self._weights is None:
-            return _mean(losses)
         if isinstance(self._loss, keras.losses.Loss):
             return _mean(self._loss(self._y, outputs, sample_weight=self._weights))
-        return _mean(losses * ops.convert_to_tensor(self._weights, losses.dtype))
+        return _mean(self._weighted(self._loss(self._y, outputs)))
 
     def _measure(self, outputs: np.ndarray) -> float:
-        if not isinstance(self._metric, keras.metrics.Metric):
-            return _mean(self._metric(self._y, outputs))
-        self._metric.reset_state()
-        self._metric.update_state(self._y, outputs, sample_weight=self._weights)
-        return _mean(self._metric.result())
+        if _is_accuracy(self._metric):
+            return self.mean(self.is_right(outputs))
+        if isinstance(self._metric, keras.metrics.Metric):
+            self._metric.reset_state()
+            self._metric.update_state(self._y, outputs, sample_weight=self._weights)
+            return _mean(self._metric.result())
+        mean = _mean(self._weighted(self._metric(self._y, outputs)))
+        return mean if self._weights is None else float(mean / self._weights.mean())
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        """What a function makes of every row of outputs, times its weight."""
+        if self._weights is None:
+            return values
+        values = ops.convert_to_numpy(values).astype("float64")
+        rows = self._weights.shape
+        if values.shape[: len(rows)] != rows:
+            raise ValueError("With sample weights it must give a number for every row of outputs.")
+        return values.reshape(*rows, -1).mean(axis=-1) * self._weights
+
+
+class NothingCounts(ValueError):
+    """No answer counts: by its weight, as its label is ignored, or as it is masked."""
+
+
+def _row_weights(
+    weights: np.ndarray | None, mask: np.ndarray | None, rows: tuple[int, ...]
+) -> np.ndarray | None:
+    """By how much every row of outputs counts; None if all count alike."""
+    weights = None if weights is None else _on_rows("Sample weights", "weights", weights, rows)
+    if mask is None:
+        return weights
+    kept = _on_rows("Masks", "mask", mask, rows)
+    # As Keras's losses have it, so that their mean is that of what is not masked.
+    kept = kept / (kept.mean() or 1)
+    return kept if weights is None else weights * kept
+
+
+def _on_rows(what: str, name: str, values: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
+    """Numbers of samples, or of rows of outputs, as an array of one for every row."""
+    found = np.asarray(values, "float64")
+    if found.ndim == len(rows) + 1 and found.shape[-1] == 1:
+        found = found[..., 0]
+    found = found.reshape(*found.shape, *(1,) * (len(rows) - found.ndim))
+    fits = len(found.shape) == len(rows) and all(n in (1, m) for n, m in zip(found.shape, rows))
+    if not fits or len(found) != rows[0]:
+        raise ValueError(
+            f"{what} must be one for each sample, or one for each row of outputs. "
+            f"Received: {name} of shape {np.shape(values)} for outputs with rows of the shape "
+            f"{rows}. It must have the shape {rows[:1]} or {rows}."
+        )
+    if not (np.isfinite(found).all() and (found >= 0).all()):
+        raise ValueError(
+            f"{what} must be finite and not negative. "
+            f"Received: {name} in [{found.min()}, {found.max()}]. Give what does not count 0."
+        )
+    return np.broadcast_to(found, rows)
 
 
 def relative_distance(
-    outputs: np.ndarray, reference: np.ndarray, about: np.ndarray | None = None
+    outputs: np.ndarray,
+    reference: np.ndarray,
+    about: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> float:
     """The root mean square of the difference, over that of the reference about its mean.
 
@@ -264,26 +344,40 @@ def relative_distance(
         outputs: NumPy array `(num_samples, ...)`.
         reference: NumPy array of the same shape.
         about: NumPy array whose spread is the unit; None for the reference's.
+        weights: NumPy array `(num_samples, ...)`, by how much the rows along the last axis count,
+            or None if all count alike.
 
     Returns:
-        Float, infinite if an output is not finite.
+        Float, infinite if an output that counts is not finite.
     """
-    outputs, reference = outputs.astype("float64"), reference.astype("float64")
+    unit = reference if about is None else about
+    outputs, reference, unit = (a.astype("float64") for a in (outputs, reference, unit))
+    if weights is not None:
+        weights = np.broadcast_to(weights[..., None], outputs.shape)
+        outputs, reference, unit = (np.where(weights > 0, a, 0) for a in (outputs, reference, unit))
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return float("inf")
-    change = root_mean_square(outputs - reference)
-    unit = reference if about is None else about.astype("float64")
-    scale = root_mean_square(unit - unit.mean(axis=0)) or root_mean_square(unit)
+    change = root_mean_square(outputs - reference, weights)
+    spread = root_mean_square(unit - _mean_sample(unit, weights), weights)
+    scale = spread or root_mean_square(unit, weights)
     if change == 0:
         return 0.0
     return change / scale if scale else float("inf")
 
 
-def root_mean_square(a: np.ndarray) -> float:
+def root_mean_square(a: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The root of the mean of the squares of all numbers of an array."""
     # Of finite numbers it may be infinite.
     with np.errstate(over="ignore"):
-        return float(np.sqrt(np.mean(a**2)))
+        return float(np.sqrt(np.average(a**2, weights=weights)))
+
+
+def _mean_sample(a: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """The mean over the samples; 0 where none counts."""
+    if weights is None:
+        return a.mean(axis=0)
+    total = weights.sum(axis=0)
+    return (a * weights).sum(axis=0) / np.where(total > 0, total, 1)
 
 
 def _mean(values: Tensor) -> float:
@@ -299,7 +393,12 @@ def checked_task(task: str | None) -> str | None:
 
 
 def checked_metric(metric: Metric | None) -> Any:
-    """The metric that a name stands for, as `keras.metrics.get` has it; None for none."""
+    """The metric that a name stands for, as `keras.metrics.get` has it; None for none.
+
+    The names of accuracies stay names: what they stand for, loss, labels and outputs tell.
+    """
+    if _is_accuracy(metric):
+        return metric
     try:
         found = None if metric is None else keras.metrics.get(metric)
     except (TypeError, ValueError):
@@ -310,9 +409,32 @@ def checked_metric(metric: Metric | None) -> Any:
     return found
 
 
-def _name(metric: Any) -> str:
-    fallback = getattr(metric, "__name__", type(metric).__name__)
-    return str(getattr(metric, "name", None) or fallback)
+def _is_accuracy(metric: Any) -> bool:
+    """Whether this is a name that `compile` takes for the accuracy that fits the labels."""
+    return isinstance(metric, str) and metric.lower() in ("accuracy", "acc")
+
+
+def _resolved_loss(loss: Any, y: np.ndarray, outputs: np.ndarray) -> Any:
+    """The loss that a model is trained with, of which `compile` takes some names by the shapes."""
+    if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
+        if outputs.shape[-1] == 1:
+            loss = "binary_crossentropy"
+        elif y.ndim < outputs.ndim or y.shape[-1] == 1:
+            loss = "sparse_categorical_crossentropy"
+        else:
+            loss = "categorical_crossentropy"
+    return None if loss is None else keras.losses.get(loss)
+
+
+def _kind_name(function: Any) -> str:
+    """The name of a function, or of the class of an object, which no user has given."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _shown_name(metric: Any) -> str:
+    if isinstance(metric, str):
+        return metric
+    return str(getattr(metric, "name", None) or _kind_name(metric))
 
 
 def _is_keras(loss: Any) -> bool:

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode.keras_internals import mask_of
+
 
 def loss_of(model: keras.Model) -> Any:
     """The loss that a model was compiled with, the first of several; None if it was not."""
@@ -36,6 +38,11 @@ def class_probabilities(outputs: Any, from_logits: bool) -> Any:
     return ops.softmax(outputs) if from_logits else outputs
 
 
+def with_mask(outputs: Any) -> tuple[Any, Any]:
+    """Outputs and their Keras mask, or None: no compiled function returns it with them."""
+    return outputs, None if keras.tree.is_nested(outputs) else mask_of(outputs)
+
+
 def single_output(outputs: Any) -> np.ndarray:
     """The one output of a model as an array `(num_samples, ..., classes)`, in single precision at
     least.
@@ -54,3 +61,8 @@ def single_output(outputs: Any) -> np.ndarray:
         # NumPy knows little of half precision.
         outputs = outputs.astype(np.float32)
     return outputs[:, None] if outputs.ndim == 1 else outputs
+
+
+def judged_output(outputs: Any, mask: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """The `single_output` and its mask, as arrays, of what `with_mask` has returned."""
+    return single_output(outputs), None if mask is None else ops.convert_to_numpy(mask)

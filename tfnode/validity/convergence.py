@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfnode import arguments
-from tfnode.models.judge import Judge, checked_task, relative_distance
+from tfnode.models.judge import Judge, checked_task
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.results import Result
@@ -165,7 +165,8 @@ def convergence_test(
     reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
     evaluation = evaluate(subject, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
-    judge = Judge(model, evaluation.y, outputs, task, weights=evaluation.weights)
+    weights, mask = evaluation.weights, evaluation.mask
+    judge = Judge(model, evaluation.y, outputs, task, weights=weights, mask=mask)
     rows = tuple(_row(trial, evaluation, outputs, judge) for trial in trials)
     scores = judge.scores(outputs)
     own = trials.index(training)
@@ -194,7 +195,7 @@ def _row(
         factor=trial.factor,
         step_size=trial.solvers[0].step_size,
         num_steps=num_steps,
-        error=relative_distance(outputs, reference),
+        error=judge.distance(outputs, reference),
         accuracy=scores["accuracy"],
         loss=scores["loss"],
     )

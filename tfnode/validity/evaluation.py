@@ -15,8 +15,8 @@ from tfnode.layers import ODEBlock
 from tfnode.layers.checks import epsilon
 from tfnode.models import Reached, Twin, looked_at
 from tfnode.models.judge import Judge
-from tfnode.models.outputs import single_output
-from tfnode.typing import Data, Nested
+from tfnode.models.outputs import judged_output, with_mask
+from tfnode.typing import Data, Metric, Nested
 from tfnode.validity.trials import Trial
 
 # Below this a bar would only flicker.
@@ -31,6 +31,8 @@ class Evaluation:
     Args:
         y: NumPy array, the labels.
         weights: NumPy array, the samples' weights, or None if they all count alike.
+        mask: NumPy array of Booleans, the Keras mask of the outputs, or None. It comes from the
+            inputs, so that all trials have the same.
         outputs: Dictionary from trials to NumPy arrays `(num_samples, ..., classes)`.
         costs: Dictionary from trials to dictionaries of `num_steps` and `nfe`, summed over the
             blocks, or None for adaptive solvers.
@@ -38,6 +40,7 @@ class Evaluation:
 
     y: np.ndarray
     weights: np.ndarray | None
+    mask: np.ndarray | None
     outputs: dict[Trial, np.ndarray]
     costs: dict[Trial, dict[str, int | None]]
 
@@ -77,6 +80,12 @@ class Samples:
         """The labels of the first batch."""
         return batches.to_numpy(self._first[1])
 
+    @property
+    def first_weights(self) -> np.ndarray | None:
+        """The samples' weights of the first batch, or None."""
+        weights = self._first[2]
+        return None if weights is None else batches.to_numpy(weights)
+
     def __iter__(self) -> Iterator[tuple]:
         return itertools.chain([self._first], self._batches)
 
@@ -100,16 +109,28 @@ class Subject:
     samples: Samples
 
     @classmethod
-    def of(cls, model: keras.Model, data: Data, task: str | None = None) -> "Subject":
+    def of(
+        cls,
+        model: keras.Model,
+        data: Data,
+        task: str | None = None,
+        metric: Metric | None = None,
+        is_scored: bool = True,
+    ) -> "Subject":
         """The subject, after a look at what the model makes of the first samples.
 
-        What cannot be judged is refused now, and not after it has been evaluated.
+        What cannot be judged, or has no loss or metric where it `is_scored`, is refused now, and
+        not after it has been evaluated.
         """
         batches.check_data(data)
         check_built(model)
         samples = Samples(data)
-        reached, outputs = looked_at(model, samples.first_inputs)
-        Judge(model, samples.first_labels, single_output(outputs), task, is_all=False)
+        reached, given = looked_at(model, samples.first_inputs)
+        outputs, mask = judged_output(*with_mask(given))
+        y, weights = samples.first_labels, samples.first_weights
+        judge = Judge(model, y, outputs, task, metric, weights, mask, is_all=False)
+        if is_scored:
+            judge.check_scores(outputs)
         return cls(model, reached, samples)
 
     @property
@@ -140,22 +161,38 @@ def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "au
     twins = _twins(subject, trials)
     labels: list[np.ndarray] = []
     weights: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     outputs: dict[Trial, list[np.ndarray]] = {trial: [] for trial in trials}
     progress = _Progress(subject.samples.num_batches, len(trials), verbose)
     for x, y, w in subject.samples:
-        labels.append(ops.convert_to_numpy(y))
+        _append(labels, ops.convert_to_numpy(y), "labels")
         weights += [] if w is None else [ops.convert_to_numpy(w)]
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         for trial, twin in twins:
             twin.assign(trial.solvers)
-            outputs[trial].append(single_output(twin(x)))
+            output, mask = judged_output(*twin(x))
+            _append(outputs[trial], output, "outputs")
             progress.add()
+        masks += [] if mask is None else [mask]
     return Evaluation(
         np.concatenate(labels),
         np.concatenate(weights) if weights else None,
+        np.concatenate(masks) if masks else None,
         {trial: np.concatenate(parts) for trial, parts in outputs.items()},
         {trial: _cost(trial, twin) for trial, twin in twins},
     )
+
+
+def _append(parts: list[np.ndarray], array: np.ndarray, what: str) -> None:
+    """Adds what belongs to a batch, which must be such that all can be judged as one."""
+    if parts and array.shape[1:] != parts[0].shape[1:]:
+        raise ValueError(
+            "All batches must be alike but for their numbers of samples. "
+            f"Received: data with {what} of shape {array.shape} after some of shape "
+            f"{parts[0].shape}. Pad all batches to the same length, and mask the padding or give "
+            "it a sample weight of 0."
+        )
+    parts.append(array)
 
 
 def _twins(subject: Subject, trials: list[Trial]) -> list[tuple[Trial, Twin]]:
@@ -169,7 +206,9 @@ def _twins(subject: Subject, trials: list[Trial]) -> list[tuple[Trial, Twin]]:
     for group in groups.values():
         # The finest step bounds the steps of the compiled loop.
         finest = min(group, key=lambda trial: () if trial.is_adaptive else _step_sizes(trial))
-        twin = Twin(subject.model, subject.reached, finest.solvers, save_at=finest.save_at)
+        twin = Twin(
+            subject.model, subject.reached, finest.solvers, with_mask, save_at=finest.save_at
+        )
         twins += [(trial, twin) for trial in group]
     return twins
 
@@ -198,7 +237,7 @@ def _batches(data: Data) -> Iterator[batches.Batch]:
 def _num_batches(data: Data) -> int | None:
     """The number of batches, None if unknown."""
     if isinstance(data, tuple):
-        return -(-len(data[-1]) // _BATCH_SIZE)
+        return -(-len(data[1]) // _BATCH_SIZE)
     cardinality = getattr(data, "cardinality", None)
     number = -2 if cardinality is None else int(cardinality())
     if number == -1:

@@ -93,7 +93,7 @@ def certify(
     """
     reference_steps = check_reference_steps(reference_steps)
     verbose = arguments.verbosity(verbose, "auto")
-    subject = Subject.of(model, data, "classification")
+    subject = Subject.of(model, data, "classification", is_scored=False)
     training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A certificate")
     fine = fine_trial(subject.blocks, training, 0.25, reference_steps)

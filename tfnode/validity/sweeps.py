@@ -108,12 +108,18 @@ def sweep(
     factors = None if factors is None else check_factors(factors)
     task, metric = checked_task(task), checked_metric(metric)
     verbose = arguments.verbosity(verbose, "auto")
-    subject = Subject.of(model, data, task)
+    subject = Subject.of(model, data, task, metric)
     training = training_trial(model, subject.blocks)
     trials = sweep_trials(subject.blocks, training, solvers, factors)
     evaluation = evaluate(subject, [training, *trials], verbose)
     judge = Judge(
-        model, evaluation.y, evaluation.outputs[training], task, metric, evaluation.weights
+        model,
+        evaluation.y,
+        evaluation.outputs[training],
+        task,
+        metric,
+        evaluation.weights,
+        evaluation.mask,
     )
     if judge.is_empty:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 from tfnode import arguments, versions
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
-from tfnode.models.judge import Judge, checked_metric, checked_task, relative_distance
+from tfnode.models.judge import Judge, checked_metric, checked_task
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.convergence import fitted_order
@@ -111,7 +111,7 @@ def check(
     task, metric = checked_task(task), checked_metric(metric)
     given = [tfnode_solvers.get(solver) for solver in check_methods(solvers)]
     stop_early = arguments.flag("stop_early", stop_early)
-    subject = Subject.of(model, data, task)
+    subject = Subject.of(model, data, task, metric)
     training = training_trial(model, subject.blocks)
     fine = fine_trial(subject.blocks, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
@@ -121,7 +121,13 @@ def check(
 
     def compare(evaluation: Evaluation, fine: Trial | None) -> _Comparison:
         judge = Judge(
-            model, evaluation.y, evaluation.outputs[training], task, metric, evaluation.weights
+            model,
+            evaluation.y,
+            evaluation.outputs[training],
+            task,
+            metric,
+            evaluation.weights,
+            evaluation.mask,
         )
         return _Comparison(subject, judge, evaluation, training, fine)
 
@@ -197,7 +203,7 @@ class _Comparison:
         )
 
     def _error(self, outputs: np.ndarray) -> float | None:
-        return None if self._fine is None else relative_distance(outputs, self._fine)
+        return None if self._fine is None else self._judge.distance(outputs, self._fine)
 
     def class_gaps(self, trials: Iterable[Trial]) -> dict[int, float] | None:
         """The largest gap of each class's accuracy; None in regression."""
@@ -249,7 +255,7 @@ class _Comparison:
             is_measured = finite and math.isfinite(metric - base)
             return abs(metric - base) if is_measured else math.inf
         if self._judge.task == "regression":
-            return relative_distance(outputs, self._base)
+            return self._judge.distance(outputs, self._base)
         return self._accuracy_gap(outputs, slice(None))
 
     def _accuracy_gap(self, outputs: np.ndarray, rows: np.ndarray | slice) -> float:
