@@ -91,7 +91,8 @@ class ODEBlock(keras.layers.Layer):
             field is given as its last argument. It is not integrated, is not in the error norm,
             and has a gradient.
         t1: Optional scalar tensor, or tensor of shape `(batch_size,)` with an end time for each
-            sample, in the place of the block's. It has a gradient.
+            sample, in the place of the block's. It has a gradient. `tfnode.validity` and the
+            callbacks of adaption measure by the block's own interval, and refuse longer calls.
         save_at: Optional tensor of shape `(num_times,)` or `(batch_size, num_times)`, in the place
             of the block's. It has a gradient.
         training: Boolean, passed on to the field.
@@ -191,7 +192,7 @@ class ODEBlock(keras.layers.Layer):
         checks.check_state(inputs, self.name)
         if conditions is not None:
             checks.check_tensors("conditions", conditions)
-        block = stand_in_for(self, inputs, conditions)
+        block = stand_in_for(self, inputs, conditions, save_at if t1 is None else t1)
         with no_autocast(), integrating(block):
             state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
             times = block._times(t1, save_at)
