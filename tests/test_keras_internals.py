@@ -106,3 +106,11 @@ def test_layers_are_found_wherever_they_sit():
     assert {"holder", "nested", "deep", "rnn", "cell"} <= set(names)
     # The public list names those on top.
     assert [layer.name for layer in model.layers] == ["holder", "rnn"]
+
+
+def test_attributes_are_those_that_were_set():
+    layer = layers.Layer()
+    layer.inner, layer.number = layers.Dense(1), 2
+    found = keras_internals.attributes(layer)
+    assert found["inner"] is layer.inner
+    assert found["number"] == 2

@@ -10,7 +10,7 @@ from keras import ops
 
 from tfnode import arguments, solvers
 from tfnode.integrate.problems import Statistics
-from tfnode.keras_internals import no_autocast
+from tfnode.keras_internals import attributes, no_autocast
 from tfnode.layers import checks, solver_weights
 from tfnode.layers.adaptive_steps import AdaptiveSteps
 from tfnode.layers.altered_fields import mean_penalty
@@ -301,6 +301,9 @@ class ODEBlock(keras.layers.Layer):
     def with_solver(self, solver: solvers.SolverLike, save_at: Any = None) -> "ODEBlock":
         """Returns a block with another solver, never unrolled, that shares this block's field.
 
+        It is of the same class. A subclass's constructor is not called, as it may make a field of
+        its own: what it set besides is shared too.
+
         Args:
             solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
             save_at: Optional sequence of floats, other times to save at, which may lie behind
@@ -314,8 +317,12 @@ class ODEBlock(keras.layers.Layer):
             config.update(save_at=times, t1=furthest([self.t1, *times.ravel()]))
         if self.gradient == "adjoint" and not isinstance(solver, solvers.DormandPrince):
             config["gradient"] = "discrete_adjoint"
-        block = type(self)(field=self.field, **config)
+        block = type(self).__new__(type(self))
+        ODEBlock.__init__(block, self.field, **config)
         block.built = self.built
+        own = attributes(self)
+        for name in own.keys() - attributes(block):
+            setattr(block, name, own[name])
         return block
 
     # === What a user reads and sets ===
