@@ -113,3 +113,11 @@ def test_the_mask_of_an_output_is_read():
     masked = layers.Embedding(2, 3, mask_zero=True)(x)
     assert ops.convert_to_numpy(keras_internals.mask_of(masked)).tolist() == [[True, False]]
     assert keras_internals.mask_of(layers.Embedding(2, 3)(x)) is None
+
+
+def test_attributes_are_those_that_were_set():
+    layer = layers.Layer()
+    layer.inner, layer.number = layers.Dense(1), 2
+    found = keras_internals.attributes(layer)
+    assert found["inner"] is layer.inner
+    assert found["number"] == 2

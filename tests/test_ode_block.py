@@ -411,13 +411,17 @@ def test_time_dependent_field_sees_the_time(float64):
     np.testing.assert_allclose(block(z), np.full((2, 3), (9 - 1) / 6), rtol=1e-14)
 
 
-def test_numpy_field_is_the_field():
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_numpy_field_is_the_field(dtype):
     block = named_block()
     z = normal(2, 3)
     block.build(z.shape)
-    found = block.vector_field.numpy(None, block.variable_dtype)(0.0, z)
-    assert type(found) is np.ndarray
-    np.testing.assert_allclose(found, block.field(z), rtol=1e-6)
+    given = keras.ops.cast(z, dtype)
+    field, z0 = block.vector_field.numpy(given, None, block.variable_dtype)
+    np.testing.assert_array_equal(z0, keras.ops.cast(given, "float32"))
+    found = field(0.0, z0)
+    assert type(found) is type(z0) is np.ndarray
+    np.testing.assert_allclose(found, block.field(z0), rtol=1e-6)
 
 
 # === Errors ===

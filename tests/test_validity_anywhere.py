@@ -165,3 +165,57 @@ def test_what_a_user_wrote_and_did_not_register_is_used_as_it_is(loss):
     expected = validity.check(model, (X, Y))
     model.compile(keras.optimizers.SGD(OwnSchedule()), loss, metrics=[OwnMetric()])
     assert_equal_reports(validity.check(model, (X, Y)), expected)
+
+
+# === Calls with times of their own ===
+def decay():
+    return tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1 / 2), 1.0, 2.2, name="ode")
+
+
+def timed():
+    """`dz/dt = -z` on [1, 2.2], up to a time of the inputs for each sample."""
+    x, end = keras.Input((1,)), keras.Input(())
+    model = keras.Model([x, end], decay()(x, t1=end))
+    model.compile("sgd", "mse", jit_compile=False)
+    return model
+
+
+def up_to(end):
+    ends = np.full(len(X), 1.5, "float32")
+    ends[3] = end
+    return (X, ends), Y
+
+
+TIMED = {
+    "check": lambda model, data: validity.check(model, data, verbose=0),
+    "convergence_test": lambda model, data: validity.convergence_test(model, data),
+    "crossings": lambda model, data: validity.crossings(model, data[0]),
+    "callback": lambda model, data: model.fit(
+        *data, verbose=0, callbacks=[tfnode.StepAdaption(data, every=1)]
+    ),
+}
+
+
+@pytest.mark.parametrize("end", [3.0, -0.5])
+@pytest.mark.parametrize("measure", TIMED.values(), ids=TIMED)
+def test_a_call_that_is_longer_than_its_block_is_refused(measure, end, monkeypatch):
+    """Its reference would need more steps than the loop has, and be NaN."""
+    message = rf"on \[1\.0, 2\.2\] up to {end:g}\. Build the block with t1={end:g}, "
+    monkeypatch.setattr(tfnode.models.Twin, "__init__", None)
+    with pytest.raises(ValueError, match=f"^A model is measured .*{message}"):
+        measure(timed(), up_to(end))
+
+
+def test_times_to_save_at_are_times_of_a_call_too():
+    x = keras.Input((1,))
+    z = decay()(x, save_at=keras.ops.convert_to_tensor([1.5, 4.0]))
+    with pytest.raises(ValueError, match=r"up to 4\. Build the block with t1=4, "):
+        validity.crossings(keras.Model(x, z), X)
+
+
+@pytest.mark.parametrize("end", [2.2, 0.0])
+def test_a_call_that_is_no_longer_than_its_block_is_measured(end):
+    """Also where single precision makes the end a little later: 2.2 is rounded up."""
+    report = validity.check(timed(), up_to(end), verbose=0)
+    assert np.isfinite([row.gap for row in report.rows]).all()
+    assert report.reference_error < 1e-6

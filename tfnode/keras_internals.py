@@ -57,3 +57,11 @@ def serialized(layer: keras.Layer) -> dict:
 def sublayers(layer: keras.Layer) -> Iterator[Any]:
     """A layer and all that it tracks, wherever they sit: `layers` names only those on top."""
     yield from layer._flatten_layers(include_self=True, recursive=True)
+
+
+def attributes(layer: keras.Layer) -> dict[str, Any]:
+    """What is set on a layer, by name."""
+    # torch keeps layers, as modules, apart from all else, and Keras the parameters of one there.
+    found = {**vars(layer), **vars(layer).get("_modules", {})}
+    found.pop("_torch_params", None)
+    return found

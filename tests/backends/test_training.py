@@ -8,7 +8,7 @@ from models import classifier, compiled, data, fit_frozen, frozen
 
 import tfnode
 from tfnode import solvers
-from tfnode.adaption import DampedRule
+from tfnode.adaption import DampedRule, initial_step_size
 
 ONES = np.ones((8, 1), "float32")
 
@@ -135,6 +135,34 @@ def test_a_loop_of_ones_own():
     callbacks.on_train_end()
     assert columns(callback, "iteration") == [(2,), (4,)]
     assert callback.nfe_per_iteration == 4
+
+
+class Rotation(keras.layers.Layer):
+    """`q' = p` and `p' = -q`, in the structure of the state."""
+
+    def call(self, z):
+        q, p = keras.tree.flatten(z)
+        return keras.tree.pack_sequence_as(z, [p, -q])
+
+
+@pytest.mark.parametrize(
+    "structure", [lambda q, p: (q, p), lambda q, p: {"q": q, "p": p}], ids=["pair", "dictionary"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_auto_starts_from_every_state_that_is_integrated(structure, dtype):
+    """The block is given half precision, and integrates in its own."""
+    x = keras.Input((3,))
+    state = structure(*(keras.layers.Rescaling(s, dtype=dtype)(x) for s in (1.0, 2.0)))
+    block = tfnode.ODEBlock(Rotation(dtype="float32"), solvers.Midpoint(1.0), dtype=dtype)
+    model = compiled(keras.Model(x, keras.layers.Dense(2)(keras.tree.flatten(block(state))[0])))
+    callback = tfnode.StepAdaption((np.ones((8, 3)), np.ones(8, int)), every=1)
+    model.fit(np.ones((8, 3)), np.ones(8, int), verbose=0, callbacks=[callback])
+    # Keras orders a dictionary by its keys: there p is the first of the two.
+    first, second = (float(s[0, 0]) for s in keras.tree.flatten(structure(ONES, 2 * ONES)))
+    z0 = np.repeat([[first, second]], 3, axis=1)
+    rotate = lambda t, z: np.concatenate([z[:, 3:], -z[:, :3]], axis=1)
+    expected = initial_step_size(rotate, 0.0, z0, 2, 1.0)
+    assert callback.history[0]["step_size"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_damped_rule_climbs():

@@ -77,6 +77,44 @@ def test_time_series():
     assert (report.is_flow, report.has_kink) == (True, False)
 
 
+class Scaled(tfnode.ODEBlock):
+    """Makes its own field, and scales what it is given by a weight and a layer of its own."""
+
+    share = 1.0
+
+    def __init__(self, solver):
+        super().__init__(keras.layers.Rescaling(-1.0), solver, name="ode")
+        self.factor = self.add_weight(name="factor", shape=(), initializer=constant(3.0))
+        self.share, self.rescaling = 0.25, keras.layers.Rescaling(2.0)
+
+    def call(self, inputs, conditions=None, **kwargs):
+        inputs = self.rescaling(inputs) * self.share * self.factor
+        return super().call(inputs, conditions, **kwargs)
+
+
+def test_a_block_of_a_users_own_class():
+    """It stays itself under another solver, and is checked as it is."""
+    block, x = Scaled(solvers.RK4(0.5)), np.ones((3, 2), "float32")
+    model = keras.Sequential([keras.Input((2,)), block])
+    for other in (tfnode.with_solver(block, solvers.Euler(0.5)), block.with_solver("euler")):
+        other.step_size = 0.5
+        assert type(other) is Scaled
+        assert other.field is block.field
+        assert [w is block.factor for w in other.trainable_weights] == [True]
+        block.factor.assign(3.0)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(other(x)), 0.25 * 1.5 * x)
+        block.factor.assign(5.0)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(other(x)), 0.25 * 2.5 * x)
+    under = tfnode.with_solver(model, solvers.Euler(0.5))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(under(x)), 0.25 * 2.5 * x)
+    assert block.solver == solvers.RK4(0.5)
+    model.compile("sgd", "mse", jit_compile=False)
+    flow = 2.5 * np.exp(-1) * x
+    report = validity.check(model, (x, flow), reference_steps=16, verbose=0)
+    assert report.is_ode is True
+    assert report.rows[0].nfe == 8
+
+
 def test_residual_layers():
     """Four layers `x -> 1.1 x`, near exp(0.4)."""
     x = inputs = keras.Input((1,))

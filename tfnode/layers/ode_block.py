@@ -10,7 +10,7 @@ from keras import ops
 
 from tfnode import arguments, solvers
 from tfnode.integrate.problems import Statistics
-from tfnode.keras_internals import no_autocast
+from tfnode.keras_internals import attributes, no_autocast
 from tfnode.layers import checks, solver_weights
 from tfnode.layers.adaptive_steps import AdaptiveSteps
 from tfnode.layers.altered_fields import mean_penalty
@@ -91,7 +91,8 @@ class ODEBlock(keras.layers.Layer):
             field is given as its last argument. It is not integrated, is not in the error norm,
             and has a gradient.
         t1: Optional scalar tensor, or tensor of shape `(batch_size,)` with an end time for each
-            sample, in the place of the block's. It has a gradient.
+            sample, in the place of the block's. It has a gradient. `tfnode.validity` and the
+            callbacks of adaption measure by the block's own interval, and refuse longer calls.
         save_at: Optional tensor of shape `(num_times,)` or `(batch_size, num_times)`, in the place
             of the block's. It has a gradient.
         training: Boolean, passed on to the field.
@@ -191,7 +192,7 @@ class ODEBlock(keras.layers.Layer):
         checks.check_state(inputs, self.name)
         if conditions is not None:
             checks.check_tensors("conditions", conditions)
-        block = stand_in_for(self, inputs, conditions)
+        block = stand_in_for(self, inputs, conditions, save_at if t1 is None else t1)
         with no_autocast(), integrating(block):
             state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
             times = block._times(t1, save_at)
@@ -300,6 +301,9 @@ class ODEBlock(keras.layers.Layer):
     def with_solver(self, solver: solvers.SolverLike, save_at: Any = None) -> "ODEBlock":
         """Returns a block with another solver, never unrolled, that shares this block's field.
 
+        It is of the same class. A subclass's constructor is not called, as it may make a field of
+        its own: what it set besides is shared too.
+
         Args:
             solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
             save_at: Optional sequence of floats, other times to save at, which may lie behind
@@ -313,8 +317,12 @@ class ODEBlock(keras.layers.Layer):
             config.update(save_at=times, t1=furthest([self.t1, *times.ravel()]))
         if self.gradient == "adjoint" and not isinstance(solver, solvers.DormandPrince):
             config["gradient"] = "discrete_adjoint"
-        block = type(self)(field=self.field, **config)
+        block = type(self).__new__(type(self))
+        ODEBlock.__init__(block, self.field, **config)
         block.built = self.built
+        own = attributes(self)
+        for name in own.keys() - attributes(block):
+            setattr(block, name, own[name])
         return block
 
     # === What a user reads and sets ===

@@ -9,8 +9,9 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# A function from a block, its state and its conditions to the block that runs in its place.
-Resolve = Callable[[Any, Any, Any], Any]
+# A function from a block, its state, its conditions and the times of the call, None for those of
+# the block, to the block that runs in its place.
+Resolve = Callable[[Any, Any, Any, Any], Any]
 
 _SCOPES: contextvars.ContextVar[tuple[Resolve, ...]] = contextvars.ContextVar(
     "tfnode_scopes", default=()
@@ -21,7 +22,7 @@ _INTEGRATED: contextvars.ContextVar[Any] = contextvars.ContextVar("tfnode_block"
 
 @contextlib.contextmanager
 def stand_ins(resolve: Resolve) -> Iterator[None]:
-    """While it is open, `resolve(block, state, conditions)` gives the block that runs.
+    """While it is open, `resolve(block, state, conditions, times)` gives the block that runs.
 
     Scopes nest: the innermost is asked first, and the next one about its answer.
     """
@@ -47,10 +48,10 @@ def in_open_scopes(function: Callable) -> Callable:
     return inside
 
 
-def stand_in_for(block: Any, state: Any, conditions: Any) -> Any:
-    """The block that runs when `block` is called with a state and conditions."""
+def stand_in_for(block: Any, state: Any, conditions: Any, times: Any) -> Any:
+    """The block that runs when `block` is called with a state, conditions and times."""
     for resolve in reversed(_SCOPES.get()):
-        block = resolve(block, state, conditions)
+        block = resolve(block, state, conditions, times)
     return block
 
 

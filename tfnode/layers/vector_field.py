@@ -1,5 +1,6 @@
 """The vector field of a block: its layer as a function of time and state, in three forms."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,15 +53,29 @@ class VectorField:
 
         return field
 
-    def numpy(self, conditions: Any, dtype: str) -> Callable:
-        """The field as a function of `(t, z)` on NumPy arrays."""
+    def numpy(self, state: Any, conditions: Any, dtype: str) -> tuple[Callable, np.ndarray]:
+        """The field as a function of `(t, z)` on NumPy arrays, and a state as such an array.
+
+        The array is `(batch_size, -1)`, with the leaves of the state side by side, in the dtype
+        that a block integrates in.
+        """
         field = self.function(conditions, training=False)
+        leaves = tree.flatten(state)
+        ends = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])[:-1]
+
+        def as_array(state: Any) -> np.ndarray:
+            # Doubles, as NumPy may have no numbers of half precision.
+            arrays = [ops.convert_to_numpy(ops.cast(z, dtype)) for z in tree.flatten(state)]
+            flat = [z.astype("float64").reshape(len(z), math.prod(z.shape[1:])) for z in arrays]
+            return np.concatenate(flat, axis=1)
 
         def numpy_field(t: Any, z: np.ndarray) -> np.ndarray:
-            t, z = (ops.convert_to_tensor(v, dtype=dtype) for v in (t, z))
-            return ops.convert_to_numpy(field(t, z))
+            parts = np.split(z, ends, axis=1)
+            arrays = [part.reshape(tuple(leaf.shape)) for part, leaf in zip(parts, leaves)]
+            t, *tensors = (ops.convert_to_tensor(v, dtype=dtype) for v in (t, *arrays))
+            return as_array(field(t, tree.pack_sequence_as(state, tensors)))
 
-        return numpy_field
+        return numpy_field, as_array(state)
 
     def pure(self, training: bool | None) -> Callable:
         """The field as a function of `operands(conditions), constants, t, z` and nothing else."""

@@ -8,10 +8,13 @@ cells of recurrent layers. Nothing is cloned, and the model is not touched.
 import collections
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from tfnode import arguments
 from tfnode.keras_internals import sublayers
@@ -70,7 +73,7 @@ def solver_scope(blocks: Sequence[ODEBlock], others: Sequence[ODEBlock]) -> Iter
     by_id = {id(block): other for block, other in zip(blocks, others)}
     called = set()
 
-    def resolve(block: ODEBlock, state: Any, conditions: Any) -> ODEBlock:
+    def resolve(block: ODEBlock, state: Any, conditions: Any, times: Any) -> ODEBlock:
         if id(block) not in by_id:
             raise ValueError(
                 "A model under another solver may only call blocks that it called when they were "
@@ -101,7 +104,7 @@ def reached_blocks(model: keras.Model | ODEBlock, x: Any) -> list[Reached]:
         x: A batch of its inputs.
 
     Raises:
-        ValueError: If it calls none, or not all that it holds.
+        ValueError: If it calls none, or not all that it holds, or one for longer than its interval.
     """
     return looked_at(model, x)[0]
 
@@ -110,9 +113,10 @@ def looked_at(model: keras.Model | ODEBlock, x: Any) -> tuple[list[Reached], Any
     """As `reached_blocks`, with the outputs for the batch beside the blocks."""
     seen: dict[int, list[tuple]] = {}
 
-    def note(block: ODEBlock, state: Any, conditions: Any) -> ODEBlock:
+    def note(block: ODEBlock, state: Any, conditions: Any, times: Any) -> ODEBlock:
         if not _asks_for_shapes(state):
-            seen.setdefault(id(block), []).append((block, state, conditions, enclosing_block()))
+            call = block, times, state, conditions, enclosing_block()
+            seen.setdefault(id(block), []).append(call)
         return block
 
     with stand_ins(note), _eager():
@@ -126,7 +130,31 @@ def looked_at(model: keras.Model | ODEBlock, x: Any) -> tuple[list[Reached], Any
             f"not call {[block.name for block in missed]}. Build it with `tfnode.ODEBlock`, and "
             "leave out what it does not use."
         )
+    for block, times, *_ in itertools.chain.from_iterable(seen.values()):
+        # Not while it is called: Keras would wrap the error.
+        _check_times(block, times)
     return _with_positions(list(seen.values())), outputs
+
+
+def _check_times(block: ODEBlock, times: Any) -> None:
+    """Raises if a call is longer than the interval of a block, by which all is measured."""
+    if times is None:
+        return
+    try:
+        times = ops.convert_to_numpy(times).ravel()
+    except (NotImplementedError, TypeError):
+        # In a graph of a user's own, which a scope refuses.
+        return
+    end = float(times[np.abs(times - block.t0).argmax()])
+    rounding = 4 * np.finfo(block.time_dtype).eps * max(abs(block.t0), abs(block.t1))
+    if abs(end - block.t0) > block.length + rounding:
+        raise ValueError(
+            "A model is measured with steps, and counts of them, that go by the interval of each "
+            "block, so no call of a block may be longer. "
+            f"Received: a call of {block.name!r} on [{block.t0}, {block.t1}] up to {end:.6g}. "
+            f"Build the block with t1={end:.6g}, or the longest time of all data: calls of it "
+            "may be shorter."
+        )
 
 
 def _with_positions(seen: list[list[tuple]]) -> list[Reached]:
@@ -140,7 +168,7 @@ def _with_positions(seen: list[list[tuple]]) -> list[Reached]:
         reached.append(
             Reached(
                 block=calls[0][0],
-                inputs=tuple((state, conditions) for _, state, conditions, _ in calls),
+                inputs=tuple((state, conditions) for _, _, state, conditions, _ in calls),
                 direct=len(calls) - outer.total(),
                 nested=tuple((i, number // evaluations[i]) for i, number in outer.items()),
             )
