@@ -325,7 +325,7 @@ def what_regularization_saves():
         for model in (SPHERES, MINIMA):
             results = of_regularization(model)[weights]
             assert len(results) == 2
-            line = studies.cells_of_regularization(results)
+            line = studies.cells_of_regularization(results, len(results))
             assert f"| {' | '.join(line)} |" in re.sub(" +", " ", page)
             cells += [each([[studies.last_nfe(r) for r in results]]), line[5]]
         rows.append(f"| {title} | {' | '.join(cells)} |")
