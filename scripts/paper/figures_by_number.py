@@ -30,7 +30,7 @@ _QUICK_STEPS = {
     "mnist": (8, 1),
     "cifar10": (8, 1),
 }
-_TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)
+_TOLERANCES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 _QUICK_TOLERANCES = (1e-1, 1e-3)
 
 
