@@ -10,7 +10,7 @@ from zoo import verification
 
 # How large models are measured, so that a few cores need minutes for it, not hours.
 EXTENTS = {
-    "concentric_spheres_900d": {"rk4_steps": 16, "test_samples": None},
+    "concentric_spheres_900d": {"rk4_steps": 128, "test_samples": None},
     "mnist": {"rk4_steps": 8, "test_samples": 1000},
     "cifar10": {"rk4_steps": 8, "test_samples": 1000},
     "cifar10_conv": {"rk4_steps": 32, "test_samples": None},
