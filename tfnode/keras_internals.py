@@ -40,6 +40,20 @@ def mask_of(tensor: Any) -> Any:
     return get_keras_mask(tensor)
 
 
+def iterations_of(model: keras.Model) -> Any:
+    """How many steps the optimizer of a model has taken, while it is trained too.
+
+    On JAX Keras then keeps all values outside of the variables. `jax_state_sync` brings every one
+    of them back, which can take longer than a training step.
+    """
+    iterations = model.optimizer.iterations
+    state = getattr(model, "_jax_state", None)
+    if not state or model._jax_state_synced:
+        return iterations
+    found = zip(model.optimizer.variables, state["optimizer_variables"], strict=True)
+    return next(value for variable, value in found if variable is iterations)
+
+
 def serialized(layer: keras.Layer) -> dict:
     """A layer as Keras saves it, without how a model is compiled.
 

@@ -9,6 +9,7 @@ from models import classifier, compiled, data, fit_frozen, frozen
 import tfnode
 from tfnode import solvers
 from tfnode.adaption import DampedRule, initial_step_size
+from tfnode.keras_internals import iterations_of
 
 ONES = np.ones((8, 1), "float32")
 
@@ -109,6 +110,19 @@ def test_iterations_are_counted_where_the_optimizer_takes_steps(is_scaled):
         assert int(model.optimizer.iterations) == len(callback.history) == iteration
     assert columns(callback, "iteration") == [(1,), (2,), (3,)]
     assert callback.nfe_per_iteration == 12 * 4 / 3
+
+
+def test_iterations_are_read_where_keras_keeps_them():
+    model, found, are_outside = frozen(-0.5, solvers.Euler(1.0)), [], []
+
+    def read(batch, logs):
+        found.append(int(iterations_of(model)))
+        are_outside.append(BACKEND == "jax" and not model._jax_state_synced)
+
+    fit_frozen(model, [keras.callbacks.LambdaCallback(on_train_batch_end=read)], 3)
+    assert found == [1, 2, 3]
+    # On JAX all other values stay where they are, which makes it fast.
+    assert are_outside == [BACKEND == "jax"] * 3
 
 
 def test_no_iteration_is_counted_where_gradients_are_not_finite():

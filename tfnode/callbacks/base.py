@@ -16,6 +16,7 @@ from tfnode.callbacks.batches import CheckBatches, rereadable
 from tfnode.callbacks.checks import check_loss, check_optimizer
 from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
+from tfnode.keras_internals import iterations_of
 from tfnode.layers import ODEBlock
 from tfnode.models import Reached, Twin, held_blocks, looked_at
 from tfnode.models.judge import Judge, NothingCounts
@@ -190,13 +191,13 @@ class SolverAdaption(keras.callbacks.Callback):
         self._first_of_execution = batch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._sync()
         before, now = self._seen_iterations, self._optimizer_steps
         check_loss(logs, now, self._describe())
         self._seen_iterations = now
         self._training_iterations += now - before
         self._training_nfe += self._training_evaluations(self._batches_until(batch))
         if now // self._every > before // self._every:
+            self._sync()
             self._check(now, self._batches.draw())
             self._logged = self._values()
             if self._writer:
@@ -222,7 +223,7 @@ class SolverAdaption(keras.callbacks.Callback):
 
     @property
     def _optimizer_steps(self) -> int:
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(ops.convert_to_numpy(iterations_of(self.model)))
 
     def _batches_until(self, batch: int) -> int:
         """The batches of an execution: the optimizer may take fewer steps, or none."""

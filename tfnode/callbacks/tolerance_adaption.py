@@ -160,6 +160,7 @@ class ToleranceAdaption(SolverAdaption):
         return {"tolerance": solver.rtol}
 
     def _training_evaluations(self, batches: int) -> int:
+        self._sync()
         before, self._seen_evaluations = self._seen_evaluations, self._evaluations()
         evaluations = self._seen_evaluations - before
         self._latest_nfe = evaluations / batches
