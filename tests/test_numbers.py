@@ -333,6 +333,29 @@ def what_regularization_saves():
     return [*rows, f"no model lost more than {worst:.1f} points under a fine RK4"]
 
 
+@says("docs/cheap-fields.md")
+def what_regularization_saves_on_mnist():
+    found = of_regularization("mnist")
+    results = [result for of_setting in found.values() for result in of_setting]
+    (run,) = {
+        (run.iterations, run.batch_size, run.test_samples)
+        for run in (Run(**result["run"]) for result in results)
+    }
+    counts = collections.Counter(map(studies.last_nfe, results))
+    (without,) = found[0, 0, 0]
+    (checks,) = {len(result["history"]["action"]) for result in results}
+    assert len(results) == len(found) == 9
+    assert set(counts) == {8, 12} and studies.last_nfe(without) == 8
+    assert all(lost([result]) == [0.0] for result in results)
+    assert max(result["history"]["action"].count("grow") for result in results) == 2
+    return [
+        "for {} iterations of {} images, one seed, and tested on {} images".format(*run),
+        f"{counts[8]} of 9 models end at 8 evaluations and {counts[12]} at 12",
+        "The one without penalties ends at 8 too",
+        f"its {checks} checks let the rule grow the step twice at most",
+    ]
+
+
 # === The zoo ===
 @says("README.md")
 def the_pretrained_models():
