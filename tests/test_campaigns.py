@@ -193,7 +193,7 @@ def test_writers_that_lose_something_are_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(writers.tf.saved_model, "load", lambda path: loaded)
     paths = [version(tmp_path, 1), version(tmp_path, 2)]
     config = tmp_path / MODELS_CONFIG
-    config.write_text('key: "canary" value: 2')
+    config.write_text('key: "canary" value: 2 key: "canary" value: 2')
     good = [{"paths": [path], "is_whole": True} for path in paths]
     refused = {"error": "ValueError: One at a time. Received: ...", "is_whole": True}
     writers.judge(tmp_path, [*good, refused])
@@ -205,7 +205,7 @@ def test_writers_that_lose_something_are_seen(tmp_path, monkeypatch):
     ):
         with pytest.raises(AssertionError, match=message):
             writers.judge(tmp_path, answers)
-    config.write_text('key: "canary" value: 1')
+    config.write_text('key: "canary" value: 2 key: "canary" value: 1')
     with pytest.raises(AssertionError, match="canary"):
         writers.judge(tmp_path, good)
     config.write_text('key: "canary" value: 2')
