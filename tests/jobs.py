@@ -46,6 +46,8 @@ def run(errand, report, directory):
     if errand.does == "sleeps":
         pathlib.Path(directory / "pid").write_text(str(os.getpid()))
         time.sleep(600)
+    if errand.does == "returns no number":
+        return {"accuracy": float("nan")}
     return {"name": errand.name, "attempts": attempts, "threads": os.environ["OMP_NUM_THREADS"]}
 
 

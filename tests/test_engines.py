@@ -93,6 +93,14 @@ def test_a_run_that_fails_is_tried_again_twice_and_ends_no_other(run_all):
     ]
 
 
+def test_a_result_that_is_no_json_ends_no_other_run(run_all):
+    bad, good = Errand("bad", "returns no number", cost=2), Errand("good")
+    failed = run_all([bad, good], Inline())
+    assert list(failed) == [bad]
+    assert "not JSON compliant" in str(failed[bad])
+    assert run_all.read(good)["attempts"] == 1
+
+
 def test_a_worker_that_dies_takes_no_other_run_with_it(run_all, local, monkeypatch):
     # Every new process imports Keras.
     monkeypatch.setattr(runner, "_ATTEMPTS", 2)

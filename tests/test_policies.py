@@ -123,6 +123,13 @@ def test_the_cells_of_a_rule_and_of_a_fixed_number_of_steps():
     assert policies.cells("energy_landscape", "none", fixed, 1)[-3:] == ("32.0", "32.0", "0.0")
 
 
+def test_what_is_no_number_is_none_in_the_history_of_a_result():
+    # As under a solver whose outputs are not finite.
+    records = [{"change": math.nan, "nfe": 4}, {"change": 0.5, "nfe": 2}]
+    assert measurements.columns(records) == {"change": [None, 0.5], "nfe": [4, 2]}
+    assert measurements.columns([]) == {}
+
+
 def test_the_figure_of_the_rules_is_of_seed_0():
     def of_seed(seed):
         history = {"iteration": [50, 100], "nfe": [seed + 1, seed + 1]}

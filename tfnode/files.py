@@ -151,7 +151,16 @@ def write_json(path: pathlib.Path, value: object, indent: int | None = None) -> 
     Raises:
         ValueError: If a number is not finite.
     """
-    write_text(path, json.dumps(value, allow_nan=False, indent=indent) + "\n")
+    write_text(path, as_json(value, indent))
+
+
+def as_json(value: object, indent: int | None = None) -> str:
+    """Plain values as the text of a JSON file.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    return json.dumps(value, allow_nan=False, indent=indent) + "\n"
 
 
 def note(path: pathlib.Path, text: str) -> None:

@@ -66,8 +66,9 @@ def odeint(
             not integrated, and not in the error norm.
 
     Returns:
-        The states, with a first axis of times; the first is `z0`. Where the times are a tensor in
-        a graph and ask for more than 1000 fixed steps they are NaN.
+        The states, with a first axis of times; the first is `z0`. Where the times are a tensor,
+        and ask for more than 1000 fixed steps or for steps that are lost in their rounding, they
+        are NaN: a graph cannot refuse them.
 
     Raises:
         ValueError: If an argument is not as described: if the state is not floating-point, if
@@ -96,7 +97,8 @@ def odeint(
         forward = ForwardPass(FunctionField(field), conditions, "backprop", training=True)
     if isinstance(solver, solvers.FixedStepSolver):
         step_size = ops.convert_to_tensor(np.array(solver.step_size, time_dtype))
-        grid = fixed_grid(t0, ends, step_size, _num_steps(t0, ends, solver.step_size, time_dtype))
+        bound = _num_steps(t0, ends, solver.step_size, time_dtype)
+        grid = fixed_grid(t0, ends, step_size, bound, time_dependent=True)
         states = forward.along(grid, z0, (solver.tableau,))
     else:
         states = _adaptively(forward, solver, z0, t0, ends, time_dtype)

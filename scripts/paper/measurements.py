@@ -1,6 +1,7 @@
 """What is measured of a run on its test data, while it trains and when it is trained."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -187,5 +188,14 @@ def _accuracy(model: keras.Model, test: Data) -> float:
 
 
 def columns(records: list[dict]) -> dict[str, list]:
-    """Returns records with the same keys as one dictionary of columns."""
-    return {name: [record[name] for record in records] for name in records[0]} if records else {}
+    """Returns records with the same keys as one dictionary of columns.
+
+    A number that is not finite, as the change of outputs that are not, is None: JSON has none.
+    """
+    if not records:
+        return {}
+    return {name: [_finite(record[name]) for record in records] for name in records[0]}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -69,7 +69,7 @@ def run_all(
             for run in [run for run, job in under_way.items() if job.done()]:
                 result = _result(under_way.pop(run), failures[run])
                 if result is not None:
-                    files.write_json(out / run.path, result)
+                    files.write_text(out / run.path, result)
                     files.remove(checkpoints_path(checkpoints, run))
                 elif len(failures[run]) < _ATTEMPTS:
                     under_way[run] = submit(run)
@@ -78,10 +78,10 @@ def run_all(
     return {run: errors[-1] for run, errors in failures.items() if len(errors) == _ATTEMPTS}
 
 
-def _result(job: Job, failures: list[Exception]) -> Result | None:
-    """What a job has returned; if it failed, its error becomes one of the failures."""
+def _result(job: Job, failures: list[Exception]) -> str | None:
+    """What a job has returned, as JSON; if it failed, its error becomes one of the failures."""
     try:
-        return job.result()
+        return files.as_json(job.result())
     except Exception as error:
         failures.append(error)
         return None

@@ -81,3 +81,20 @@ def test_a_state_without_numbers_is_refused(shape):
 def test_one_number_for_each_sample():
     z1 = ops.convert_to_numpy(decay(SOLVERS["per_sample"])(np.array([1.0, 2.0], "float32")))
     np.testing.assert_allclose(z1, np.exp(-1) * np.array([1.0, 2.0]), rtol=1e-2)
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["for_all", "for_each"])
+def test_tensors_of_times_whose_steps_are_lost_give_no_solution(each):
+    def solve(t0, step_size):
+        times = np.array([t0, t0 + 1], "float32")
+        # If each sample has times of its own, the second stays where it is.
+        times = np.stack([times, [times[0], times[0]]], axis=1) if each else times
+        field = lambda t, z: ops.cos(t - t0) + 0 * z
+        states = tfnode.odeint(field, 0 * X, ops.convert_to_tensor(times), solvers.RK4(step_size))
+        return ops.convert_to_numpy(states)[-1, :, 0]
+
+    expected = [np.sin(1), 0 if each else np.sin(1)]
+    np.testing.assert_allclose(solve(0.0, 1 / 64), expected, atol=1e-6)
+    # Single precision has times an eighth apart here. The least step is ten times as long.
+    for step_size in (1 / 64, 1000.0):
+        assert np.isnan(solve(2.0**20, step_size)).tolist() == [True, not each]

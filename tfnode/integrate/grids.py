@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfnode.integrate.doubles import cast, ceil
+from tfnode.integrate.doubles import cast, ceil, larger, smaller
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Grid:
     has_gradient: bool = False
 
 
-def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
+def fixed_grid(
+    t0: Any, times: Any, step_size: Any, max_num_steps: int, time_dependent: bool = False
+) -> Grid:
     """The grid that steps from `t0` through `times` and lands on each of them.
 
     Every stretch between two times takes `N = ceil(length / step_size)` steps, the last of which
@@ -44,7 +46,8 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     of their stretch, so that rounding neither compounds nor grows with the distance from 0. A step
     size that is negative, NaN, or too small for `max_num_steps` becomes the finest one: a compiled
     graph cannot raise, and the finest step is the safe side. Where the times are no tuple, and are
-    not finite or ask for more steps than there may be, the steps are NaN.
+    not finite, ask for more steps than there may be, or for such as a time-dependent field would
+    not see, the steps are NaN.
 
     Args:
         t0: Float, or tensor of shape `()` or `(batch_size,)`.
@@ -53,6 +56,7 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
         step_size: Scalar tensor, or a NumPy scalar for a grid of NumPy arrays.
         max_num_steps: Integer, the static bound on the number of steps that XLA asks of a loop.
             Every further time adds one to it.
+        time_dependent: Boolean, whether the steps must move the times that a field is given.
     """
     xp = np if isinstance(step_size, np.generic) else ops
     dtype = keras.backend.standardize_dtype(step_size.dtype)
@@ -73,6 +77,10 @@ def fixed_grid(t0: Any, times: Any, step_size: Any, max_num_steps: int) -> Grid:
     steps = xp.where(is_used, step, xp.zeros_like(step))
     if are_of_a_call:
         # A graph cannot refuse them.
+        if time_dependent:
+            way = xp.sum(xp.abs(lengths), axis=0)
+            moves_times = smaller(h, way) >= smallest_step(t0, times[-1], dtype)
+            is_fine = ops.logical_and(is_fine, ops.logical_or(moves_times, way == 0))
         steps = ops.where(is_fine, steps, float("nan"))
     num_steps = xp.max(ends[-1])
     return Grid(starts, steps, int(num_steps) if xp is np else num_steps, ends, has_gradient)
@@ -101,6 +109,19 @@ def _paces(lengths: Any, step_size: Any, max_num_steps: int, xp: Any) -> tuple:
     counts = xp.where(distances == 0, 0, xp.maximum(counts, 1))
     is_fine = xp.logical_and(xp.isfinite(finest), step_size >= finest * (1 - rounding))
     return h, counts, is_fine
+
+
+def epsilon(dtype: Any) -> float:
+    """The spacing of a dtype's numbers at 1."""
+    return float(np.finfo(keras.backend.standardize_dtype(dtype)).eps)
+
+
+def smallest_step(t0: Any, t1: Any, dtype: Any) -> Any:
+    """The step below which rounding eats what a step adds to a time."""
+    if isinstance(t0, float) and isinstance(t1, float):
+        return 10 * epsilon(dtype) * max(abs(t0), abs(t1))
+    t0, t1 = (ops.abs(ops.convert_to_tensor(t, dtype=dtype)) for t in (t0, t1))
+    return 10 * epsilon(dtype) * larger(t0, t1)
 
 
 def are_known(*times: Any) -> bool:

@@ -4,12 +4,11 @@ import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfnode.integrate.doubles import larger, smaller
 from tfnode.integrate.failures import Failure
-from tfnode.integrate.grids import Grid, are_known, distances
+from tfnode.integrate.grids import Grid, are_known, distances, epsilon, smallest_step
 from tfnode.integrate.runge_kutta import moved, spread, time_of
 from tfnode.solvers import AdaptiveSolver
 
@@ -156,19 +155,6 @@ class Problem:
     def _rows(self, z: Any) -> Any:
         """The numbers of the batch as one row, or as a row for each sample."""
         return ops.reshape(z, (ops.shape(z)[0], -1) if self.solver.per_sample else (-1,))
-
-
-def epsilon(dtype: Any) -> float:
-    """The spacing of a dtype's numbers at 1."""
-    return float(np.finfo(keras.backend.standardize_dtype(dtype)).eps)
-
-
-def smallest_step(t0: Any, t1: Any, dtype: Any) -> Any:
-    """The step below which rounding eats what a step adds to a time."""
-    if isinstance(t0, float) and isinstance(t1, float):
-        return 10 * epsilon(dtype) * max(abs(t0), abs(t1))
-    t0, t1 = (ops.abs(ops.convert_to_tensor(t, dtype=dtype)) for t in (t0, t1))
-    return 10 * epsilon(dtype) * larger(t0, t1)
 
 
 def first_step(problem: Problem, z0: Any) -> tuple:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tfnode import arguments, solvers
-from tfnode.integrate.problems import smallest_step
+from tfnode.integrate.grids import smallest_step
 
 GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
 

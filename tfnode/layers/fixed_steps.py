@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfnode import solvers
-from tfnode.integrate.grids import Grid, fixed_grid, num_fixed_steps
-from tfnode.integrate.problems import smallest_step
+from tfnode.integrate.grids import Grid, fixed_grid, num_fixed_steps, smallest_step
 from tfnode.layers.checks import check_moves_times
 
 # The static bound on the loop. The paper's rule never goes below 1/500 of the interval.
@@ -55,7 +54,7 @@ class FixedSteps:
     def grid(self, step_size: Any, times: Any = None) -> Grid:
         """The grid of a step size, a tensor; through other times if they are given."""
         times = self.times if times is None else times
-        return fixed_grid(self.t0, times, step_size, self.max_num_steps)
+        return fixed_grid(self.t0, times, step_size, self.max_num_steps, self.time_dependent)
 
     def static_grid(self, step_size: float) -> Grid:
         """The same as NumPy arrays, by the arithmetic of the weight."""
