@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 VERSION = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class CheckRow(SweepRow):
     """A `SweepRow`, and what it says about the model.
 
@@ -37,7 +37,7 @@ class CheckRow(SweepRow):
     is_better: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ValidityReport(Result):
     """What `check` found.
 
@@ -80,11 +80,6 @@ class ValidityReport(Result):
     digest: str = ""
     version: int = 1
     details: Details | None = None
-
-    def __repr__(self) -> str:
-        shown = ("is_ode", "gap", "threshold", "measure", "task", "num_samples", "changed")
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
-        return f"{type(self).__name__}({values}, rows=<{len(self.rows)} rows>)"
 
     def _repr_html_(self) -> str:
         # Here, so that matplotlib is loaded only by those who draw.

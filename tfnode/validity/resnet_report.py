@@ -4,14 +4,14 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tfnode.validity.report import CheckRow, ValidityReport
-from tfnode.validity.results import Result
+from tfnode.validity.results import Record, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclasses.dataclass(frozen=True)
-class ResNetStage:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ResNetStage(Record):
     """Residual layers of one form that follow each other, `x_{k+1} = x_k + f_k(x_k)`.
 
     A change is the size of a difference over that of the two, root mean squares: 0 for equal
@@ -41,7 +41,7 @@ class ResNetStage:
     distances: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ResNetReport(Result):
     """What `check_resnet` found.
 

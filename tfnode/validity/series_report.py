@@ -3,14 +3,14 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tfnode.validity.results import Result
+from tfnode.validity.results import Record, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclasses.dataclass(frozen=True)
-class SeriesRow:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SeriesRow(Record):
     """A model that is asked at some times.
 
     Errors are root mean squares, over the spread of the observed states within the training.
@@ -40,7 +40,7 @@ class SeriesRow:
     error_beyond: float | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SeriesReport(Result):
     """What `check_series` found.
 
