@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
-from tfnode import arguments, files
 from tfnode.typing import PathLike
 from tfnode.validity.details import Details
 from tfnode.validity.results import Result
@@ -85,7 +84,7 @@ class ValidityReport(Result):
         # Here, so that matplotlib is loaded only by those who draw.
         from tfnode.validity.pages import Page
 
-        return Page(self).fragment()
+        return Page(self).framed().fragment()
 
     @classmethod
     def _from_plain(cls, content: dict[str, Any]) -> Self:
@@ -144,10 +143,4 @@ class ValidityReport(Result):
         # Here, so that matplotlib is loaded only by those who draw.
         from tfnode.validity.pages import Page
 
-        target = arguments.path("path", path)
-        page = Page.of(self, class_names, title)
-        files.check_writable(target.parent, "path")
-        if target.is_dir():
-            rule = "`path` must be a file, or one that can be made"
-            raise arguments.refused(rule, "path", str(target), "Add a name, such as report.html.")
-        files.write_text(target, page.document())
+        Page.of(self, class_names, title).framed().write(path)

@@ -10,9 +10,10 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Self
 
+import keras
 import numpy as np
 
-from tfnode import arguments
+from tfnode import arguments, versions
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -58,6 +59,11 @@ class Result(Record):
     @classmethod
     def _from_plain(cls, content: Any) -> Self:
         return _read(cls, content)
+
+
+def made_with() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return versions.of("tfnode", "keras", keras.backend.backend(), "numpy")
 
 
 def _shown(name: str, value: Any) -> str:
