@@ -487,7 +487,15 @@ TABLE |= {
         for name in ("ConvergenceResult", "ValidityReport")
     },
     "tfnode.validity.ResNetReport.plot": (base(self=resnet), {"title": "text or none"}),
+    "tfnode.validity.ResNetReport.to_html": (
+        base(self=resnet, path="report.html"),
+        {"path": "path", "title": "text or none"},
+    ),
     "tfnode.validity.SeriesReport.plot": (base(self=SERIES), {"title": "text or none"}),
+    "tfnode.validity.SeriesReport.to_html": (
+        base(self=SERIES, path="report.html"),
+        {"path": "path", "title": "text or none"},
+    ),
     "tfnode.validity.ValidityReport.plot": (base(self=report), {"title": "text or none"}),
     "tfnode.validity.ValidityReport.to_html": (
         base(self=report, path="report.html"),

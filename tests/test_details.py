@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import typing
 
 import keras
 import numpy as np
@@ -159,13 +160,58 @@ def test_a_report_of_a_later_version_is_refused(report):
         validity.ValidityReport.from_json(text)
 
 
-def test_a_report_is_small_and_its_repr_a_line_or_two(report):
+def test_a_report_is_small_and_its_repr_a_few_lines(report):
     assert len(report.to_json()) < 10_000
+    report = dataclasses.replace(report, loss_gap=1 / 3, reference_error=1e-7, digest="a" * 64)
     assert repr(report) == (
         "ValidityReport(is_ode=False, gap=0.2, threshold=0.02, measure='accuracy', "
-        "task='classification', num_samples=20, changed=0.2, rows=<17 rows>)"
+        "task='classification', num_samples=20, changed=0.2, class_gaps=<2 values>, "
+        "loss_gap=0.333333, reference_error=1e-07, rows=<17 rows>, "
+        "digest='aaaaaaaaaaaa...aaaaaaaaaaaaa', version=2, details=<Details>; "
+        "plot(), to_html(), to_json(), value_of())"
     )
-    assert "\n" not in repr(zoo.get_report("mnist"))
+    # What it does not hold takes no room.
+    assert "details" not in repr(zoo.get_report("mnist"))
+
+
+LARGE = {bool: False, int: 123_456, float: 1.234567e-5, str: "long" * 1000}
+RECORDS = [kind for kind in vars(validity).values() if dataclasses.is_dataclass(kind)]
+
+
+def large(kind):
+    """A value of a type that is as large as it comes."""
+    if dataclasses.is_dataclass(kind):
+        return kind(**{name: large(of) for name, of in typing.get_type_hints(kind).items()})
+    if kind is np.ndarray:
+        return np.full((1000, 30, 2), np.pi)
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return (large(inner[0]),) * 1000
+    if typing.get_origin(kind) is dict:
+        return {inner[0](i): large(inner[1]) for i in range(1000)}
+    return large(inner[0]) if inner else LARGE[kind]
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_the_repr_of_every_result_fits_on_a_screen_and_has_its_numbers(kind):
+    result = large(kind)
+    text = repr(result)
+    assert len(text) <= 6 * 100
+    assert text.startswith(f"{kind.__name__}(")
+    for field in dataclasses.fields(kind):
+        value = getattr(result, field.name)
+        written = f"{value:.6g}" if isinstance(value, float) else repr(value)
+        assert f"{field.name}={written if isinstance(value, (int, float)) else ''}" in text
+        assert not isinstance(value, (tuple, dict)) or f"{field.name}=<1000 " in text
+    for name in ("plot", "to_html", "to_json", "halved"):
+        assert (name in dir(kind)) == (name in text)
+
+
+def test_a_sweep_fits_on_a_screen():
+    rows = validity.sweep(linear(Euler(1 / 4)), (X, Y), verbose=0)
+    assert len(rows) == 15
+    assert len(repr(rows)) <= 25 * 100
+    assert "SweepRow(solver='RK4', factor=2, step_size=0.5, num_steps=2, nfe=8, " in repr(rows)
 
 
 def test_an_early_end_leaves_what_was_tried():

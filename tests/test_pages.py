@@ -189,6 +189,93 @@ def test_axes_hold_their_values(axis, values, span):
     assert all(span[0] <= axis.place(tick) <= span[1] for tick in axis.ticks(axis.span(values)))
 
 
+# === Of other verdicts ===
+@pytest.fixture(scope="module")
+def resnet(report):
+    """Two runs of layers with names that are hostile, and a distance that is not finite."""
+    changes = (0.5, 0.25)
+    stages = [
+        validity.ResNetStage(name, HOSTILE, 3, changes, changes, 1.125, 1.5, (0.1, 0.2, distance))
+        for name, distance in ((HOSTILE, 0.3), ("plain", math.inf))
+    ]
+    return validity.ResNetReport(False, report.gap, report.threshold, tuple(stages), report)
+
+
+@pytest.fixture(scope="module")
+def series():
+    """A field that has learned its solver: its Euler steps fit the data, with times left out."""
+    times = np.arange(9) / 4
+    rate = 2 * (math.exp(-1 / 2) - 1)
+    data = np.ones((1, 1)), np.exp(-times)[None, :, None]
+    options = {"every": 2, "trained_until": 1.0, "factors": [2], "reference_steps": 8}
+    return validity.check_series(
+        lambda t, z: rate * z, data, times, Euler(1 / 2), verbose=0, **options
+    )
+
+
+def test_a_resnet_has_a_page(resnet, path):
+    page = page_of(resnet, path)
+    # In the title and in the heading.
+    assert page.words.count("Are the residual layers of “</title>") == 2
+    assert page.words.count("steps of an ODE?") == 2
+    assert "No, they are layers on their own. With the ODE between its layers, solved" in page.words
+    assert "its accuracy changes by up to 20.0 points from that of the model as" in page.words
+    assert "accuracy as it is" in page.words
+    assert "3 1.12 1.5 0.3 " in page.words
+    assert "3 1.12 1.5 not finite" in page.words
+    # Each change is a mark that says its value, and each row a mark and a row of the table.
+    assert page.words.count("weights, layer 1: 0.5") == 2 * 2
+    assert page.tags["svg"] == 2 + 3 + 2
+    assert page.tags["tr"] == 2 + len(resnet.stages) + len(resnet.verdict.rows)
+    assert "made with python " in page.words
+
+
+def test_a_series_has_a_page(series, path):
+    page = page_of(series, path)
+    assert "No, it is bound to the times of its training. Asked at nearer times" in page.words
+    assert f"its error rises by up to {series.rise:.3g} of the spread" in page.words
+    assert "the mark of a model that has learned its solver" in page.words
+    between = series.rows[-1].error_between
+    assert f"at 0.5 times its distance: between them {between:.3g} " in page.words
+    assert page.tags["tr"] == 1 + len(series.rows) + 1
+    assert page.tags["svg"] == 1 + 3
+    assert "made with python " in page.words
+
+
+def test_pages_of_what_is_not_finite_or_was_written_before(series, resnet, path):
+    row = dataclasses.replace(series.flow, error=math.inf, error_between=None, error_beyond=None)
+    rows = tuple(dataclasses.replace(row, factor=factor) for factor in (2.0, 1.0, 0.5))
+    lost = dataclasses.replace(series, rows=rows, flow=row, rise=math.inf, versions=None)
+    page = page_of(lost, path)
+    assert "rises by up to not finite of" in page.words
+    assert (page.tags["svg"], "made with" in page.words) == (0, False)
+    verdict = dataclasses.replace(resnet.verdict, details=None)
+    words = page_of(dataclasses.replace(resnet, verdict=verdict), path).words
+    assert "Are the residual layers of this model steps of an ODE?" in words
+    fine = dataclasses.replace(resnet, is_ode=True)
+    assert "Yes, they are steps of an ODE." in page_of(fine, path).words
+    flow = dataclasses.replace(series, is_flow=True, has_kink=False)
+    words = page_of(flow, path).words
+    assert "Yes, it is a flow." in words
+    assert "learned its solver" not in words
+
+
+@pytest.mark.parametrize("kind", ["resnet", "series"])
+def test_every_page_keeps_names_as_text_and_refuses_the_same(kind, path, request):
+    report = request.getfixturevalue(kind)
+    page, plain = page_of(report, path, title=HOSTILE), page_of(report, path, title="c")
+    assert (page.tags, page.attributes) == (plain.tags, plain.attributes)
+    assert not page.tags.keys() & {"script", "img", "iframe"}
+    assert not [name for name in page.attributes if name.startswith("on") or name == "src"]
+    # In the title and the heading, and the others in the table and the figure.
+    assert page.words.count("<script>hacked = 1</script>") == plain.words.count("<script>") + 2
+    assert "c" in Reader(report._repr_html_()).words
+    with pytest.raises(ValueError, match="Received: path="):
+        report.to_html(path.parent)
+    with pytest.raises(ValueError, match="Received: title=1"):
+        report.to_html(path, title=1)
+
+
 # === In a browser ===
 @pytest.fixture(scope="module")
 def browser():
@@ -215,8 +302,10 @@ PHONE = {"width": 390, "height": 844}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_a_phone_and_the_light(browser, report, path, scheme):
-    report.to_html(path, CLASSES)
+@pytest.mark.parametrize("kind", ["report", "resnet", "series"])
+def test_the_page_fits_a_phone_and_the_light(browser, kind, path, scheme, request):
+    names = {"class_names": CLASSES} if kind == "report" else {"title": HOSTILE}
+    request.getfixturevalue(kind).to_html(path, **names)
     with opened(browser, path, viewport=PHONE, color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         colors = "getComputedStyle(document.querySelector('.tfnode-report'))"

@@ -12,7 +12,7 @@ from tfnode import arguments
 from tfnode.models.judge import Judge, checked_task
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
-from tfnode.validity.results import Result
+from tfnode.validity.results import Record, Result
 from tfnode.validity.trials import (
     Trial,
     check_factors,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 FACTORS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
 
 
-@dataclasses.dataclass(frozen=True)
-class ConvergenceRow:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ConvergenceRow(Record):
     """A model under its own method at one step.
 
     Args:
@@ -51,7 +51,7 @@ class ConvergenceRow:
     loss: float | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ConvergenceResult(Result):
     """What `convergence_test` found.
 

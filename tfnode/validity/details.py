@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfnode.models.judge import Judge
+from tfnode.validity.results import Record
 
 # Enough for a look at each; a report stays small whatever the data is.
 _MAX_CHANGES = 50
@@ -13,8 +14,8 @@ _MAX_NEAREST = 10
 _MAX_EXAMPLES = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassChange:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ClassChange(Record):
     """The answers that go from one class to another.
 
     Args:
@@ -34,8 +35,8 @@ class ClassChange:
     samples: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class NearSample:
+@dataclasses.dataclass(frozen=True, repr=False)
+class NearSample(Record):
     """A sample that no better solver changes, and how near one comes to it.
 
     Args:
@@ -55,8 +56,8 @@ class NearSample:
     row: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Details:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Details(Record):
     """What `check` records for whoever reads its report.
 
     Args:

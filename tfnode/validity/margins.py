@@ -22,7 +22,7 @@ from tfnode.validity.trials import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Certificate(Result):
     """What `certify` found, sample by sample in the order of the data.
 

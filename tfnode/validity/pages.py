@@ -1,21 +1,19 @@
-"""The report of a verdict as a page for people: one file, without scripts and without network."""
+"""The report of a verdict as a page for people."""
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfnode import arguments, charts, markup
 from tfnode.charts import Axis, Mark
 from tfnode.markup import Child, Element, element
+from tfnode.validity import frame
+from tfnode.validity.frame import Frame, counted
 
 if TYPE_CHECKING:
     from tfnode.validity.report import CheckRow, ValidityReport
 
-_STYLE = pathlib.Path(__file__).with_name("page.css")
-# A page that asks for nothing, whatever comes into it.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MAX_CLASSES = 20
 
 
@@ -38,8 +36,6 @@ class Page:
         cls, report: "ValidityReport", class_names: Iterable[str] | None, title: str | None
     ) -> "Page":
         """The page of a report, after a check that every class of it has a name."""
-        if title is not None:
-            arguments.text("title", title, advice="Leave it out for the usual one.")
         if class_names is None:
             return cls(report, None, title)
         advice = "Pass a string for each class from 0 up, or leave them out for numbers."
@@ -51,45 +47,20 @@ class Page:
             raise arguments.refused(rule, "class_names", names, advice)
         return cls(report, names, title)
 
-    def document(self) -> str:
-        """The page as a file."""
-        head = element(
-            "head",
-            element("meta", charset="utf-8"),
-            element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="color-scheme", content="light dark"),
-            # Else a browser asks the server for one.
-            element("link", rel="icon", href="data:,"),
-            element("title", "".join(element("i", self._heading).itertext())),
+    def framed(self) -> Frame:
+        """The page itself."""
+        sections = (_serving(self), _changes(self), _nearest(self), _convergence(self))
+        return Frame(
+            frame.heading(self.title, ("Is ", self.name, " an ODE?")),
+            (_verdict(self), _numbers(self)),
+            (sections, table(self, _to_serve(self.report)), origin(self)),
         )
-        body = element("body", element("main", self._article()), style="margin: 0")
-        return f"<!doctype html>\n{markup.written(element('html', head, body, lang='en'))}\n"
-
-    def fragment(self) -> str:
-        """The page as a part of another one, whose looks it leaves alone."""
-        return markup.written(self._article())
 
     @property
-    def _heading(self) -> Child:
+    def name(self) -> Child:
+        """The model, which keeps the direction of its name to itself."""
         details = self.report.details
-        if self.title is not None:
-            return self.title
-        # A name keeps the direction of its writing to itself.
-        name = "this model" if details is None else element("bdi", f"“{details.model}”")
-        return ("Is ", name, " an ODE?")
-
-    def _article(self) -> Element:
-        sections = (_serving(self), _changes(self), _nearest(self), _convergence(self))
-        return element(
-            "article",
-            element("style", _STYLE.read_text(encoding="utf-8")),
-            element("header", element("h1", self._heading), _verdict(self), _numbers(self)),
-            sections,
-            _table(self),
-            _origin(self),
-            class_="tfnode-report",
-        )
+        return "this model" if details is None else element("bdi", f"“{details.model}”")
 
     # === How values are written ===
     def percent(self, fraction: float) -> str:
@@ -134,7 +105,7 @@ class Page:
         ]
         # The last step is cut, so that several step sizes can have one number of steps.
         size = f" of {row.step_size:.3g}" if len(alike) > 1 else ""
-        return f"{row.solver}, {_counted(row.num_steps, 'step')}{size}"
+        return f"{row.solver}, {counted(row.num_steps, 'step')}{size}"
 
 
 # === Sections ===
@@ -143,21 +114,26 @@ def _verdict(page: Page) -> Element:
     training = report.rows[0]
     better = sum(row.is_better for row in report.rows[1:])
     verdict = "Yes, it is an ODE." if report.is_ode else "No, it is bound to its solver."
-    is_one = report.measure != "outputs"
-    what, those = (f"{report.measure} changes", "that") if is_one else ("outputs change", "those")
-    kept = "at most" if report.is_ode else "up to"
-    return element(
-        "p",
-        element("strong", verdict),
-        f" Under {_counted(better, 'other solver')} of equal or smaller error its {what} by {kept} "
-        f"{page.gap(report.gap)} from {those} under the solver of its training, "
-        f"{page.solver(training)}. An ODE may change by {page.gap(report.threshold)}.",
-        _doubt(report),
-        class_="verdict yes" if report.is_ode else "verdict no",
+    return frame.verdict(
+        report.is_ode,
+        verdict,
+        f" Under {counted(better, 'other solver')} of equal or smaller error {change(page)} "
+        f"under the solver of its training, {page.solver(training)}. An ODE may change by "
+        f"{page.gap(report.threshold)}.",
+        doubt(report),
     )
 
 
-def _doubt(report: "ValidityReport") -> str | None:
+def change(page: Page) -> str:
+    """By how much the better rows differ from the first."""
+    report = page.report
+    is_one = report.measure != "outputs"
+    what, those = (f"{report.measure} changes", "that") if is_one else ("outputs change", "those")
+    kept = "at most" if report.is_ode else "up to"
+    return f"its {what} by {kept} {page.gap(report.gap)} from {those}"
+
+
+def doubt(report: "ValidityReport") -> str | None:
     """What is said where the exact flow is hardly known better than the model's own solution."""
     own, reference = report.rows[0].error, report.reference_error
     if own is None or reference is None or not reference > own / 2:
@@ -182,30 +158,37 @@ def _numbers(page: Page) -> Element:
     if report.changed is not None:
         found["answers that change at most"] = page.percent(report.changed)
     found["samples"] = f"{report.num_samples}"
-    tiles = (element("div", element("dt", k), element("dd", v)) for k, v in found.items())
-    return element("dl", tiles, class_="numbers")
+    return frame.numbers(found)
 
 
 def _serving(page: Page) -> Element:
-    report, best = page.report, _to_serve(page.report)
-    y = Axis("change of the outputs" if report.measure == "outputs" else report.measure, page.value)
-    if report.measure == "accuracy":
-        y = Axis("accuracy", lambda v: f"{100 * v:.3g} %", least=0.2, limits=(-0.02, 1.02))
-    values = {row: report.value_of(row) for row in report.rows}
+    best = _to_serve(page.report)
     return element(
         "section",
         element("h2", "Which solver to serve it with"),
         element("p", _advice(page, best)),
-        _chart(page, values, y, best, _allowed(report)),
+        measured(page, best),
+    )
+
+
+def measured(page: Page, ringed: "CheckRow | None" = None) -> list[Child]:
+    """What the report measures against the evaluations, and what the marks mean."""
+    report = page.report
+    y = Axis("change of the outputs" if report.measure == "outputs" else report.measure, page.value)
+    if report.measure == "accuracy":
+        y = Axis("accuracy", lambda v: f"{100 * v:.3g} %", least=0.2, limits=(-0.02, 1.02))
+    values = {row: report.value_of(row) for row in report.rows}
+    return [
+        _chart(page, values, y, ringed, _allowed(report)),
         element(
             "p",
             "Filled marks are solvers of equal or smaller error than that of the training, which "
             "is the large one; hollow marks do not count for the verdict. In the tinted range the "
             f"change is at most {page.gap(report.threshold)}.",
-            None if best is None else " The ring is the solver to serve.",
+            None if ringed is None else " The ring is the solver to serve.",
             class_="note",
         ),
-    )
+    ]
 
 
 def _advice(page: Page, best: "CheckRow | None") -> str:
@@ -217,7 +200,7 @@ def _advice(page: Page, best: "CheckRow | None") -> str:
     which = ", which is the solver of its training" if best is page.report.rows[0] else ""
     least = "the loosest tolerance"
     if best.nfe is not None:
-        least = f"{_counted(best.nfe, 'evaluation')} an answer, the fewest"
+        least = f"{counted(best.nfe, 'evaluation')} an answer, the fewest"
     return (
         f"With {page.solver(best)}{which}: {least} of all that were tried with a change of at most "
         f"{page.gap(page.report.threshold)}."
@@ -340,9 +323,9 @@ def _convergence(page: Page) -> Element | None:
     )
 
 
-def _table(page: Page) -> Element:
+def table(page: Page, best: "CheckRow | None" = None) -> Element:
+    """Every row of a report."""
     report = page.report
-    best = _to_serve(report)
     is_classifier = report.task == "classification"
     header: list[Child] = ["solver", "evaluations"]
     header += [] if report.measure == "outputs" else [report.measure]
@@ -364,16 +347,15 @@ def _table(page: Page) -> Element:
     )
 
 
-def _origin(page: Page) -> Element:
+def origin(page: Page) -> Element:
+    """What a report was made of, and with."""
     report, details = page.report, page.report.details
     found = {"task": report.task, "threshold": f"{report.threshold:g} ({report.measure})"}
     if details is not None:
         found = {"model": details.model, **found}
-        found["made with"] = ", ".join(f"{k} {v}" for k, v in details.versions.items())
     if report.digest:
         found["digest of the model"] = report.digest
-    pairs = (element("div", element("dt", k), element("dd", v)) for k, v in found.items())
-    return element("footer", element("h2", "Where it comes from"), element("dl", pairs))
+    return frame.origin(found, None if details is None else details.versions)
 
 
 # === Parts of sections ===
@@ -393,7 +375,7 @@ def _chart(
         value = values[row]
         if at is None or value is None or not math.isfinite(value):
             continue
-        cost = "" if row.nfe is None else f": {_counted(row.nfe, 'evaluation')}"
+        cost = "" if row.nfe is None else f": {counted(row.nfe, 'evaluation')}"
         marks.append(
             Mark(
                 x=float(at),
@@ -450,7 +432,3 @@ def _classes(report: "ValidityReport") -> set[int]:
         for near in report.details.nearest:
             found |= {near.predicted, near.rival}
     return found
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

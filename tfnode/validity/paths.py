@@ -25,7 +25,7 @@ _PAIRS = 1_000_000
 _PIECES = 45
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Crossings(Result):
     """Crossings of the solver's paths.
 

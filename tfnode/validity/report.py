@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
-from tfnode import arguments, files
 from tfnode.typing import PathLike
 from tfnode.validity.details import Details
 from tfnode.validity.results import Result
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 VERSION = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class CheckRow(SweepRow):
     """A `SweepRow`, and what it says about the model.
 
@@ -37,7 +36,7 @@ class CheckRow(SweepRow):
     is_better: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ValidityReport(Result):
     """What `check` found.
 
@@ -81,16 +80,11 @@ class ValidityReport(Result):
     version: int = 1
     details: Details | None = None
 
-    def __repr__(self) -> str:
-        shown = ("is_ode", "gap", "threshold", "measure", "task", "num_samples", "changed")
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
-        return f"{type(self).__name__}({values}, rows=<{len(self.rows)} rows>)"
-
     def _repr_html_(self) -> str:
         # Here, so that matplotlib is loaded only by those who draw.
         from tfnode.validity.pages import Page
 
-        return Page(self).fragment()
+        return Page(self).framed().fragment()
 
     @classmethod
     def _from_plain(cls, content: dict[str, Any]) -> Self:
@@ -149,10 +143,4 @@ class ValidityReport(Result):
         # Here, so that matplotlib is loaded only by those who draw.
         from tfnode.validity.pages import Page
 
-        target = arguments.path("path", path)
-        page = Page.of(self, class_names, title)
-        files.check_writable(target.parent, "path")
-        if target.is_dir():
-            rule = "`path` must be a file, or one that can be made"
-            raise arguments.refused(rule, "path", str(target), "Add a name, such as report.html.")
-        files.write_text(target, page.document())
+        Page.of(self, class_names, title).framed().write(path)

@@ -3,15 +3,16 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
+from tfnode.typing import PathLike
 from tfnode.validity.report import CheckRow, ValidityReport
-from tfnode.validity.results import Result
+from tfnode.validity.results import Record, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclasses.dataclass(frozen=True)
-class ResNetStage:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ResNetStage(Record):
     """Residual layers of one form that follow each other, `x_{k+1} = x_k + f_k(x_k)`.
 
     A change is the size of a difference over that of the two, root mean squares: 0 for equal
@@ -41,7 +42,7 @@ class ResNetStage:
     distances: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ResNetReport(Result):
     """What `check_resnet` found.
 
@@ -85,3 +86,28 @@ class ResNetReport(Result):
         from tfnode import plots
 
         return plots.resnet(self, title)
+
+    def _repr_html_(self) -> str:
+        # Here, so that matplotlib is loaded only by those who draw.
+        from tfnode.validity import resnet_page
+
+        return resnet_page.framed(self).fragment()
+
+    def to_html(self, path: PathLike, title: str | None = None) -> None:
+        """Writes the report as a page: one HTML file that needs no network and runs no script.
+
+        It has the verdict in words, the model at other depths and under other solvers, how its
+        layers change, and the versions that the report was made with. A notebook shows the same
+        page where the report is the last value of a cell.
+
+        Args:
+            path: Path of the file, which is complete or not there.
+            title: Optional string in place of the question.
+
+        Raises:
+            ValueError: If the file cannot be written.
+        """
+        # Here, so that matplotlib is loaded only by those who draw.
+        from tfnode.validity import resnet_page
+
+        resnet_page.framed(self, title).write(path)

@@ -1,19 +1,38 @@
 """What the results of this package have in common."""
 
 import dataclasses
+import inspect
 import json
 import math
+import reprlib
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any, Self
 
+import keras
 import numpy as np
 
-from tfnode import arguments
+from tfnode import arguments, versions
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Result:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Record:
+    """Base of the results and of their rows, which fit on a screen however much they hold.
+
+    A class of it is a dataclass with `repr=False`, so that it keeps the repr of this one.
+    """
+
+    def __repr__(self) -> str:
+        """The values that are short, how many the others are, and what else it can be asked for."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        shown = [f"{k}={_shown(k, value)}" for k, value in values.items() if value is not None]
+        more = ", ".join(sorted(_members(type(self))))
+        return f"{type(self).__name__}({', '.join(shown)}{more and f'; {more}'})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Result(Record):
     """Base of the results: plain values, which JSON can hold."""
 
     def to_json(self) -> str:
@@ -40,6 +59,33 @@ class Result:
     @classmethod
     def _from_plain(cls, content: Any) -> Self:
         return _read(cls, content)
+
+
+def made_with() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return versions.of("tfnode", "keras", keras.backend.backend(), "numpy")
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Record):
+        return f"<{type(value).__name__}>"
+    if isinstance(value, np.ndarray):
+        return f"<array {value.shape}>"
+    if isinstance(value, (tuple, dict)):
+        has_records = any(isinstance(item, Record) for item in value)
+        return f"<{len(value)} {name if has_records else 'values'}>"
+    return reprlib.repr(value)
+
+
+def _members(kind: type) -> Iterator[str]:
+    """The public methods and properties of a class."""
+    for name, member in inspect.getmembers(kind):
+        if inspect.isfunction(member) and not name.startswith("_"):
+            yield f"{name}()"
+        elif isinstance(member, property):
+            yield name
 
 
 def _plain(value: Any) -> Any:

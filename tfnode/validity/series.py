@@ -20,6 +20,7 @@ from tfnode.solvers import SolverLike
 from tfnode.typing import Data
 from tfnode.validity.convergence import rounding_floor
 from tfnode.validity.evaluation import Evaluation, Samples, Subject, check_built, evaluate
+from tfnode.validity.results import made_with
 from tfnode.validity.series_report import SeriesReport, SeriesRow
 from tfnode.validity.trials import Trial, check_reference_steps, fine_trial, training_trial
 
@@ -164,6 +165,7 @@ def _report(
         trained_until=schedule.times[schedule.last],
         rows=tuple(rows[:-1]),
         flow=rows[-1],
+        versions=made_with(),
     )
 
 

@@ -3,14 +3,15 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tfnode.validity.results import Result
+from tfnode.typing import PathLike
+from tfnode.validity.results import Record, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclasses.dataclass(frozen=True)
-class SeriesRow:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SeriesRow(Record):
     """A model that is asked at some times.
 
     Errors are root mean squares, over the spread of the observed states within the training.
@@ -40,7 +41,7 @@ class SeriesRow:
     error_beyond: float | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SeriesReport(Result):
     """What `check_series` found.
 
@@ -57,6 +58,8 @@ class SeriesReport(Result):
         trained_until: Float, the last time that counts as seen in training.
         rows: Tuple of `SeriesRow`s, the widest times first.
         flow: `SeriesRow`, the field itself: RK4 at fine steps, asked at all the observed times.
+        versions: Dictionary from packages to the versions that the report was made with; None in
+            reports of earlier versions.
     """
 
     is_flow: bool
@@ -68,6 +71,7 @@ class SeriesReport(Result):
     trained_until: float
     rows: tuple[SeriesRow, ...]
     flow: SeriesRow
+    versions: dict[str, str] | None = None
 
     def plot(self, title: str | None = None) -> "Figure":
         """Error over the distance of the times, with that of the training marked.
@@ -79,3 +83,28 @@ class SeriesReport(Result):
         from tfnode import plots
 
         return plots.series(self, title)
+
+    def _repr_html_(self) -> str:
+        # Here, so that matplotlib is loaded only by those who draw.
+        from tfnode.validity import series_page
+
+        return series_page.framed(self).fragment()
+
+    def to_html(self, path: PathLike, title: str | None = None) -> None:
+        """Writes the report as a page: one HTML file that needs no network and runs no script.
+
+        It has the verdict in words, the errors in a figure and in a table, and the versions that
+        the report was made with. A notebook shows the same page where the report is the last value
+        of a cell.
+
+        Args:
+            path: Path of the file, which is complete or not there.
+            title: Optional string in place of the question.
+
+        Raises:
+            ValueError: If the file cannot be written.
+        """
+        # Here, so that matplotlib is loaded only by those who draw.
+        from tfnode.validity import series_page
+
+        series_page.framed(self, title).write(path)

@@ -11,6 +11,7 @@ from tfnode.models.judge import Judge, checked_metric, checked_task
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
+from tfnode.validity.results import Record
 from tfnode.validity.trials import (
     Trial,
     check_factors,
@@ -20,8 +21,8 @@ from tfnode.validity.trials import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class SweepRow:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SweepRow(Record):
     """A model under one solver.
 
     Args:

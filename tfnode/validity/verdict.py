@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
-from tfnode import arguments, versions
+from tfnode import arguments
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
 from tfnode.models.judge import Judge, checked_metric, checked_task
@@ -17,6 +17,7 @@ from tfnode.validity.convergence import fitted_order
 from tfnode.validity.details import Details, class_changes, nearest_samples
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.report import VERSION, CheckRow, ValidityReport
+from tfnode.validity.results import made_with
 from tfnode.validity.sweeps import row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
@@ -233,7 +234,7 @@ class _Comparison:
             nearest=nearest_samples(judge, base, others) if is_classifier else (),
             order=None if self._training.is_adaptive else self._order(rows),
             expected_order=None if self._training.is_adaptive else solver.order,
-            versions=versions.of("tfnode", "keras", keras.backend.backend(), "numpy"),
+            versions=made_with(),
         )
 
     def _order(self, rows: Mapping[Trial, CheckRow]) -> float | None:
