@@ -145,6 +145,18 @@ def test_blocks_with_several_solvers_need_one_that_is_named(ask, tmp_path):
     assert stop.value.status == 2
 
 
+@pytest.mark.parametrize(
+    "line", ["check MODEL --data DATA", "export MODEL OUT", "export MODEL OUT --solver rk4:1/4"]
+)
+def test_a_model_without_a_block_is_told_what_to_do(ask, tmp_path, line):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "rn.keras")
+    np.savez(tmp_path / "test.npz", x=X, y=(X[:, 0] > 0).astype(int))
+    places = {"MODEL": "rn.keras", "DATA": "test.npz", "OUT": "out"}
+    arguments = [tmp_path / places[a] if a in places else a for a in line.split()]
+    with pytest.raises(command_line.Stop, match=r"must have an `ODEBlock`.*without any block"):
+        ask(*arguments)
+
+
 # === zoo ===
 def test_the_zoo_is_listed(ask, stand_in):
     name, _ = stand_in.add()
@@ -305,7 +317,10 @@ def test_the_entry_point_is_there():
     assert "zoo*" in config["options.packages.find"]["include"].split()
 
 
-@pytest.mark.parametrize("line", ["", "check", "export", "zoo", "zoo list", "zoo fetch", "table1"])
+LINES = ["", "check", "export", "zoo", "zoo list", "zoo fetch", "zoo verify", "table1"]
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_help_shows_the_lines_to_type(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main.answer([*line.split(), "--help"])

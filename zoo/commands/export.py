@@ -82,11 +82,11 @@ def answer(args: argparse.Namespace) -> answers.Answer:
 
 def _solvers(model: "keras.Model", given: list[tuple[str, float | None]] | None) -> "list[Solver]":
     import tfnode
-    from tfnode.models import held_blocks
+    from tfnode.models import some_blocks
 
     if given is not None:
         return [tfnode.solvers.get(name, step) for name, step in given]
-    found = list(dict.fromkeys(block.solver for block in held_blocks(model)))
+    found = list(dict.fromkeys(block.solver for block in some_blocks(model)))
     if len(found) != 1:
         raise ValueError(
             "A model is exported under the solver of its training if all its blocks have the same. "
