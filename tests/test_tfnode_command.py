@@ -145,6 +145,17 @@ def test_blocks_with_several_solvers_need_one_that_is_named(ask, tmp_path):
     assert stop.value.status == 2
 
 
+def test_a_regression_is_exported_without_a_verdict(ask, paths, tmp_path):
+    model, data = paths(RK4(1 / 4))
+    np.savez(data, x=X, y=X)
+    line = ("export", model, tmp_path / "served", "--data", data)
+    status, printed = ask(*line)
+    version = tmp_path / "served" / "rk4_h0p25" / "1"
+    assert (status, printed.splitlines()[0]) == (0, f"Written: {version}")
+    with pytest.raises(command_line.Stop, match="Received: targets of a regression"):
+        ask(*line, "--require-valid")
+
+
 @pytest.mark.parametrize(
     "line", ["check MODEL --data DATA", "export MODEL OUT", "export MODEL OUT --solver rk4:1/4"]
 )

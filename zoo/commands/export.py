@@ -3,7 +3,8 @@
     tfnode export energy_landscape served/energy_landscape
     tfnode export model.keras served/mine --data test.npz --solver rk4:1/8 --solver rk4:1/16
 
-Without data there is no verdict, and no version is labelled stable; pretrained weights bring both.
+Without data, and in regression, there is no verdict, and no version is labelled stable; pretrained
+weights bring both.
 """
 
 import argparse
