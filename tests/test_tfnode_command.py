@@ -68,9 +68,11 @@ def test_an_ode_is_a_yes(ask, paths, tmp_path):
     page = tmp_path / "new" / "page.html"
     status, printed = ask("check", model, *options, "--figure", figure, "--html", page)
     assert status == 0
-    assert printed.startswith("mine is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
+    assert printed.startswith(f"{model} is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
     assert figure.read_text(encoding="utf-8").startswith("<?xml")
-    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert f"Is {model} an ODE?" in text
 
 
 def test_a_model_that_is_none_is_a_no_and_json_is_the_report(ask, paths):
@@ -93,7 +95,13 @@ def test_pretrained_weights_know_their_data(ask, stand_in):
     assert (status, found["num_samples"]) == (1 - report.is_ode, 50)
     assert found["gap"] == report.gap
     _, printed = ask("check", name, "--data", "energy_landscape/three_minima:validation[:20]")
+    assert printed.startswith(f"{name} is ")
     assert ", 20 samples" in printed
+    # Asked by its model, they are named too.
+    stand_in.content["default"] = {model.name: name}
+    stand_in.write()
+    _, printed = ask("check", model.name, "--data", "energy_landscape/three_minima:test[:20]")
+    assert printed.startswith(f"{name} is ")
 
 
 def test_a_figure_needs_matplotlib_before_the_work(ask, paths, tmp_path, monkeypatch):
@@ -111,7 +119,7 @@ def test_regression_is_judged_too(ask, paths):
     np.savez(data, x=X, y=np.stack([X[:, 0], X[:, 1]], axis=1))
     status, printed = ask("check", model, "--data", data, "--reference-steps", 8)
     assert status == 0
-    assert printed.startswith("mine is an ODE: gap 0.000")
+    assert printed.startswith(f"{model} is an ODE: gap 0.000")
 
 
 # === export ===

@@ -137,7 +137,7 @@ def require_ode(model: keras.Model, report: ValidityReport) -> None:
     """
     if report.is_ode:
         return
-    print(describe(model, report))
+    print(describe(model.name, report))
     raise ValueError(
         "With require_valid=True a model must be an ODE: its accuracy must not depend on the "
         f"solver. Received: model={model.name!r} with a gap of {report.gap:.4f}, above the "
@@ -157,7 +157,7 @@ def require_accurate(
     invalid = [c for c in configurations if not c.is_valid]
     if not invalid:
         return
-    print(describe(model, report))
+    print(describe(model.name, report))
     raise ValueError(
         "With require_valid=True every configuration must keep the accuracy of the training, "
         f"{report.rows[0].accuracy:.4f}. Received: "
@@ -166,8 +166,13 @@ def require_accurate(
     )
 
 
-def describe(model: keras.Model, report: ValidityReport) -> str:
-    """Returns a report as a text table; a star marks the rows that count for the verdict."""
+def describe(name: str, report: ValidityReport) -> str:
+    """Returns a report as text: the verdict, and a table.
+
+    Args:
+        name: String, what the model is called.
+        report: Its `tfnode.validity.ValidityReport`.
+    """
     verdict = "is an ODE" if report.is_ode else "is bound to its solver"
     header = ("", "solver", "step/tolerance", "accuracy", "gap", "error")
     cells = [
@@ -182,6 +187,6 @@ def describe(model: keras.Model, report: ValidityReport) -> str:
         for row in report.rows
     ]
     return (
-        f"{model.name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "
+        f"{name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "
         f"{report.num_samples} samples\n{tables.aligned(header, cells, right=range(2, 6))}"
     )

@@ -57,8 +57,8 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     )
     if args.figure is not None:
         with files.beside(args.figure) as written:
-            report.plot(args.model).savefig(written)
+            report.plot(subject.name).savefig(written)
     if args.html is not None:
-        report.to_html(args.html, title=f"Is {args.model} an ODE?")
-    text = cards.describe(subject.model, report)
+        report.to_html(args.html, title=f"Is {subject.name} an ODE?")
+    text = cards.describe(subject.name, report)
     return answers.Answer(0 if report.is_ode else 1, json.loads(report.to_json()), text)
