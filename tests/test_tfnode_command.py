@@ -69,6 +69,11 @@ def test_an_ode_is_a_yes(ask, paths, tmp_path):
     status, printed = ask("check", model, *options, "--figure", figure, "--html", page)
     assert status == 0
     assert printed.startswith(f"{model} is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
+    assert printed.splitlines()[1].split()[2:] == ["accuracy", "gap", "error"]
+    assert [line.partition(" ")[0] for line in printed.splitlines()[-4:]] == [
+        *("*", "step/tolerance:", "gap:", "error:")
+    ]
+    assert "\ngap: the difference in accuracy, as a fraction, from the first row\n" in printed
     assert figure.read_text(encoding="utf-8").startswith("<?xml")
     text = page.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
@@ -120,6 +125,9 @@ def test_regression_is_judged_too(ask, paths):
     status, printed = ask("check", model, "--data", data, "--reference-steps", 8)
     assert status == 0
     assert printed.startswith(f"{model} is an ODE: gap 0.000")
+    # There is no accuracy.
+    assert printed.splitlines()[1].split() == ["solver", "step/tolerance", "gap", "error"]
+    assert "\ngap: the distance of the outputs, over their spread, from the first row\n" in printed
 
 
 # === export ===
