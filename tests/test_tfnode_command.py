@@ -188,6 +188,10 @@ def test_a_model_without_a_block_is_told_what_to_do(ask, tmp_path, line):
 def test_the_zoo_is_listed(ask, stand_in):
     name, _ = stand_in.add()
     assert ask("zoo", "list", "cifar*") == (0, "cifar10\ncifar10_conv\n")
+    assert ask("zoo", "list", "zzz") == (0, "There are no such models.\n")
+    nothing = (0, "There are no such pretrained weights.\n")
+    assert ask("zoo", "list", "zzz", "--pretrained") == nothing
+    assert ask("zoo", "list", "zzz", "--json") == (0, "[]\n")
     table = zoo.list_models(pretrained=True)
     assert ask("zoo", "list", "--pretrained") == (0, f"{table}\n")
     status, printed = ask("zoo", "list", name, "--pretrained", "--json")
@@ -214,7 +218,10 @@ def test_weights_are_fetched(ask, stand_in, monkeypatch):
             fetched: str(stand_in.home / f"{fetched}.weights.h5"),
         },
     )
-    assert ask("zoo", "fetch", fetched) == (0, f"{stand_in.home / fetched}.weights.h5\n")
+    stand_in.content["default"] = {"mnist": fetched}
+    stand_in.write()
+    for name in (fetched, "mnist"):
+        assert ask("zoo", "fetch", name) == (0, f"{stand_in.home / fetched}.weights.h5\n")
 
 
 def test_weights_are_verified_as_by_the_script(ask, stand_in, monkeypatch, capsys):
@@ -250,7 +257,7 @@ MISUSE = {
     "export mnist out --solver rk4:1/0": "Received: rk4:1/0",
     "export mnist FILE": "must be a directory that can be written to",
     "zoo": "the following arguments are required: COMMAND",
-    "zoo fetch mnist_v9": "must be one of the weights [",
+    "zoo fetch mnist_v9": "`name` must be that of pretrained weights",
     "zoo verify --quick energy_landscape_rk4_damped_v1": "--quick chooses the weights itself",
 }
 
@@ -270,7 +277,8 @@ def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "line, rule",
     [
-        ("check imagenet", "`name` must be one of"),
+        ("check imagenet", "`name` must be that of pretrained weights"),
+        ("check mnist_rk4", r"Did you mean .*'mnist_rk4_.*`tfnode zoo list --pretrained`"),
         ("check MODEL --data imagenet", "`name` must be one of"),
         ("check MODEL --data MODEL.npz", "Data must be an .npz file with the arrays"),
         ("check BROKEN --data DATA", "A model is loaded from a whole `.keras` file"),

@@ -37,6 +37,7 @@ _VERIFY = """Measures pretrained weights again, and compares with what the manif
 The exit status is 1 if a number differs. Without names all weights are measured, in about 13
 minutes on two cores, and with --quick only those of the synthetic data sets.
 """
+_NAMES = "pretrained weights, or a model of the zoo for its default ones; all without a name"
 _HEADER = ("weights", "quantity", "expected", "found", "")
 
 
@@ -54,9 +55,7 @@ def add(commands: Any) -> None:
 
 def add_names(parser: argparse.ArgumentParser) -> None:
     """Adds the names of published weights."""
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", type=published, help="weights; all without one"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", type=published, help=_NAMES)
 
 
 def add_verified(parser: argparse.ArgumentParser) -> None:
@@ -66,13 +65,13 @@ def add_verified(parser: argparse.ArgumentParser) -> None:
 
 
 def published(name: str) -> str:
-    """Returns the name of a weight of the manifest, as the type of an argument."""
+    """Returns the name of weights, or of a model's default ones, as the type of an argument."""
     from zoo import manifest
 
-    names = list(manifest.read().weights)
-    if name not in names:
-        raise argparse.ArgumentTypeError(f"must be one of the weights {names}. Received: {name!r}")
-    return name
+    try:
+        return manifest.read().get(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def list_models(args: argparse.Namespace) -> answers.Answer:
@@ -83,7 +82,7 @@ def list_models(args: argparse.Namespace) -> answers.Answer:
         table = zoo.list_models(args.pattern, pretrained=True)
         return answers.Answer(0, table.records, str(table))
     names = zoo.list_models(args.pattern)
-    return answers.Answer(0, names, "\n".join(names))
+    return answers.Answer(0, names, "\n".join(names) or "There are no such models.")
 
 
 def fetch(args: argparse.Namespace) -> answers.Answer:
