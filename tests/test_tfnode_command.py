@@ -360,7 +360,10 @@ def test_help_shows_the_lines_to_type(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main.answer([*line.split(), "--help"])
     assert stopped.value.code == 0
-    assert f"\n    tfnode {line}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"\n    tfnode {line}" in printed
+    # A command that answers says what its JSON holds.
+    assert ("print JSON: " in printed) == (line not in ("", "zoo"))
 
 
 def lines_to_type():

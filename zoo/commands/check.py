@@ -14,12 +14,13 @@ from typing import Any
 
 from zoo.commands import answers, command_line, subjects
 
+_HOLDS = "the report, which `tfnode.validity.ValidityReport.from_json` reads"
 _FIGURES = (".png", ".svg", ".pdf")
 
 
 def add(commands: Any) -> None:
     """Adds the command to those of a parser."""
-    parser = answers.add(commands, "check", __doc__ or "", answer)
+    parser = answers.add(commands, "check", __doc__ or "", answer, _HOLDS)
     subjects.add_arguments(parser)
     parser.add_argument(
         "--threshold",

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from tfnode.solvers import Solver
 
+_HOLDS = "a list of the paths that were written, models.config last"
+
 
 def add(commands: Any) -> None:
     """Adds the command to those of a parser."""
-    parser = answers.add(commands, "export", __doc__ or "", answer)
+    parser = answers.add(commands, "export", __doc__ or "", answer, _HOLDS)
     subjects.add_arguments(parser)
     parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="the directory to write to")
     parser.add_argument(

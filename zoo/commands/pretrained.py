@@ -37,6 +37,10 @@ _VERIFY = """Measures pretrained weights again, and compares with what the manif
 The exit status is 1 if a number differs. Without names all weights are measured, in about 13
 minutes on two cores, and with --quick only those of the synthetic data sets.
 """
+# What the JSON of each holds.
+_LISTED = "a list of names, or with --pretrained of an object for each of the weights"
+_FETCHED = "an object from the names of the weights to the paths of their files"
+_VERIFIED = "a list of an object for each quantity: weights, quantity, expected, found, agree"
 _NAMES = "pretrained weights, or a model of the zoo for its default ones; all without a name"
 _HEADER = ("weights", "quantity", "expected", "found", "")
 
@@ -46,11 +50,11 @@ def add(commands: Any) -> None:
     short = "list, fetch and verify the pretrained models"
     zoo = commands.add_parser("zoo", help=short, description=__doc__, **command_line.STYLE)
     own = zoo.add_subparsers(required=True, metavar="COMMAND")
-    listed = answers.add(own, "list", _LIST, list_models)
+    listed = answers.add(own, "list", _LIST, list_models, _LISTED)
     listed.add_argument("pattern", nargs="?", help="that names must match, such as 'cifar*'")
     listed.add_argument("--pretrained", action="store_true", help="weights in place of models")
-    add_names(answers.add(own, "fetch", _FETCH, fetch))
-    add_verified(answers.add(own, "verify", _VERIFY, verify))
+    add_names(answers.add(own, "fetch", _FETCH, fetch, _FETCHED))
+    add_verified(answers.add(own, "verify", _VERIFY, verify, _VERIFIED))
 
 
 def add_names(parser: argparse.ArgumentParser) -> None:
