@@ -240,7 +240,7 @@ def plane(**options):
         ([plane, plane], 2, "Crossings are defined for one ODE"),
         ([lambda: [plane()] * 2], 2, "Crossings are defined for one ODE.*calls=2"),
         ([lambda: plane(time_dependent=True)], 2, "time_dependent=True"),
-        ([], 2, "The model must call an `ODEBlock`"),
+        ([], 2, "The model must have an `ODEBlock`"),
     ],
 )
 def test_misuse(layers, dims, message):

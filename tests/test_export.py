@@ -383,7 +383,10 @@ def test_a_model_that_is_bound_to_its_solver_is_refused(bound, tmp_path, capsys)
         )
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == ("small is bound to its solver: gap 1.0000, threshold 0.02, 10 samples")
-    assert printed[2].split()[:5] == ["*", "Euler", "1", "1.0000", "0.0000"]
+    assert printed[2].split() == ["*", "Euler", "1", "1.0000", "0.0000"]
+    # Refuted before the finest RK4, of which errors are distances.
+    assert "error" not in printed[1]
+    assert printed[-1] == "gap: the difference in accuracy, as a fraction, from the first row"
     assert not (tmp_path / "base").exists()
 
 
@@ -1095,8 +1098,20 @@ def test_several_outputs_with_data_have_warm_up_requests_and_no_verdict(tmp_path
     np.testing.assert_array_equal(warmup_of(path)["x"], X[:16])
     assert card(path)["verdict"] is None
     for data in ((X, [y, y]), None):
-        with pytest.raises(ValueError, match="A verdict is one on data, and on a model with one"):
+        with pytest.raises(ValueError, match="A verdict is one on data, and on a class"):
             export_saved_models(model, tmp_path, [RK4(1.0)], data, require_valid=True)
+
+
+@pytest.mark.parametrize("loss", ["mse", None])
+def test_a_regression_with_data_has_warm_up_requests_and_no_verdict(loss, tmp_path, monkeypatch):
+    model = classifier(RK4(1.0), outputs=1, loss=loss)
+    data = X, np.linspace(0, 1, len(X))
+    monkeypatch.setattr(validity, "check", None)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], data)
+    np.testing.assert_array_equal(warmup_of(path)["point"], X[:16])
+    assert (card(path)["is_valid"], card(path)["verdict"]) == (False, None)
+    answer = asked(path, {"point": X})
+    np.testing.assert_allclose(answer["head"], model(X), rtol=1e-5, atol=1e-6)
 
 
 def test_a_row_that_fails_is_nan_in_every_output(tmp_path):
@@ -1147,7 +1162,7 @@ def test_models_that_are_no_graph_are_refused_before_any_work(model, inputs, mes
         ({"version": 0}, "Received: version=0"),
         ({"version": "1"}, "Received: version='1'"),
         ({"repository": "elsewhere"}, "with repository='elsewhere'"),
-        ({"data": (X, X)}, "with targets of a regression"),
+        ({"data": (X, X), "require_valid": True}, "Received: targets of a regression for model="),
         ({"data": (X[:0], np.zeros(0, int))}, "at least one sample"),
         ({"data": []}, "at least one sample"),
         ({"data": iter([(X, X[:, 0])])}, "an iterator, which ends"),

@@ -166,8 +166,16 @@ def test_half_precision_casts_where_the_model_does():
 
 def test_a_model_without_a_block_is_refused():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
-    with pytest.raises(ValueError, match="must have an `ODEBlock` whose solver can be exchanged"):
-        tfnode.with_solver(model, FINE)
+    data = inputs("functional")[:, :2], labels("functional")
+    compiled(model, "functional")
+    for ask in (
+        lambda: tfnode.with_solver(model, FINE),
+        lambda: tfnode.validity.check(model, data),
+        lambda: model.fit(*data, verbose=0, callbacks=[tfnode.StepAdaption(data)]),
+    ):
+        with pytest.raises(ValueError, match=r"have an `ODEBlock`.*without any block") as error:
+            ask()
+        assert f"model={model.name!r} of type Sequential" in str(error.value)
 
 
 # === What is called ===

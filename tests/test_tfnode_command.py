@@ -68,9 +68,16 @@ def test_an_ode_is_a_yes(ask, paths, tmp_path):
     page = tmp_path / "new" / "page.html"
     status, printed = ask("check", model, *options, "--figure", figure, "--html", page)
     assert status == 0
-    assert printed.startswith("mine is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
+    assert printed.startswith(f"{model} is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
+    assert printed.splitlines()[1].split()[2:] == ["accuracy", "gap", "error"]
+    assert [line.partition(" ")[0] for line in printed.splitlines()[-4:]] == [
+        *("*", "step/tolerance:", "gap:", "error:")
+    ]
+    assert "\ngap: the difference in accuracy, as a fraction, from the first row\n" in printed
     assert figure.read_text(encoding="utf-8").startswith("<?xml")
-    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert f"Is {model} an ODE?" in text
 
 
 def test_a_model_that_is_none_is_a_no_and_json_is_the_report(ask, paths):
@@ -93,7 +100,13 @@ def test_pretrained_weights_know_their_data(ask, stand_in):
     assert (status, found["num_samples"]) == (1 - report.is_ode, 50)
     assert found["gap"] == report.gap
     _, printed = ask("check", name, "--data", "energy_landscape/three_minima:validation[:20]")
+    assert printed.startswith(f"{name} is ")
     assert ", 20 samples" in printed
+    # Asked by its model, they are named too.
+    stand_in.content["default"] = {model.name: name}
+    stand_in.write()
+    _, printed = ask("check", model.name, "--data", "energy_landscape/three_minima:test[:20]")
+    assert printed.startswith(f"{name} is ")
 
 
 def test_a_figure_needs_matplotlib_before_the_work(ask, paths, tmp_path, monkeypatch):
@@ -111,7 +124,10 @@ def test_regression_is_judged_too(ask, paths):
     np.savez(data, x=X, y=np.stack([X[:, 0], X[:, 1]], axis=1))
     status, printed = ask("check", model, "--data", data, "--reference-steps", 8)
     assert status == 0
-    assert printed.startswith("mine is an ODE: gap 0.000")
+    assert printed.startswith(f"{model} is an ODE: gap 0.000")
+    # There is no accuracy.
+    assert printed.splitlines()[1].split() == ["solver", "step/tolerance", "gap", "error"]
+    assert "\ngap: the distance of the outputs, over their spread, from the first row\n" in printed
 
 
 # === export ===
@@ -145,10 +161,37 @@ def test_blocks_with_several_solvers_need_one_that_is_named(ask, tmp_path):
     assert stop.value.status == 2
 
 
+def test_a_regression_is_exported_without_a_verdict(ask, paths, tmp_path):
+    model, data = paths(RK4(1 / 4))
+    np.savez(data, x=X, y=X)
+    line = ("export", model, tmp_path / "served", "--data", data)
+    status, printed = ask(*line)
+    version = tmp_path / "served" / "rk4_h0p25" / "1"
+    assert (status, printed.splitlines()[0]) == (0, f"Written: {version}")
+    with pytest.raises(command_line.Stop, match="Received: targets of a regression"):
+        ask(*line, "--require-valid")
+
+
+@pytest.mark.parametrize(
+    "line", ["check MODEL --data DATA", "export MODEL OUT", "export MODEL OUT --solver rk4:1/4"]
+)
+def test_a_model_without_a_block_is_told_what_to_do(ask, tmp_path, line):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "rn.keras")
+    np.savez(tmp_path / "test.npz", x=X, y=(X[:, 0] > 0).astype(int))
+    places = {"MODEL": "rn.keras", "DATA": "test.npz", "OUT": "out"}
+    arguments = [tmp_path / places[a] if a in places else a for a in line.split()]
+    with pytest.raises(command_line.Stop, match=r"must have an `ODEBlock`.*without any block"):
+        ask(*arguments)
+
+
 # === zoo ===
 def test_the_zoo_is_listed(ask, stand_in):
     name, _ = stand_in.add()
     assert ask("zoo", "list", "cifar*") == (0, "cifar10\ncifar10_conv\n")
+    assert ask("zoo", "list", "zzz") == (0, "There are no such models.\n")
+    nothing = (0, "There are no such pretrained weights.\n")
+    assert ask("zoo", "list", "zzz", "--pretrained") == nothing
+    assert ask("zoo", "list", "zzz", "--json") == (0, "[]\n")
     table = zoo.list_models(pretrained=True)
     assert ask("zoo", "list", "--pretrained") == (0, f"{table}\n")
     status, printed = ask("zoo", "list", name, "--pretrained", "--json")
@@ -175,7 +218,10 @@ def test_weights_are_fetched(ask, stand_in, monkeypatch):
             fetched: str(stand_in.home / f"{fetched}.weights.h5"),
         },
     )
-    assert ask("zoo", "fetch", fetched) == (0, f"{stand_in.home / fetched}.weights.h5\n")
+    stand_in.content["default"] = {"mnist": fetched}
+    stand_in.write()
+    for name in (fetched, "mnist"):
+        assert ask("zoo", "fetch", name) == (0, f"{stand_in.home / fetched}.weights.h5\n")
 
 
 def test_weights_are_verified_as_by_the_script(ask, stand_in, monkeypatch, capsys):
@@ -211,7 +257,7 @@ MISUSE = {
     "export mnist out --solver rk4:1/0": "Received: rk4:1/0",
     "export mnist FILE": "must be a directory that can be written to",
     "zoo": "the following arguments are required: COMMAND",
-    "zoo fetch mnist_v9": "must be one of the weights [",
+    "zoo fetch mnist_v9": "`name` must be that of pretrained weights",
     "zoo verify --quick energy_landscape_rk4_damped_v1": "--quick chooses the weights itself",
 }
 
@@ -231,7 +277,8 @@ def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "line, rule",
     [
-        ("check imagenet", "`name` must be one of"),
+        ("check imagenet", "`name` must be that of pretrained weights"),
+        ("check mnist_rk4", r"Did you mean .*'mnist_rk4_.*`tfnode zoo list --pretrained`"),
         ("check MODEL --data imagenet", "`name` must be one of"),
         ("check MODEL --data MODEL.npz", "Data must be an .npz file with the arrays"),
         ("check BROKEN --data DATA", "A model is loaded from a whole `.keras` file"),
@@ -305,12 +352,18 @@ def test_the_entry_point_is_there():
     assert "zoo*" in config["options.packages.find"]["include"].split()
 
 
-@pytest.mark.parametrize("line", ["", "check", "export", "zoo", "zoo list", "zoo fetch", "table1"])
+LINES = ["", "check", "export", "zoo", "zoo list", "zoo fetch", "zoo verify", "table1"]
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_help_shows_the_lines_to_type(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main.answer([*line.split(), "--help"])
     assert stopped.value.code == 0
-    assert f"\n    tfnode {line}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"\n    tfnode {line}" in printed
+    # A command that answers says what its JSON holds.
+    assert ("print JSON: " in printed) == (line not in ("", "zoo"))
 
 
 def lines_to_type():

@@ -330,7 +330,7 @@ def endless():
             lambda: keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]),
             (X, X),
             {},
-            "must call an `ODEBlock`",
+            "must have an `ODEBlock`.*without any block.*check_resnet",
         ),
         (lambda: keras.Sequential([tfnode.ODEBlock(Square())]), (X, X), {}, "must be built"),
     ],

@@ -136,7 +136,7 @@ class Unused(Inside):
 
 def test_a_block_that_is_there_and_not_called_is_an_error_and_no_verdict():
     model = in_two_halves(Unused, is_subclassed=True)
-    with pytest.raises(ValueError, match="every one that it holds") as error:
+    with pytest.raises(ValueError, match="call every `ODEBlock` that it holds") as error:
         validity.check(model, (X, Y))
     assert f"does not call ['{model.second.block.name}']" in str(error.value)
 

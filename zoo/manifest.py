@@ -1,6 +1,7 @@
 """The manifest: which pretrained weights there are, and what was measured on each."""
 
 import dataclasses
+import difflib
 import json
 import pathlib
 import re
@@ -139,8 +140,17 @@ class Manifest:
             ValueError: If there is none.
         """
         known = {**self.default, **{name: name for name in self.weights}}
-        advice = "Pick one of these."
-        return self.weights[known[arguments.choice("name", name, known, advice=advice)]]
+        if not isinstance(name, str) or name not in known:
+            close = difflib.get_close_matches(str(name), known, cutoff=0.5)
+            guess = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+            raise arguments.refused(
+                "`name` must be that of pretrained weights, or of a model that has a default",
+                "name",
+                name,
+                f"{guess}`tfnode zoo list --pretrained` shows all, and so does "
+                "`zoo.list_models(pretrained=True)`.",
+            )
+        return self.weights[known[name]]
 
     def find(self, model: str, weights: Any) -> WeightsEntry:
         """Returns a model's entry of a name, or of `"DEFAULT"`.

@@ -110,5 +110,5 @@ def _card(model: keras.Model, address: str, report: ValidityReport | None) -> st
         f'```python\nimport zoo\n\nmodel = zoo.get_model("{address}")\n```',
     ]
     if report is not None:
-        parts.append(f"```text\n{cards.describe(model, report)}\n```")
+        parts.append(f"```text\n{cards.describe(model.name, report)}\n```")
     return "\n\n".join(parts) + "\n"

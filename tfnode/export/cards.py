@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
 from tfnode import solvers, tables, versions
 from tfnode.export.names import interval_of, solver_name
 from tfnode.export.signatures import inputs_of, outputs_of
-from tfnode.validity import SweepRow, ValidityReport
+from tfnode.validity import CheckRow, SweepRow, ValidityReport
 
 # Accuracies are quotients: a gap at the threshold must not exceed it by rounding.
 _ROUNDING = 1e-9
@@ -137,7 +137,7 @@ def require_ode(model: keras.Model, report: ValidityReport) -> None:
     """
     if report.is_ode:
         return
-    print(describe(model, report))
+    print(describe(model.name, report))
     raise ValueError(
         "With require_valid=True a model must be an ODE: its accuracy must not depend on the "
         f"solver. Received: model={model.name!r} with a gap of {report.gap:.4f}, above the "
@@ -157,7 +157,7 @@ def require_accurate(
     invalid = [c for c in configurations if not c.is_valid]
     if not invalid:
         return
-    print(describe(model, report))
+    print(describe(model.name, report))
     raise ValueError(
         "With require_valid=True every configuration must keep the accuracy of the training, "
         f"{report.rows[0].accuracy:.4f}. Received: "
@@ -166,22 +166,45 @@ def require_accurate(
     )
 
 
-def describe(model: keras.Model, report: ValidityReport) -> str:
-    """Returns a report as a text table; a star marks the rows that count for the verdict."""
+_COLUMNS: dict[str, Callable[[CheckRow], str]] = {
+    "": lambda row: "*" if row.is_better else "",
+    "solver": lambda row: row.solver,
+    "step/tolerance": lambda row: (
+        f"{row.step_size if row.tolerance is None else row.tolerance:.6g}"
+    ),
+    "accuracy": lambda row: "" if row.accuracy is None else f"{row.accuracy:.4f}",
+    "gap": lambda row: f"{row.gap:.4f}",
+    "error": lambda row: "" if row.error is None else f"{row.error:.2e}",
+}
+# What the columns hold that their names do not say.
+_LEGEND = {
+    "": "* counts for the verdict: no less exact than the solver of the training, in the first row",
+    "step/tolerance": "step/tolerance: the step size, or the tolerance of an adaptive solver",
+    "gap": "gap: {gap}, from the first row",
+    "error": "error: the distance of the outputs, over their spread, from those in the last row",
+}
+_GAPS = {
+    "accuracy": "the difference in accuracy, as a fraction",
+    "outputs": "the distance of the outputs, over their spread",
+}
+
+
+def describe(name: str, report: ValidityReport) -> str:
+    """Returns a report as text: the verdict, a table, and what its columns hold.
+
+    Args:
+        name: String, what the model is called.
+        report: Its `tfnode.validity.ValidityReport`.
+    """
     verdict = "is an ODE" if report.is_ode else "is bound to its solver"
-    header = ("", "solver", "step/tolerance", "accuracy", "gap", "error")
-    cells = [
-        (
-            "*" if row.is_better else "",
-            row.solver,
-            f"{row.step_size if row.tolerance is None else row.tolerance:.6g}",
-            "" if row.accuracy is None else f"{row.accuracy:.4f}",
-            f"{row.gap:.4f}",
-            "" if row.error is None else f"{row.error:.2e}",
-        )
-        for row in report.rows
-    ]
-    return (
-        f"{model.name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "
-        f"{report.num_samples} samples\n{tables.aligned(header, cells, right=range(2, 6))}"
+    columns = {key: [cell(row) for row in report.rows] for key, cell in _COLUMNS.items()}
+    # In regression there is no accuracy, and no error where the finest RK4 was not tried.
+    columns = {key: cells for key, cells in columns.items() if any(cells)}
+    table = tables.aligned(list(columns), list(zip(*columns.values())), range(2, len(columns)))
+    gap = _GAPS.get(report.measure, f"the difference in {report.measure}")
+    legend = [line.format(gap=gap) for key, line in _LEGEND.items() if key in columns]
+    title = (
+        f"{name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "
+        f"{report.num_samples} samples"
     )
+    return "\n".join([title, table, "", *legend])

@@ -15,9 +15,12 @@ from tfnode.export import cards, graphs, repositories, warmup
 from tfnode.export.names import solver_slug
 from tfnode.export.signatures import named_inputs, served_model
 from tfnode.models import digest, held_blocks
+from tfnode.models.judge import Judge
+from tfnode.models.outputs import judged_output, with_mask
 from tfnode.solvers import AdaptiveSolver, FixedStepSolver, RungeKutta, Solver, SolverLike
 from tfnode.typing import Data, Nested, PathLike
 from tfnode.validity import SweepRow, ValidityReport
+from tfnode.validity.evaluation import Samples
 from tfnode.validity.verdict import checked_settings
 
 # The directory of a SavedModel that holds every configuration.
@@ -43,10 +46,10 @@ def export_saved_models(
 
     `<base>/<configuration>/<version>/` is what TensorFlow Serving loads: a graph without XLA that
     takes the model's inputs by name, with any number of rows, and returns `logits` and
-    `probabilities`, or an error where a number is not finite. Without data, and for a model with
-    several outputs, there is no verdict: then it returns the outputs of the model by their names,
-    and no version is valid. A name that is no parameter of a function in ASCII is changed: `größe`
-    to `gr__e`, `class` to `input_class`; the card has both. Under a solver with
+    `probabilities`, or an error where a number is not finite. Without data, in regression, and for
+    a model with several outputs there is no verdict: then it returns the outputs of the model by
+    their names, and no version is valid. A name that is no parameter of a function in ASCII is
+    changed: `größe` to `gr__e`, `class` to `input_class`; the card has both. Under a solver with
     `per_sample=True` a sample that is not finite, or cannot be integrated, is answered with NaN
     instead, and the others of its batch with their numbers. Beside it lie the validity card
     `assets.extra/validity.json`, warm-up requests (with the package `tensorflow-serving-api`),
@@ -106,8 +109,8 @@ def export_saved_models(
     Raises:
         ValueError: If the backend is not TensorFlow, if an argument is not valid or a directory
             cannot be written to, if two solvers have the same name, if a version exists already,
-            if the model is not in single precision, if it is judged and not a classifier, or, with
-            `require_valid`, if it is not valid.
+            if the model is not in single precision, or, with `require_valid`, if it is no
+            classifier or not valid.
         TimeoutError: If another process exports to `base` for too long.
     """
     base = arguments.path("base", base)
@@ -126,7 +129,7 @@ def export_saved_models(
     # Before the verdict; and again when nobody else can take a version.
     _targets(folders, version)
     x = _first_inputs(data)
-    judged_on = _judged_on(models, data, report, require_valid)
+    judged_on = _judged_on(model, models, data, report, require_valid)
     if judged_on is not None:
         graphs.check_outputs(model, x)
         report = report or _verdict(model, models, judged_on, settings, require_valid)
@@ -294,23 +297,38 @@ def _first_inputs(data: Data | None) -> Nested:
 
 
 def _judged_on(
+    model: keras.Model,
     models: Mapping[str, tuple[Solver, keras.Model]],
     data: Data | None,
     report: ValidityReport | None,
     require_valid: bool,
 ) -> Data | None:
     """The data that a verdict is on; None without a verdict."""
-    model = next(iter(models.values()))[1]
-    if data is not None and len(model.outputs) == 1:
+    num_outputs = len(next(iter(models.values()))[1].outputs)
+    if data is None:
+        found = "no data"
+    elif num_outputs > 1:
+        found = f"{num_outputs} outputs"
+    elif (report.task if report is not None else _task(model, data)) == "regression":
+        found = "targets of a regression"
+    else:
         return data
     if require_valid or report is not None:
         raise ValueError(
-            "A verdict is one on data, and on a model with one output. Received: "
-            f"{'no data' if data is None else 'data'} for model={model.name!r} with "
-            f"{len(model.outputs)} outputs. Pass data and a `keras.Model(model.inputs, output)`, "
-            "or neither `require_valid` nor `report`."
+            "A verdict is one on data, and on a classifier with one output. Received: "
+            f"{found} for model={model.name!r}. Pass data and a `keras.Model(model.inputs, "
+            "output)` that classifies, or neither `require_valid` nor `report`: without a verdict "
+            "any model is exported."
         )
     return None
+
+
+def _task(model: keras.Model, data: Data) -> str:
+    """What a model is judged by, `"classification"` or `"regression"`, from the first samples."""
+    samples = Samples(data)
+    outputs, mask = judged_output(*with_mask(model(samples.first_inputs, training=False)))
+    y, weights = samples.first_labels, samples.first_weights
+    return Judge(model, y, outputs, weights=weights, mask=mask, is_all=False).task
 
 
 def _judged(

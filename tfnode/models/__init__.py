@@ -8,6 +8,7 @@ from tfnode.models.scope import (
     looked_at,
     reached_blocks,
     solver_scope,
+    some_blocks,
 )
 from tfnode.models.twins import Twin
 from tfnode.models.with_solver import with_solver
@@ -21,5 +22,6 @@ __all__ = [
     "looked_at",
     "reached_blocks",
     "solver_scope",
+    "some_blocks",
     "with_solver",
 ]

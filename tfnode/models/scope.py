@@ -104,7 +104,8 @@ def reached_blocks(model: keras.Model | ODEBlock, x: Any) -> list[Reached]:
         x: A batch of its inputs.
 
     Raises:
-        ValueError: If it calls none, or not all that it holds, or one for longer than its interval.
+        ValueError: If it has none, does not call all that it holds, or calls one for longer than
+            its interval.
     """
     return looked_at(model, x)[0]
 
@@ -121,14 +122,15 @@ def looked_at(model: keras.Model | ODEBlock, x: Any) -> tuple[list[Reached], Any
 
     with stand_ins(note), _eager():
         outputs = model(x, training=False)
-    missed = [block for block in held_blocks(model) if id(block) not in seen]
-    if missed or not seen:
+    # A block that is called need not be held, but one of them there must be.
+    missed = [b for b in (held_blocks(model) if seen else some_blocks(model)) if id(b) not in seen]
+    if missed:
         raise ValueError(
-            "The model must call an `ODEBlock`, and every one that it holds, so that what is "
-            f"measured of it is the whole. Received: model={model.name!r} of type "
+            "The model must call every `ODEBlock` that it holds, so that what is measured of it is "
+            f"the whole. Received: model={model.name!r} of type "
             f"{type(model).__name__}, which calls {[c[0][0].name for c in seen.values()]} and does "
-            f"not call {[block.name for block in missed]}. Build it with `tfnode.ODEBlock`, and "
-            "leave out what it does not use."
+            f"not call {[block.name for block in missed]}. Call them in every forward "
+            "pass, or leave them out of the model."
         )
     for block, times, *_ in itertools.chain.from_iterable(seen.values()):
         # Not while it is called: Keras would wrap the error.
@@ -199,3 +201,20 @@ def held_blocks(model: keras.Layer) -> list[ODEBlock]:
     layers = list(sublayers(arguments.model(model)))
     replaced = {id(b) for layer in layers for b in getattr(layer, "replaced_blocks", ())}
     return [b for b in layers if isinstance(b, ODEBlock) and id(b) not in replaced]
+
+
+def some_blocks(model: keras.Layer) -> list[ODEBlock]:
+    """As `held_blocks`, of a model that has one at least.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    blocks = held_blocks(model)
+    if not blocks:
+        raise ValueError(
+            "The model must have an `ODEBlock`, whose solver can be exchanged. "
+            f"Received: model={model.name!r} of type {type(model).__name__}, without any block. "
+            "Build it with `tfnode.ODEBlock`; a model of residual layers is judged by "
+            "`tfnode.validity.check_resnet`."
+        )
+    return blocks

@@ -8,7 +8,7 @@ import keras
 from tfnode import arguments, solvers
 from tfnode.keras_internals import serialized
 from tfnode.layers import ODEBlock
-from tfnode.models.scope import held_blocks, solver_scope
+from tfnode.models.scope import held_blocks, solver_scope, some_blocks
 
 tree = keras.tree
 
@@ -98,12 +98,7 @@ def with_solver(
     arguments.model(model)
     if isinstance(model, ODEBlock):
         return model.with_solver(solver)
-    if not held_blocks(model):
-        raise ValueError(
-            "The model must have an `ODEBlock` whose solver can be exchanged. "
-            f"Received: model={model.name!r} of type {type(model).__name__}, with none among its "
-            "layers. Build it with `tfnode.ODEBlock`."
-        )
+    some_blocks(model)
     if not getattr(model, "inputs", None):
         return UnderSolver(model, solver)
     if isinstance(model, keras.Sequential):

@@ -22,7 +22,11 @@ class Answer(NamedTuple):
 
 
 def add(
-    commands: Any, name: str, docstring: str, answer: Callable[[argparse.Namespace], Answer]
+    commands: Any,
+    name: str,
+    docstring: str,
+    answer: Callable[[argparse.Namespace], Answer],
+    holds: str,
 ) -> argparse.ArgumentParser:
     """Adds a command to those of a parser.
 
@@ -31,11 +35,12 @@ def add(
         name: String, the name of the command.
         docstring: String, its help.
         answer: Function of the parsed arguments, which hold the parser as `parser`.
+        holds: String, what the value of its answer is, for its help.
     """
     short = docstring.partition("\n")[0].rstrip(".")
     parser = commands.add_parser(
         name, help=short[0].lower() + short[1:], description=docstring, **command_line.STYLE
     )
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--json", action="store_true", help=f"print JSON: {holds}")
     parser.set_defaults(answer=answer, parser=parser)
     return parser

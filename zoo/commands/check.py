@@ -14,12 +14,13 @@ from typing import Any
 
 from zoo.commands import answers, command_line, subjects
 
+_HOLDS = "the report, which `tfnode.validity.ValidityReport.from_json` reads"
 _FIGURES = (".png", ".svg", ".pdf")
 
 
 def add(commands: Any) -> None:
     """Adds the command to those of a parser."""
-    parser = answers.add(commands, "check", __doc__ or "", answer)
+    parser = answers.add(commands, "check", __doc__ or "", answer, _HOLDS)
     subjects.add_arguments(parser)
     parser.add_argument(
         "--threshold",
@@ -57,8 +58,8 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     )
     if args.figure is not None:
         with files.beside(args.figure) as written:
-            report.plot(args.model).savefig(written)
+            report.plot(subject.name).savefig(written)
     if args.html is not None:
-        report.to_html(args.html, title=f"Is {args.model} an ODE?")
-    text = cards.describe(subject.model, report)
+        report.to_html(args.html, title=f"Is {subject.name} an ODE?")
+    text = cards.describe(subject.name, report)
     return answers.Answer(0 if report.is_ode else 1, json.loads(report.to_json()), text)

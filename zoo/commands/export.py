@@ -3,7 +3,8 @@
     tfnode export energy_landscape served/energy_landscape
     tfnode export model.keras served/mine --data test.npz --solver rk4:1/8 --solver rk4:1/16
 
-Without data there is no verdict, and no version is labelled stable; pretrained weights bring both.
+Without data, and in regression, there is no verdict, and no version is labelled stable; pretrained
+weights bring both.
 """
 
 import argparse
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
     from tfnode.solvers import Solver
 
+_HOLDS = "a list of the paths that were written, models.config last"
+
 
 def add(commands: Any) -> None:
     """Adds the command to those of a parser."""
-    parser = answers.add(commands, "export", __doc__ or "", answer)
+    parser = answers.add(commands, "export", __doc__ or "", answer, _HOLDS)
     subjects.add_arguments(parser)
     parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="the directory to write to")
     parser.add_argument(
@@ -82,11 +85,11 @@ def answer(args: argparse.Namespace) -> answers.Answer:
 
 def _solvers(model: "keras.Model", given: list[tuple[str, float | None]] | None) -> "list[Solver]":
     import tfnode
-    from tfnode.models import held_blocks
+    from tfnode.models import some_blocks
 
     if given is not None:
         return [tfnode.solvers.get(name, step) for name, step in given]
-    found = list(dict.fromkeys(block.solver for block in held_blocks(model)))
+    found = list(dict.fromkeys(block.solver for block in some_blocks(model)))
     if len(found) != 1:
         raise ValueError(
             "A model is exported under the solver of its training if all its blocks have the same. "

@@ -37,6 +37,11 @@ _VERIFY = """Measures pretrained weights again, and compares with what the manif
 The exit status is 1 if a number differs. Without names all weights are measured, in about 13
 minutes on two cores, and with --quick only those of the synthetic data sets.
 """
+# What the JSON of each holds.
+_LISTED = "a list of names, or with --pretrained of an object for each of the weights"
+_FETCHED = "an object from the names of the weights to the paths of their files"
+_VERIFIED = "a list of an object for each quantity: weights, quantity, expected, found, agree"
+_NAMES = "pretrained weights, or a model of the zoo for its default ones; all without a name"
 _HEADER = ("weights", "quantity", "expected", "found", "")
 
 
@@ -45,18 +50,16 @@ def add(commands: Any) -> None:
     short = "list, fetch and verify the pretrained models"
     zoo = commands.add_parser("zoo", help=short, description=__doc__, **command_line.STYLE)
     own = zoo.add_subparsers(required=True, metavar="COMMAND")
-    listed = answers.add(own, "list", _LIST, list_models)
+    listed = answers.add(own, "list", _LIST, list_models, _LISTED)
     listed.add_argument("pattern", nargs="?", help="that names must match, such as 'cifar*'")
     listed.add_argument("--pretrained", action="store_true", help="weights in place of models")
-    add_names(answers.add(own, "fetch", _FETCH, fetch))
-    add_verified(answers.add(own, "verify", _VERIFY, verify))
+    add_names(answers.add(own, "fetch", _FETCH, fetch, _FETCHED))
+    add_verified(answers.add(own, "verify", _VERIFY, verify, _VERIFIED))
 
 
 def add_names(parser: argparse.ArgumentParser) -> None:
     """Adds the names of published weights."""
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", type=published, help="weights; all without one"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", type=published, help=_NAMES)
 
 
 def add_verified(parser: argparse.ArgumentParser) -> None:
@@ -66,13 +69,13 @@ def add_verified(parser: argparse.ArgumentParser) -> None:
 
 
 def published(name: str) -> str:
-    """Returns the name of a weight of the manifest, as the type of an argument."""
+    """Returns the name of weights, or of a model's default ones, as the type of an argument."""
     from zoo import manifest
 
-    names = list(manifest.read().weights)
-    if name not in names:
-        raise argparse.ArgumentTypeError(f"must be one of the weights {names}. Received: {name!r}")
-    return name
+    try:
+        return manifest.read().get(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def list_models(args: argparse.Namespace) -> answers.Answer:
@@ -83,7 +86,7 @@ def list_models(args: argparse.Namespace) -> answers.Answer:
         table = zoo.list_models(args.pattern, pretrained=True)
         return answers.Answer(0, table.records, str(table))
     names = zoo.list_models(args.pattern)
-    return answers.Answer(0, names, "\n".join(names))
+    return answers.Answer(0, names, "\n".join(names) or "There are no such models.")
 
 
 def fetch(args: argparse.Namespace) -> answers.Answer:

@@ -24,6 +24,7 @@ class Subject:
     """A model, and what it is judged on.
 
     Args:
+        name: String, what was asked for: the name of the weights, or the file.
         model: Keras model.
         data: Arrays `(x, y)`, or None.
         data_name: String, what the data is called, or None.
@@ -32,6 +33,7 @@ class Subject:
             report says; else None.
     """
 
+    name: str
     model: "keras.Model"
     data: Any
     data_name: str | None
@@ -84,14 +86,15 @@ def load(args: argparse.Namespace) -> Subject:
             model = archives.load(pathlib.Path(args.model).read_bytes(), args.model)
         else:
             model = zoo.get_model(args.model)
-        return Subject(model, given, args.data, args.reference_steps or 256, None)
+        return Subject(args.model, model, given, args.data, args.reference_steps or 256, None)
     entry = zoo.get_weights(args.model)
     is_as_published = args.data is None and args.reference_steps is None
-    name = args.data or f"{entry.dataset}:{entry.split}"
+    data_name = args.data or f"{entry.dataset}:{entry.split}"
     return Subject(
+        name=entry.name,
         model=zoo.get_model(entry.model, weights=entry.name),
-        data=samples(name) if given is None else given,
-        data_name=name,
+        data=samples(data_name) if given is None else given,
+        data_name=data_name,
         reference_steps=args.reference_steps or entry.rk4_steps,
         published=entry if is_as_published else None,
     )

@@ -18,13 +18,14 @@ from zoo.commands import answers
 
 # A copy of docs/results/table1/table1.csv.
 PATH = pathlib.Path(__file__).parents[1] / "table1.csv"
+_HOLDS = "a list of an object for each line, whose values are texts as in the table"
 # Of the grid and of the adaption, whose columns have the same names.
 _GROUPS = {"grid": slice(2, 5), "adaption": slice(5, 9)}
 
 
 def add(commands: Any) -> None:
     """Adds the command to those of a parser."""
-    answers.add(commands, "table1", __doc__, table)
+    answers.add(commands, "table1", __doc__ or "", table, _HOLDS)
 
 
 def table(args: argparse.Namespace) -> answers.Answer:
