@@ -6,11 +6,11 @@ import importlib.util
 import json
 import os
 import pathlib
-import re
 import socket
 import subprocess
 import sys
 
+import fences
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -181,6 +181,9 @@ def test_mirrored_variables(tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_data_parallel_on_jax(tmp_path):
     flags = "--xla_force_host_platform_device_count=2"
+    # As the guide sets it.
+    *_, line = fences.of("docs/scaling.md", "python", 2)[0].splitlines()
+    assert f"\n{line}\n" in DATA_PARALLEL
     found = run(DATA_PARALLEL, tmp_path, KERAS_BACKEND="jax", XLA_FLAGS=flags)
     assert_agree(found)
     _, two = found["damped"]
@@ -191,8 +194,7 @@ def test_data_parallel_on_jax(tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_two_processes_of_jax_decide_alike(tmp_path):
     """The script of the guide: each process has data of its own, and another number of samples."""
-    guide = (ROOT / "docs" / "scaling.md").read_text()
-    (script,) = re.findall(r"```python\n(# python two_processes.py.*?)```", guide, re.DOTALL)
+    (script,) = fences.of("docs/scaling.md", "python", 3)
     with socket.socket() as one, socket.socket() as two:
         for free in (one, two):
             free.bind(("127.0.0.1", 0))

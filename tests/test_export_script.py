@@ -1,8 +1,6 @@
 """The command that rebuilds the exported zoo, and the Python of docs/serving.md."""
 
-import pathlib
-import re
-
+import fences
 import numpy as np
 import pytest
 
@@ -12,7 +10,6 @@ from scripts import export_saved_models
 from tfnode.solvers import DormandPrince, Euler, Midpoint
 from zoo import verification
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs" / "serving.md"
 X = np.random.default_rng(0).uniform(-1, 1, (60, 2)).astype("float32")
 
 
@@ -124,7 +121,7 @@ def test_misuse(arguments, capsys):
 
 def test_the_export_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[0]
+    (code,) = fences.of("docs/serving.md", "python", 0)
     names = {}
     exec(code, names)
     assert [str(path) for path in names["paths"]] == [

@@ -3,8 +3,8 @@
 import itertools
 import math
 import pathlib
-import re
 
+import fences
 import keras
 import numpy as np
 import pytest
@@ -289,7 +289,7 @@ PAGE = (DOCS / "is-my-resnet-an-ode.md").read_text(encoding="utf-8")
 
 def test_the_python_of_the_page_runs():
     names = {}
-    for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+    for code in fences.of("docs/is-my-resnet-an-ode.md", "python"):
         exec(code, names)
     assert [stage.depth for stage in names["report"].stages] == [4]
 

@@ -1,9 +1,8 @@
 """The verdict on time series, on linear fields whose states are known at every time."""
 
 import math
-import pathlib
-import re
 
+import fences
 import keras
 import numpy as np
 import pytest
@@ -251,8 +250,6 @@ def test_models_that_are_refused():
 
 
 def test_the_python_of_the_page_runs(capsys):
-    page = pathlib.Path(__file__).parents[1] / "docs" / "is-it-an-ode.md"
-    _, _, section = page.read_text(encoding="utf-8").partition("## Time series")
-    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    (code,) = fences.of("docs/is-it-an-ode.md", "python", -1)
     exec(code, {})
     assert capsys.readouterr().out == "False True True False\n"

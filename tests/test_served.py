@@ -361,6 +361,12 @@ def latest_versions():
     return {path.parent: path for path in versions}.values()
 
 
+needs_exported_zoo = pytest.mark.skipif(
+    not latest_versions(), reason="the models of saved_models/ are not there"
+)
+
+
+@needs_exported_zoo
 def test_the_list_of_the_exported_zoo_is_that_of_its_directories(tmp_path):
     copy = shutil.copytree(SAVED_MODELS, tmp_path / "saved_models")
     write_models_config(copy)
@@ -368,7 +374,7 @@ def test_the_list_of_the_exported_zoo_is_that_of_its_directories(tmp_path):
     assert (copy / "models.config").read_text() == committed
 
 
-@pytest.mark.skipif(not latest_versions(), reason="saved_models/ is not there")
+@needs_exported_zoo
 def test_the_exported_zoo_answers_as_its_weights(tmp_path):
     get_model = functools.cache(zoo.get_model)
     expected = {}

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import fences
 import keras
 import numpy as np
 import pytest
@@ -412,7 +413,8 @@ def grpc_server():
 
         def Predict(self, request, context):
             self.requests.append(request)
-            x = tf.make_ndarray(request.inputs["point"])
+            (given,) = request.inputs.values()
+            x = tf.make_ndarray(given)
             if not np.isfinite(x).all():
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not finite")
             response = predict_pb2.PredictResponse()
@@ -444,6 +446,16 @@ def test_grpc(grpc_server):
     np.testing.assert_array_equal(tf.make_ndarray(request.inputs["point"]), X[:3])
     ask(GrpcClient(target(grpc_server, version=3)), X[:1])
     assert grpc_server.requests[1].model_spec.version.value == 3
+
+
+@needs_serving
+def test_the_request_of_the_page(grpc_server, capsys):
+    grpc_server.signatures = {"": probabilities}
+    _, code = fences.of("docs/serving.md", "python", 0, 1)
+    exec(code.replace(":8500", f":{grpc_server.server_port}"), {})
+    (request,) = grpc_server.requests
+    assert request.model_spec.version_label == "stable"
+    assert capsys.readouterr().out == f"{probabilities(np.array([[0.5, -1.0], [1.5, 0.0]]))}\n"
 
 
 @needs_serving

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -145,3 +146,16 @@ def test_the_page_on_the_design_has_every_room():
     for line in page.split("| may import |\n|---|---|---|\n")[1].split("\n\n")[0].splitlines():
         room, _, below = (cell.strip().replace("`", "") for cell in line.strip("|").split("|"))
         assert {name for name in below.split(", ") if name} <= test_rooms.reachable(room), room
+
+
+def test_where_every_picture_is_made_is_said():
+    page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    _, table = page.split("| what | by |\n|---|---|\n")
+    made = [line.split(" | ") for line in table.split("\n\n")[0].splitlines()]
+    scripts = {name for _, by in made for name in re.findall(r"`python (\S+)`", by)}
+    assert {name for name in scripts if not (ROOT / name).is_file()} == set()
+    named = [name for what, _ in made for name in re.findall(r"`(\S+)`", what)]
+    places = {path for name in named for path in ROOT.glob(name)}
+    pictures = [p for p in ROOT.glob("docs/**/*") if p.suffix in (".png", ".svg", ".jpg", ".gif")]
+    assert len(pictures) > 60
+    assert [p for p in pictures if places.isdisjoint([p, *p.parents])] == []

@@ -367,9 +367,8 @@ def test_help_shows_the_lines_to_type(line, capsys):
 
 
 def lines_to_type():
-    """Those of the README, of the first page and of the help texts."""
-    text = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/start.md")]
-    text += [path.read_text(encoding="utf-8") for path in (ROOT / "zoo/commands").glob("*.py")]
+    """Those of the help texts; test_fences.py has those of the pages."""
+    text = [path.read_text(encoding="utf-8") for path in (ROOT / "zoo/commands").glob("*.py")]
     return re.findall(r"^(?:    )?tfnode (.+)$", "\n".join(text), re.MULTILINE)
 
 

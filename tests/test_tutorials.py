@@ -4,10 +4,13 @@ import pathlib
 import re
 import runpy
 
+import fences
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+
+import tfnode
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.py"))
@@ -83,14 +86,10 @@ def test_the_page_of_a_tutorial_is_of_its_script(path):
     assert set(pictures) == written != set()
 
 
-def code_of(page):
-    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
-
-
 def test_the_guide_to_the_verdict(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names = {}
-    for code in code_of("is-it-an-ode.md"):
+    for code in fences.of("docs/is-it-an-ode.md", "python"):
         exec(code, names)
     report, result = names["report"], names["result"]
     assert report.is_ode
@@ -101,10 +100,27 @@ def test_the_guide_to_the_verdict(monkeypatch, tmp_path):
 
 
 def test_the_guide_to_several_devices():
-    """But for what has tests of its own: two devices and processes of JAX."""
+    """But for two devices of JAX and its processes, which test_devices.py has."""
     names = {}
-    mixed, strategy, *_ = code_of("scaling.md")
+    mixed, strategy = fences.of("docs/scaling.md", "python", 0, 1)
     exec(mixed, names)
     assert names["model"].get_layer("ode_block").compute_dtype == "bfloat16"
     exec(f"import keras\n{strategy}", names)
     assert names["model"].compiled
+
+
+def test_the_guide_to_cheap_fields():
+    names = {}
+    (code,) = fences.of("docs/cheap-fields.md", "python")
+    exec(code, names)
+    block, z = names["block"], np.ones((4, 2), "float32")
+    block(z, training=True)
+    assert len(block.losses) == 1
+    # Without training it is the plain block.
+    plain = tfnode.ODEBlock(names["field"], block.solver)
+    np.testing.assert_array_equal(block(z), plain(z))
+
+
+def test_every_tutorial_is_run():
+    text = pathlib.Path(__file__).read_text(encoding="utf-8")
+    assert {path.stem for path in TUTORIALS} == set(re.findall(r'run\("(\w+)"\)', text))

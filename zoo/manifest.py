@@ -104,7 +104,11 @@ class WeightsEntry:
         return facts.of(self.model).inputs
 
     def preprocessing(self) -> keras.Layer:
-        """Returns a layer from raw data to the model's inputs: it scales the bytes of images."""
+        """Returns a layer from raw data to the model's inputs: it scales the bytes of images.
+
+        A method, unlike what is a fact of the weights, as each call makes a layer of its own:
+        `get_weights(name).preprocessing()(x)`.
+        """
         return keras.layers.Rescaling(facts.of(self.model).scale, name="preprocessing")
 
     @classmethod

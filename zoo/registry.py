@@ -91,6 +91,8 @@ def list_models(pattern: str | None = None, pretrained: bool = False) -> list[st
 def get_weights(name: str) -> manifest.WeightsEntry:
     """Returns what is known of pretrained weights: their metrics, classes, inputs and recipe.
 
+    These are attributes; `preprocessing()` is a method, which makes a new layer.
+
     Examples:
 
     >>> found = get_weights("mnist")

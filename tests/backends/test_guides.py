@@ -1,17 +1,23 @@
-"""The guide to JAX runs as it stands."""
+"""What the README and the guide show of JAX runs as it stands."""
 
-import pathlib
-import re
-
+import fences
 import keras
 import pytest
 
-GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "jax.md"
+on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="the guide is to JAX")
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the guide is to JAX")
+@on_jax
 def test_a_training_loop_of_ones_own():
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = fences.of("docs/jax.md", "python")
     names = {}
     exec(code, names)
     assert names["value"] < 0.01
+
+
+@on_jax
+def test_the_first_model_of_the_readme(capsys):
+    (code,) = fences.of("README.md", "python", 0)
+    exec(code, {})
+    _, shown = fences.of("README.md", "text")
+    assert capsys.readouterr().out == shown
