@@ -4,6 +4,8 @@ import ast
 import pathlib
 import re
 
+import pytest
+
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
 SITE = sorted((ROOT / "docs").glob("**/*.md"))
@@ -38,3 +40,14 @@ def asked_for() -> set[tuple[str, str, int | None]]:
     return {
         (page, language, place) for page, language, *places in calls for place in places or [None]
     }
+
+
+def check_shown(printed, shown):
+    """Asserts that a program prints what a page shows, but for the rounding of the processor.
+
+    A training takes it along: accuracies may be off by a point and a half.
+    """
+    number = r"\d+(?:\.\d+)?"
+    assert re.sub(number, "#", printed) == re.sub(number, "#", shown)
+    found, expected = (list(map(float, re.findall(number, text))) for text in (printed, shown))
+    assert found == pytest.approx(expected, abs=1.5)

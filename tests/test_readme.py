@@ -17,7 +17,7 @@ def test_the_readme_runs(capsys, monkeypatch, tmp_path):
     assert names["step_adaption"].history[-1]["iteration"] == 800
     # What the pages show below the program; test_guides.py has the answer of JAX.
     shown, _ = fences.of("README.md", "text")
-    assert printed[0] == shown.splitlines()
+    fences.check_shown("\n".join(printed[0]), shown.rstrip())
     assert fences.of("docs/start.md", "text") == [shown]
     # The constants of the time series are found.
     rates = [float(rate) for rate in printed[1][-1].strip("[]").split()]

@@ -20,4 +20,4 @@ def test_the_first_model_of_the_readme(capsys):
     (code,) = fences.of("README.md", "python", 0)
     exec(code, {})
     _, shown = fences.of("README.md", "text")
-    assert capsys.readouterr().out == shown
+    fences.check_shown(capsys.readouterr().out, shown)
