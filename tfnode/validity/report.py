@@ -150,9 +150,6 @@ class ValidityReport(Result):
         from tfnode.validity.pages import Page
 
         target = arguments.path("path", path)
+        files.check_file(target, "path")
         page = Page.of(self, class_names, title)
-        files.check_writable(target.parent, "path")
-        if target.is_dir():
-            rule = "`path` must be a file, or one that can be made"
-            raise arguments.refused(rule, "path", str(target), "Add a name, such as report.html.")
         files.write_text(target, page.document())
