@@ -1059,6 +1059,55 @@ def test_any_model_is_judged_and_served(kind, tmp_path):
     assert answer.keys() == {"logits", "probabilities"}
 
 
+class Table(keras.layers.Layer):
+    """A table of TensorFlow's own."""
+
+    def __init__(self):
+        super().__init__()
+        values = tf.lookup.KeyValueTensorInitializer(["a", "b"], np.array([1, 2]))
+        self.table = tf.lookup.StaticHashTable(values, default_value=0)
+
+    def call(self, x):
+        return self.table.lookup(x)
+
+
+# A layer with a vocabulary, and its inputs: two that it knows and one that it does not.
+LOOKUPS = {
+    "strings": (
+        lambda: keras.layers.StringLookup(vocabulary=["a", "b"]),
+        np.array([["a"], ["b"], ["c"]]),
+    ),
+    "integers": (
+        lambda: keras.layers.IntegerLookup(vocabulary=[10, 20]),
+        np.array([[10], [20], [7]]),
+    ),
+    "text": (
+        lambda: keras.layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=2),
+        np.array([["a"], ["b a"], ["c"]]),
+    ),
+    "TensorFlow's own": (Table, np.array([["a"], ["b"], ["c"]])),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKUPS)
+def test_a_model_with_a_vocabulary_is_served(kind, tmp_path):
+    make, x = LOOKUPS[kind]
+    inputs = keras.Input((1,), dtype="int64" if kind == "integers" else "string", name="word")
+    embedded = keras.layers.Embedding(4, 3)(make()(inputs))
+    z = tfnode.ODEBlock(keras.layers.Dense(3, "tanh"), RK4(1.0))(embedded)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(z)))
+    expected = model(tf.constant(x)).numpy()
+    assert len(np.unique(expected, axis=0)) == 3
+    data = (x, expected.argmax(axis=-1))
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], data, **CHECK)
+    inputs = warmup_of(path)
+    assert inputs["word"].shape == (3, 1)
+    np.testing.assert_allclose(asked(path, inputs)["logits"], expected, rtol=1e-5)
+    # A weight lies there once.
+    weights = tf.train.list_variables(str(path / "variables" / "variables"))
+    assert [shape for _, shape in weights].count([4, 3]) == 1
+
+
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_names_of_outputs(kind):
     make, names = OUTPUTS[kind]
