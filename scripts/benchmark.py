@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         report["targets"] = tables.targets(report["results"])
         files.write_json(args.out, report)
     page = tables.page(report)
-    files.write_text(args.out.with_suffix(".md"), page)
+    files.write_text(page_beside(args.out), page)
     print(page)
     errors = [result["error"] for result in report["results"] if "error" in result]
     return int(any(not error.startswith("not installed") for error in errors))
@@ -68,11 +68,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.out.suffix != ".json":
         parser.error(f"--out must end in .json. Received: {args.out}. A page lies beside it.")
-    command_line.check_writable(parser, out=args.out.parent)
+    for path in (args.out, page_beside(args.out)):
+        command_line.check_files(parser, out=path)
     if args.quick:
         args.rounds, args.steps, args.mnist_steps, args.iterations = 1, 5, 1, 300
         args.requests = 5
     return args
+
+
+def page_beside(out: pathlib.Path) -> pathlib.Path:
+    """Where the page of the results lies."""
+    return out.with_suffix(".md")
 
 
 def checkout(text: str) -> str:

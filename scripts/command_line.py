@@ -9,6 +9,7 @@ from typing import Any
 
 from zoo.commands.command_line import (
     Stop,
+    check_files,
     check_writable,
     directory,
     file,
@@ -24,6 +25,7 @@ __all__ = [
     "Stop",
     "add_dtype",
     "call",
+    "check_files",
     "check_writable",
     "directory",
     "file",

@@ -30,10 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     from scripts.serving.transports import GrpcClient, RestClient, ServingError, Target
 
     kind, port = (GrpcClient, args.grpc_port) if args.grpc else (RestClient, args.rest_port)
-    target = Target(
-        args.model, args.host, port, args.label, args.version, args.signature, args.timeout
-    )
     try:
+        target = Target(
+            args.model, args.host, port, args.label, args.version, args.signature, args.timeout
+        )
         x, y = tfnode.datasets.load(args.dataset, "test", as_numpy=True)
         requests = args.requests or -(-len(x) // args.batch_size)
         hits, samples, seconds, latencies = measuring.measure(

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     from zoo import manifest
 
     table1 = places.PACKAGED_TABLE1
-    places.check_writable(places.CARDS, places.WHOLE_TEST_SETS.parent, table1.parent)
+    places.check_writable(places.CARDS, places.WHOLE_TEST_SETS, table1)
     content = manifest.read()
     for name in chosen or content.weights:
         print(f"Written: {cards.write(content.weights[name])}")

@@ -25,6 +25,7 @@ COMMANDS = [
 POSITIVE = "must be a positive integer. Received: "
 NATURAL = "must be an integer of at least 0. Received: "
 PLACE = "must be a directory that can be written to"
+PATH = "must be a file that can be written"
 TABLE1 = "reproduce_table1 --quick"
 TRAIN = "train --model mnist --recipe rk4_damped"
 BUNDLE = "train_on_gpu --make-bundle b"
@@ -123,7 +124,11 @@ MISUSE = {
         }.items()
         for option in options
     },
-    "benchmark --out FILE/new.json": f"`--out` {PLACE}",
+    "benchmark --out FILE/new.json": f"`--out` {PATH}",
+    "benchmark --out EMPTY.json": f"`--out` {PATH}",
+    # Where its page would lie.
+    "benchmark --out EMPTY_page.json": f"`--out` {PATH}",
+    f"benchmark --out {'x' * 256}.json": f"`--out` {PATH}",
     "benchmark --out results": "--out must end in .json. Received: results",
     "benchmark --before nowhere": "must be a directory that is there. Received: 'nowhere'",
     "benchmark --before EMPTY": "must hold the package tfnode. Received: ",
@@ -154,7 +159,9 @@ def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     for name in ("file", "file.keras"):
         (tmp_path / name).touch()
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "empty.json", "empty_page.md"):
+        (tmp_path / name).mkdir()
+    before = sorted(tmp_path.iterdir())
     places = {"FILE": str(tmp_path / "file"), "EMPTY": str(tmp_path / "empty")}
     name, *arguments = line.split()
     for key, place in places.items():
@@ -167,7 +174,7 @@ def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatc
     assert MISUSE[line] in said.err
     assert said.out == ""
     # Nothing was begun.
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "file.keras"]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_every_command_is_misused():

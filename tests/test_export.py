@@ -1,10 +1,14 @@
 """Exported SavedModels: what lies in them and beside them, what is refused, what is never lost."""
 
+import functools
 import json
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -599,16 +603,30 @@ def test_steps_are_counted_on_the_interval_of_the_blocks(intervals, save_at, nam
     assert solver_name(RK4(1 / 4), interval_of(model)) == name
 
 
+@functools.cache
+def contents():
+    """The files of a SavedModel that computes nothing, with its weights in two shards."""
+    graph = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    graph.meta_graphs.add().meta_info_def.tags.append("serve")
+    with tempfile.TemporaryDirectory() as place:
+        folder = pathlib.Path(place, "variables")
+        parts = [str(folder / name) for name in "ab"]
+        for part, values in zip(parts, ([1.0, 2.0, 3.0, 4.0], "a text")):
+            tf.raw_ops.SaveV2(
+                prefix=part, tensor_names=[part], shape_and_slices=[""], tensors=[values]
+            )
+        tf.raw_ops.MergeV2Checkpoints(
+            checkpoint_prefixes=parts, destination_prefix=str(folder / "variables")
+        )
+        weights = {f"variables/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    return {"saved_model.pb": graph.SerializeToString(), **weights}
+
+
 def a_version(path, is_valid=None):
-    """Looks like a SavedModel to who only looks at names and the card."""
-    for name in (
-        "saved_model.pb",
-        "variables/variables.index",
-        "variables/variables.data-00000-of-00002",
-        "variables/variables.data-00001-of-00002",
-    ):
+    """Looks like a SavedModel to who does not run it."""
+    for name, content in contents().items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).touch()
+        (path / name).write_bytes(content)
     if is_valid is not None:
         a_card(path, {"is_valid": is_valid, "verdict": {"is_ode": is_valid}})
     return path
@@ -773,6 +791,35 @@ def test_the_next_version_is_one_that_nothing_has(tmp_path):
     nothing_that_is_a_version(folder)
     assert versions(folder) == [3]
     assert next_version([folder, tmp_path / "nowhere"]) == 19
+
+
+def test_a_version_that_was_cut_short_has_no_label(exported, tmp_path):
+    *_, base = exported
+    folder = tmp_path / "mnist" / "euler_h0p125"
+    good = [a_version(folder / "1", is_valid=True)]
+    good.append(shutil.copytree(base / "euler_h0p125" / "1", folder / "2"))
+    assert versions(folder) == [1, 2]
+    for version in good:
+        weights = [f"variables/{path.name}" for path in (version / "variables").iterdir()]
+        for name in ("saved_model.pb", *weights):
+            content = (version / name).read_bytes()
+            for length in {0, 1, len(content) // 2, len(content) - 8}:
+                cut = shutil.copytree(version, folder / "3")
+                (cut / name).write_bytes(content[:length])
+                assert versions(folder) == [1, 2], (name, length)
+                shutil.rmtree(cut)
+    cut = shutil.copytree(good[1], folder / "3")
+    (cut / "saved_model.pb").write_bytes((cut / "saved_model.pb").read_bytes()[:1000])
+    (_, labels), *_ = [entry[1:] for entry in listed(write_models_config(tmp_path)).values()]
+    assert labels == {"stable": "2", "canary": "2"}
+
+
+def test_weights_of_another_model_are_not_enough(exported, tmp_path):
+    *_, base = exported
+    shutil.copytree(base / "euler_h0p125" / "1", tmp_path / "1")
+    (shard,) = tmp_path.glob("1/variables/variables.data-*")
+    shard.write_bytes(bytes(100))
+    assert versions(tmp_path) == []
 
 
 CARDS = [
@@ -1060,6 +1107,55 @@ def test_any_model_is_judged_and_served(kind, tmp_path):
     answer = asked(path, inputs)
     np.testing.assert_allclose(answer["logits"], expected[:16], rtol=1e-5, atol=1e-6)
     assert answer.keys() == {"logits", "probabilities"}
+
+
+class Table(keras.layers.Layer):
+    """A table of TensorFlow's own."""
+
+    def __init__(self):
+        super().__init__()
+        values = tf.lookup.KeyValueTensorInitializer(["a", "b"], np.array([1, 2]))
+        self.table = tf.lookup.StaticHashTable(values, default_value=0)
+
+    def call(self, x):
+        return self.table.lookup(x)
+
+
+# A layer with a vocabulary, and its inputs: two that it knows and one that it does not.
+LOOKUPS = {
+    "strings": (
+        lambda: keras.layers.StringLookup(vocabulary=["a", "b"]),
+        np.array([["a"], ["b"], ["c"]]),
+    ),
+    "integers": (
+        lambda: keras.layers.IntegerLookup(vocabulary=[10, 20]),
+        np.array([[10], [20], [7]]),
+    ),
+    "text": (
+        lambda: keras.layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=2),
+        np.array([["a"], ["b a"], ["c"]]),
+    ),
+    "TensorFlow's own": (Table, np.array([["a"], ["b"], ["c"]])),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKUPS)
+def test_a_model_with_a_vocabulary_is_served(kind, tmp_path):
+    make, x = LOOKUPS[kind]
+    inputs = keras.Input((1,), dtype="int64" if kind == "integers" else "string", name="word")
+    embedded = keras.layers.Embedding(4, 3)(make()(inputs))
+    z = tfnode.ODEBlock(keras.layers.Dense(3, "tanh"), RK4(1.0))(embedded)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(z)))
+    expected = model(tf.constant(x)).numpy()
+    assert len(np.unique(expected, axis=0)) == 3
+    data = (x, expected.argmax(axis=-1))
+    (path,) = export_saved_models(model, tmp_path, [RK4(1.0)], data, **CHECK)
+    inputs = warmup_of(path)
+    assert inputs["word"].shape == (3, 1)
+    np.testing.assert_allclose(asked(path, inputs)["logits"], expected, rtol=1e-5)
+    # A weight lies there once.
+    weights = tf.train.list_variables(str(path / "variables" / "variables"))
+    assert [shape for _, shape in weights].count([4, 3]) == 1
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)

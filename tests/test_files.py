@@ -211,6 +211,42 @@ def test_a_place_that_cannot_be_written_to_is_refused_with_the_reason(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("name", ["there", "new", "new/and/deep", "x" * 255])
+def test_a_file_that_can_be_written_is_left_as_it_was(tmp_path, name):
+    (tmp_path / "there").write_text("old")
+    files.check_file(tmp_path / name, "out")
+    assert below(tmp_path) == ["there"]
+    assert (tmp_path / "there").read_text() == "old"
+
+
+def test_a_file_that_cannot_be_written_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "there").write_text("")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "directory")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    before = below(tmp_path)
+    reasons = {
+        ".": "Is a directory",
+        "directory": "Is a directory",
+        "link": "Is a directory",
+        "new/..": "Is a directory",
+        "pipe": "Not a regular file",
+        "there/below": "Not a directory",
+        "dangling/below": "",
+        "x" * 256: "File name too long",
+        "new/" + "x" * 256: "File name too long",
+        "null\0": "",
+        "/proc/out": "",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(ValueError, match="`out` must be a file that can be written") as e:
+            files.check_file(tmp_path / name, "out")
+        assert f"Received: out={str(tmp_path / name)!r} ({reason}" in str(e.value)
+        assert str(e.value).endswith("Choose another one, or correct its permissions.")
+    assert below(tmp_path) == before
+
+
 def test_a_directory_is_removed_as_a_whole(tmp_path, monkeypatch):
     folder = tmp_path / "iteration_1"
     folder.mkdir()

@@ -166,8 +166,8 @@ def test_every_class_has_a_name(report, path, names):
 
 def test_a_place_that_cannot_be_written_to_is_refused(report, tmp_path):
     (tmp_path / "file").touch()
-    for place in (tmp_path / "file" / "report.html", tmp_path):
-        with pytest.raises(ValueError, match="Received: path="):
+    for place in (tmp_path / "file" / "report.html", tmp_path, tmp_path / ("x" * 256)):
+        with pytest.raises(ValueError, match=r"`path` must be a file .* Received: path="):
             report.to_html(place)
 
 
@@ -379,6 +379,16 @@ def test_data_that_cannot_be_judged_is_answered_in_a_line(tmp_path, arrays, mess
     line = [str(tmp_path / "mine.keras"), "--data", str(data), "--out", str(tmp_path / "out")]
     with pytest.raises(command_line.Stop, match=message):
         is_it_an_ode.main(line)
+
+
+@pytest.mark.parametrize("name", ["mine.html", "mine.json"])
+def test_a_directory_where_the_page_should_be_is_refused_before_the_work(tmp_path, name):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "mine.keras").write_bytes(b"never read")
+    np.savez(tmp_path / "test.npz", x=X, y=Y)
+    line = [str(tmp_path / "mine.keras"), "--data", str(tmp_path / "test.npz")]
+    with pytest.raises(command_line.Stop, match=rf"must be a file .*{name}' \(Is a directory\)"):
+        is_it_an_ode.main([*line, "--out", str(tmp_path / "out")])
 
 
 def test_a_model_that_keras_cannot_load_is_named(tmp_path):

@@ -62,7 +62,7 @@ IN_FUNCTIONS = {
     "integrate": {"jax", "tensorflow"},
     "layers": {"torch"},
     "models": {"jax", "tensorflow", "torch"},
-    "export": {"tensorflow", "tensorflow_serving"},
+    "export": {"google", "tensorflow", "tensorflow_serving"},
     "callbacks": {"jax", "tensorflow"},
     "datasets": {"tensorflow", "tensorflow_datasets"},
 }

@@ -340,6 +340,20 @@ def test_servers_that_are_not_there(server, client):
     assert re.search(rf"A server must answer. Received: .* from {where}. Is it up\?", errors)
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "", ".", "a b", "a\nb", "a\0b", "\ud800"])
+def test_a_host_that_has_no_name_is_refused(server, client, host):
+    with pytest.raises(ServingError, match=r"must have a name.* Received: host=.* Name it as"):
+        target(server, host=host)
+    status, _, errors = client("--host", host)
+    assert status == 1
+    assert f"Received: host={host!r}" in errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "xn--e1afmkfd", "größe.example", "a.b."])
+def test_a_host_has_a_name_or_an_address(server, host):
+    assert target(server, host=host).host == host
+
+
 def test_a_server_that_never_answers(server):
     with socket.create_server(("localhost", 0)) as silent:
         port = silent.getsockname()[1]

@@ -251,6 +251,11 @@ MISUSE = {
     "check hf://user/mine": "--data is required with 'hf://user/mine'. Received: none",
     "check mnist --reference-steps 0": "must be a positive integer. Received: 0",
     "check mnist --figure report.txt": "--figure must end in one of",
+    **{
+        f"check mnist {option} {path}": f"`{option}` must be a file that can be written"
+        for option in ("--figure", "--html")
+        for path in ("FOLDER.png", f"{'x' * 256}.png", "FILE/new.png")
+    },
     "check mnist --jso": "unrecognized arguments: --jso",
     "export mnist": "the following arguments are required: OUT",
     "export mnist out --solver rk4:": "must be a name, or a name and a step",
@@ -266,6 +271,7 @@ MISUSE = {
 def test_misuse_is_answered_by_the_rule_and_what_came(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").touch()
+    (tmp_path / "FOLDER.png").mkdir()
     with pytest.raises(SystemExit) as stopped:
         main.answer(line.split())
     said = capsys.readouterr()

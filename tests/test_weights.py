@@ -312,12 +312,36 @@ def assert_hides(error, secret):
         "ftp://user:secret@host",
         "user:secret@host",
         "https://u:secret@",
+        "http://user:secret://x@localhost:1/zoo",
+        "http://user:se://cret@localhost:1/zoo",
+        "user:secret://x@host/zoo",
+        "http://user:se?cret@host/zoo",
+        "http://user:se#cret@host/zoo",
+        "http://user@host:port/zoo?token=se@cret",
     ],
 )
 def test_a_password_in_an_address_that_is_not_valid_is_not_shown(monkeypatch, address):
     monkeypatch.setenv("TFNODE_ZOO_URL", address)
     with pytest.raises(ValueError, match="TFNODE_ZOO_URL must start with") as error:
         find()
+    assert_hides(error.value, "cret")
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", "http://localhost:1/zoo/" + FILE),
+        ("?token=secret", "http://localhost:1/zoo"),
+        ("#secret", "http://localhost:1/zoo"),
+        ("?token=se@cret", "http://..."),
+    ],
+)
+def test_an_address_is_shown_without_its_query(monkeypatch, query, shown):
+    monkeypatch.setattr(weights, "RETRIES", 0)
+    monkeypatch.setenv("TFNODE_ZOO_URL", f"http://user:secret@localhost:1/zoo{query}")
+    with pytest.raises(OSError, match=r"must arrive whole") as error:
+        find()
+    assert f"address={shown!r}" in str(error.value)
     assert_hides(error.value, "cret")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import json
 import os
 import pathlib
@@ -125,18 +126,64 @@ def check_writable(path: str | os.PathLike[str], name: str) -> None:
     Raises:
         ValueError: If nothing can be written there.
     """
+    rule = f"`{name}` must be a directory that can be written to, or that can be made"
     path = pathlib.Path(path)
+    with _refusing(rule, name, path), _trial(path):
+        pass
+
+
+def check_file(path: str | os.PathLike[str], name: str) -> None:
+    """Raises, before the work, if its result could not be written to a file.
+
+    Examples:
+
+    >>> check_file("results/report.html", "html")
+    >>> check_file(os.curdir, "html")
+    Traceback (most recent call last):
+        ...
+    ValueError: `html` must be a file that can be written, or that can be made. Received:
+    html='.' (Is a directory). Choose another one, or correct its permissions.
+
+    Args:
+        path: Path of the file, which need not exist, and is not made.
+        name: String, what the caller calls it.
+
+    Raises:
+        ValueError: If it cannot be written, or if something that is no file has its name.
+    """
+    rule = f"`{name}` must be a file that can be written, or that can be made"
+    path = pathlib.Path(path)
+    with _refusing(rule, name, path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        # What is written takes the place of what is there: of a device, for ever.
+        if path.exists() and not path.is_file():
+            raise ValueError("Not a regular file")
+        with _trial(path.parent) as folder:
+            (folder / path.name).write_bytes(b"")
+
+
+@contextlib.contextmanager
+def _refusing(rule: str, name: str, path: pathlib.Path) -> Iterator[None]:
     try:
-        place = _nearest(path)
-        # A trial: permissions do not tell of file systems that are read only, nor of long names.
-        with temporary_in(place) as folder:
-            (folder / "trial" / path.relative_to(place)).mkdir(parents=True)
+        yield
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"`{name}` must be a directory that can be written to, or that can be made. Received: "
-            f"{name}={str(path)!r} ({getattr(error, 'strerror', None) or error}). Choose another "
-            "one, or correct its permissions."
+            f"{rule}. Received: {name}={str(path)!r} "
+            f"({getattr(error, 'strerror', None) or error}). Choose another one, or correct its "
+            "permissions."
         ) from error
+
+
+@contextlib.contextmanager
+def _trial(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a directory like one that may be missing, in its place, and removes it at the end."""
+    # Permissions do not tell of file systems that are read only, nor of long names.
+    place = _nearest(path)
+    with temporary_in(place) as folder:
+        made = folder / "trial" / path.relative_to(place)
+        made.mkdir(parents=True)
+        yield made
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -154,11 +154,15 @@ def _is_valid(base: str) -> bool:
 
 
 def _shown(address: str | None) -> str | None:
-    """An address as it may be printed: without what may be a user and a password."""
+    """An address as it may be printed: without a user, a password, a query and a fragment."""
     if address is None or address.startswith("file://"):
         return address
-    scheme, separator, rest = address.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    _, scheme, rest = re.split("^([a-z]+://|)", address, maxsplit=1)
+    place, *query = re.split("[?#]", rest, maxsplit=1)
+    # Either that is no query, but the rest of a password, or it is one that has such a sign.
+    if "@" in "".join(query):
+        return f"{scheme}..."
+    return f"{scheme}{place.rpartition('@')[2]}"
 
 
 def _request(address: str) -> urllib.request.Request:

@@ -26,17 +26,20 @@ def report(
     Raises:
         command_line.Stop: If the model or the data cannot be read, or not be judged.
     """
+    page = out / f"{model.stem}.html"
+    plain = page.with_suffix(".json")
     try:
+        for path in (page, plain):
+            files.check_file(path, "out")
         samples = subjects.samples(data)
         loaded = archives.load(model.read_bytes(), str(model))
         if class_names is not None:
             check_names(class_names, loaded)
         judged = tfnode.validity.check(loaded, samples)
-        page = out / f"{model.stem}.html"
         judged.to_html(page, class_names)
     except ValueError as error:
         raise command_line.Stop(str(error)) from error
-    files.write_text(page.with_suffix(".json"), judged.to_json() + "\n")
+    files.write_text(plain, judged.to_json() + "\n")
     verdict = "an ODE" if judged.is_ode else "not an ODE"
     print(f"{model.stem}: {verdict} (gap {judged.gap:.3g}, threshold {judged.threshold})")
     print(f"Written: {page}")

@@ -25,11 +25,15 @@ RUNS = ROOT / "docs" / "results" / "runs"
 def check_writable(*places: pathlib.Path) -> None:
     """Raises, before the work, if what it shall publish could not be written.
 
+    Args:
+        *places: Paths of directories, and of files, which are those with a suffix.
+
     Raises:
         Stop: If a place cannot be written to.
     """
     for place in places:
         try:
-            files.check_writable(place, "place")
+            check = files.check_file if place.suffix else files.check_writable
+            check(place, "place")
         except ValueError as error:
             raise Stop(str(error)) from error

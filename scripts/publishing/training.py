@@ -53,7 +53,7 @@ def train(
         )
         return 1
     places.check_writable(
-        weights.SHIPPED, places.RESULTS, places.GOLDEN, reports.DIRECTORY, manifest.PATH.parent
+        weights.SHIPPED, places.RESULTS, places.GOLDEN, reports.DIRECTORY, manifest.PATH
     )
     checkpoints = runner.checkpoints_path(checkpoints, run)
     model, result, report = trained or _trained_here(name, run, checkpoints)

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import re
 import reprlib
 import time
 import urllib.parse
@@ -41,6 +42,9 @@ class Target:
         version: In place of a label. With neither, the server takes the latest version.
         signature: The name of one of the model's, by which a request chooses a solver.
         timeout: The seconds that a request may take.
+
+    Raises:
+        ServingError: If the host has no name that can be looked up.
     """
 
     model: str
@@ -50,6 +54,18 @@ class Target:
     version: int | None
     signature: str
     timeout: int
+
+    def __post_init__(self) -> None:
+        try:
+            # As a socket does it, when it is too late for a good answer.
+            encoded = self.host.encode("idna")
+        except UnicodeError:
+            encoded = b""
+        if not re.fullmatch(rb"[!-~]+", encoded):
+            raise ServingError(
+                "A host must have a name, in parts of 1 to 63 characters between dots, or an "
+                f"address. Received: host={self.host!r}. Name it as in --host localhost."
+            )
 
 
 class RestClient:

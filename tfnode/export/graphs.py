@@ -1,6 +1,7 @@
 """What is in a SavedModel: forward passes with checks, and no side effects."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,11 +34,22 @@ def write_graphs(
         for model in models.values()
     }
     archive = keras.export.ExportArchive()
+    for table in _tables(models.values()):
+        archive.track(table)
     for name, model in models.items():
         archive.add_endpoint(name, forward_passes[id(model)], [input_specs(model)])
     # Nothing is differentiated here, and a custom gradient in a loop cannot be saved.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(path, options=options, verbose=False)
+
+
+def _tables(models: Iterable[keras.Model]) -> list[Any]:
+    """The lookup tables of models, which an archive, unlike variables, does not find by itself."""
+    import tensorflow as tf
+
+    parts = {id(part): part for m in models for part in tf.train.TrackableView(m).descendants()}
+    resource = tf.saved_model.experimental.TrackableResource
+    return [part for part in parts.values() if isinstance(part, resource)]
 
 
 def _forward_pass(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfnode import arguments, files, solvers
+from tfnode.export.completeness import is_complete
 from tfnode.export.names import solver_name
 from tfnode.solvers import AdaptiveSolver, Solver
 from tfnode.typing import PathLike
@@ -60,17 +61,7 @@ def versions(folder: pathlib.Path) -> list[int]:
 
 def _complete(folder: pathlib.Path) -> list[int]:
     """The versions that a server takes for some, in order."""
-    return [number for number in numbers(folder) if _is_complete(folder / str(number))]
-
-
-def _is_complete(version: pathlib.Path) -> bool:
-    """Whether a directory, which is no link to one, has all the files of a SavedModel."""
-    if version.is_symlink() or not (version / "saved_model.pb").is_file():
-        return False
-    shards = [path.name for path in (version / "variables").glob("variables.data-*-of-*")]
-    count = {name.rpartition("-")[2] for name in shards}
-    index = version / "variables" / "variables.index"
-    return index.is_file() and count == {f"{len(shards):05d}"}
+    return [number for number in numbers(folder) if is_complete(folder / str(number))]
 
 
 def next_version(folders: Iterable[pathlib.Path]) -> int:
@@ -237,7 +228,6 @@ def _config(repository: pathlib.Path, mount: pathlib.PurePosixPath) -> str:
     """The text of `models.config`."""
     folders: dict[str, pathlib.Path] = {}
     for folder in _model_folders(repository):
-        check_path(folder)
         parts = folder.relative_to(repository).parts
         name = "_".join(parts if len(parts) > 1 else (repository.name, *parts))
         if name in folders:
@@ -275,11 +265,15 @@ def _model_folders(repository: pathlib.Path) -> list[pathlib.Path]:
     paths = [path.relative_to(repository) for path in repository.rglob("saved_model.pb")]
     # At least <model>/<version>/saved_model.pb.
     folders = {path.parent.parent for path in paths if len(path.parts) > 2}
-    return [
+    found = [
         repository / folder
         for folder in sorted(folders)
-        if versions(repository / folder) and not any(p.startswith(".") for p in folder.parts)
+        if not any(part.startswith(".") for part in folder.parts)
     ]
+    for folder in found:
+        # TensorFlow could not open it to see whether it is complete.
+        check_path(folder)
+    return [folder for folder in found if versions(folder)]
 
 
 def _entries(

@@ -139,6 +139,7 @@ def named_inputs(model: keras.Model, x: Nested) -> dict[str, np.ndarray]:
         # Keras takes them by the names of the inputs, too.
         x = [x[tensor.name] for tensor in model.inputs]
     return {
-        name: np.asarray(array).astype(spec.dtype)
+        # NumPy has no text of any length but as objects.
+        name: np.asarray(array).astype("O" if spec.dtype == "string" else spec.dtype)
         for (name, spec), array in zip(input_specs(model).items(), tree.flatten(x))
     }

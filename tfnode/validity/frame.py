@@ -31,10 +31,7 @@ class Frame:
     def write(self, path: PathLike) -> None:
         """Writes the page to a file, which is complete or not there."""
         target = arguments.path("path", path)
-        files.check_writable(target.parent, "path")
-        if target.is_dir():
-            rule = "`path` must be a file, or one that can be made"
-            raise arguments.refused(rule, "path", str(target), "Add a name, such as report.html.")
+        files.check_file(target, "path")
         files.write_text(target, self.document())
 
     def document(self) -> str:

@@ -45,12 +45,12 @@ def answer(args: argparse.Namespace) -> answers.Answer:
         args.parser.error(f"--figure must end in one of {_FIGURES}. Received: {str(args.figure)!r}")
     subjects.check_arguments(args, needs_data=True)
     wanted = {"figure": args.figure, "html": args.html}
-    places = {name: path.parent for name, path in wanted.items() if path is not None}
-    command_line.check_writable(args.parser, **places)
+    paths = {name: path for name, path in wanted.items() if path is not None}
+    command_line.check_files(args.parser, **paths)
     from tfnode import files, parts, validity
     from tfnode.export import cards
 
-    if places:
+    if paths:
         parts.require("A figure or a page", "matplotlib")
     subject = subjects.load(args)
     report = validity.check(

@@ -9,7 +9,7 @@ import math
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from zoo.commands import greetings
@@ -111,8 +111,23 @@ def check_writable(parser: argparse.ArgumentParser, **places: pathlib.Path) -> N
     """
     from tfnode import files
 
-    for name, place in places.items():
+    _check(parser, files.check_writable, places)
+
+
+def check_files(parser: argparse.ArgumentParser, **paths: pathlib.Path) -> None:
+    """Refuses options that name files which cannot be written; the last check, too."""
+    from tfnode import files
+
+    _check(parser, files.check_file, paths)
+
+
+def _check(
+    parser: argparse.ArgumentParser,
+    check: Callable[[pathlib.Path, str], None],
+    paths: Mapping[str, pathlib.Path],
+) -> None:
+    for name, path in paths.items():
         try:
-            files.check_writable(place, f"--{name}")
+            check(path, f"--{name}")
         except ValueError as error:
             parser.error(str(error))
