@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfnode
 from tfnode import validity
 from tfnode.callbacks.batches import endless_batches
-from tfnode.models.judge import Judge
+from tfnode.models.judge import Judge, largest_gap
 from tfnode.solvers import RK4, Euler
 
 losses = keras.losses
@@ -92,7 +92,7 @@ def test_samples_count_by_their_weights():
     assert found.accuracy(OUTPUTS) == pytest.approx(np.average(right, weights=weights))
     with pytest.raises(ValueError, match=r"an answer that counts: not all sample weights are 0"):
         judge(loss, CLASSES, weights=np.zeros(N))
-    for bad in (np.full(N, np.nan), -weights):
+    for bad in (np.full(N, np.nan), -weights, np.full(N, 1e308)):
         with pytest.raises(ValueError, match=r"Sample weights must be finite and not negative"):
             judge(loss, CLASSES, weights=bad)
 
@@ -498,6 +498,40 @@ def test_a_distance_is_that_of_the_samples_that_count():
     both = [np.concatenate([a, a[5:]]) for a in (STEPS, BETTER)]
     expected = judge("mse", both[0], both[0]).change(*both)
     assert double.change(STEPS, BETTER) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-30, 1e200, 1e307])
+@pytest.mark.parametrize(
+    "weights", [None, np.repeat([1.0, 0.5], [5, 3])], ids=["alike", "weighted"]
+)
+def test_a_distance_depends_on_no_scale(scale, weights):
+    found = judge("mse", STEPS, STEPS, weights=weights)
+    base, better = STEPS.astype("float64"), BETTER.astype("float64")
+    expected = found.distance(base, better)
+    assert 0 < expected < 1
+    assert found.distance(scale * base, scale * better) == pytest.approx(expected, rel=1e-9)
+    assert found.distance(scale * base, scale * base) == 0
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e200])
+def test_a_verdict_depends_on_no_scale(scale):
+    inputs = keras.Input((1,), dtype="float64")
+    field = keras.layers.Rescaling(-1.0, dtype="float64")
+    z = tfnode.ODEBlock(field, Euler(1 / 2), dtype="float64")(inputs)
+    last = keras.layers.Dense(1, use_bias=False, dtype="float64")
+    built = keras.Model(inputs, last(z))
+    last.set_weights([np.array([[scale]])])
+    x = np.linspace(0.5, 2, 8)[:, None]
+    report = validity.check(built, (x, x), reference_steps=8, verbose=0, task="regression")
+    # RK4 gives 1/e for Euler's 1/4; the unit is the spread of the outputs.
+    expected = (np.exp(-1) - 1 / 4) / (1 / 4) * np.sqrt((x**2).mean()) / x.std()
+    assert report.rows[-1].gap == pytest.approx(expected, rel=1e-3)
+    assert not report.is_ode
+
+
+@pytest.mark.parametrize("gaps", [[0.0, np.nan], [np.nan, 0.0], [0.5, np.nan, 0.1]])
+def test_a_gap_that_is_not_a_number_is_the_largest(gaps):
+    assert largest_gap(gaps) == np.inf
 
 
 def test_what_does_not_count_is_no_gap_of_a_regression():

@@ -1,5 +1,7 @@
 """What the outputs of a model mean, by its loss and its labels: one judge for all who measure."""
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -321,12 +323,15 @@ def _on_rows(what: str, name: str, values: np.ndarray, rows: tuple[int, ...]) ->
             f"Received: {name} of shape {np.shape(values)} for outputs with rows of the shape "
             f"{rows}. It must have the shape {rows[:1]} or {rows}."
         )
-    if not (np.isfinite(found).all() and (found >= 0).all()):
+    found = np.broadcast_to(found, rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = found.sum()
+    if not (np.isfinite(total) and (found >= 0).all()):
         raise ValueError(
-            f"{what} must be finite and not negative. "
+            f"{what} must be finite and not negative, and their sum finite. "
             f"Received: {name} in [{found.min()}, {found.max()}]. Give what does not count 0."
         )
-    return np.broadcast_to(found, rows)
+    return found
 
 
 def relative_distance(
@@ -348,15 +353,18 @@ def relative_distance(
             or None if all count alike.
 
     Returns:
-        Float, infinite if an output that counts is not finite.
+        Float, infinite if a number that counts is not finite. It does not depend on the scale of
+        the numbers.
     """
-    unit = reference if about is None else about
-    outputs, reference, unit = (a.astype("float64") for a in (outputs, reference, unit))
+    arrays = [outputs, reference, reference if about is None else about]
+    arrays = [a.astype("float64") for a in arrays]
     if weights is not None:
         weights = np.broadcast_to(weights[..., None], outputs.shape)
-        outputs, reference, unit = (np.where(weights > 0, a, 0) for a in (outputs, reference, unit))
-    if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
+        arrays = [np.where(weights > 0, a, 0) for a in arrays]
+    if not all(np.isfinite(a).all() for a in arrays):
         return float("inf")
+    exponent = max(map(_exponent, arrays))
+    outputs, reference, unit = (np.ldexp(a, -exponent) for a in arrays)
     change = root_mean_square(outputs - reference, weights)
     spread = root_mean_square(unit - _mean_sample(unit, weights), weights)
     scale = spread or root_mean_square(unit, weights)
@@ -367,9 +375,23 @@ def relative_distance(
 
 def root_mean_square(a: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The root of the mean of the squares of all numbers of an array."""
-    # Of finite numbers it may be infinite.
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(np.average(a**2, weights=weights)))
+    exponent = _exponent(a)
+    mean = np.average(np.ldexp(a, -exponent) ** 2, weights=weights)
+    return float(np.ldexp(np.sqrt(mean), exponent))
+
+
+def _exponent(a: np.ndarray) -> int:
+    """The least power of two above all numbers of an array.
+
+    Over that power the square of none overflows, and that of the largest does not underflow. It
+    costs no rounding.
+    """
+    return int(np.frexp(np.abs(a).max(initial=0))[1])
+
+
+def largest_gap(gaps: Iterable[float]) -> float:
+    """The largest of some gaps; infinite if one is NaN, which `max` may pass over."""
+    return max(math.inf if math.isnan(gap) else gap for gap in gaps)
 
 
 def _mean_sample(a: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

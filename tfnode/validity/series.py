@@ -14,7 +14,7 @@ from tfnode import arguments, batches
 from tfnode import solvers as tfnode_solvers
 from tfnode.layers import ODEBlock
 from tfnode.models import held_blocks, looked_at
-from tfnode.models.judge import relative_distance
+from tfnode.models.judge import largest_gap, relative_distance
 from tfnode.models.outputs import single_output
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data
@@ -151,13 +151,14 @@ def _report(
     others = [row for row in rows if row.factor != 1]
     # One that is not finite asked as in training shows nothing.
     is_shown = all(math.isfinite(row.training_error) for row in rows)
-    rise = max(0.0, *(row.error - row.training_error for row in better)) if is_shown else math.inf
+    rises = [row.error - row.training_error for row in better]
+    rise = largest_gap([0.0, *rises]) if is_shown else math.inf
     floor = rounding_floor(rounding)
     bounds = [row.training_error * (1 + margin) + floor for row in others]
     return SeriesReport(
         is_flow=bool(rise <= threshold),
         rise=rise,
-        gap=max(row.gap for row in better),
+        gap=largest_gap(row.gap for row in better),
         threshold=threshold,
         has_kink=is_shown and all(row.error > bound for row, bound in zip(others, bounds)),
         num_samples=len(evaluation.y),

@@ -10,7 +10,7 @@ import numpy as np
 from tfnode import arguments, versions
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
-from tfnode.models.judge import Judge, checked_metric, checked_task
+from tfnode.models.judge import Judge, checked_metric, checked_task, largest_gap
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.convergence import fitted_order
@@ -171,7 +171,7 @@ class _Comparison:
         rows = {trial: self.row(trial) for trial in self._evaluation.outputs}
         # The training row is better than itself, with a gap of 0 where its outputs are finite.
         better = {trial: row for trial, row in rows.items() if row.is_better}
-        gap = max(row.gap for row in better.values())
+        gap = largest_gap(row.gap for row in better.values())
         changes = [row.changed for row in better.values() if row.changed is not None]
         return ValidityReport(
             is_ode=bool(gap <= threshold),
@@ -210,12 +210,11 @@ class _Comparison:
         if self._judge.task == "regression":
             return None
         labels, counts = self._judge.labels, self._judge.counts
-        gaps = {int(label): 0.0 for label in np.unique(labels[counts > 0])}
-        for trial in trials:
-            for label in gaps:
-                gap = self._accuracy_gap(self._evaluation.outputs[trial], labels == label)
-                gaps[label] = max(gaps[label], gap)
-        return gaps
+        outputs = [self._evaluation.outputs[trial] for trial in trials]
+        return {
+            int(label): largest_gap(self._accuracy_gap(o, labels == label) for o in outputs)
+            for label in np.unique(labels[counts > 0])
+        }
 
     def details(self, rows: Mapping[Trial, CheckRow]) -> Details:
         """What the rows do not tell, for whoever reads the report."""
@@ -276,8 +275,7 @@ class _Comparison:
 def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:
     if training.loss is None:
         return None
-    gaps = [abs(row.loss - training.loss) for row in rows if row.loss is not None]
-    return float("inf") if np.isnan(gaps).any() else max(gaps)
+    return largest_gap(abs(row.loss - training.loss) for row in rows if row.loss is not None)
 
 
 def checked_settings(
