@@ -312,8 +312,8 @@ def test_a_model_that_says_nothing_is_no_ode(where, tmp_path):
         x[:] = np.nan
     else:
         y = np.full((64, 2), np.nan)
-    if where == "labels":
-        with pytest.raises(ValueError, match="Labels must be finite"):
+    if where != "weights":
+        with pytest.raises(ValueError, match=f"{where.title()} must be finite"):
             validity.check(built, (x, y), reference_steps=8, verbose=0)
         return
     report = validity.check(built, (x, y), reference_steps=8, verbose=0)
@@ -343,6 +343,38 @@ class Once:
 def test_labels_are_refused_before_anything_is_evaluated(judging, labels):
     with pytest.raises(ValueError, match=r"Labels must be .*Received: y"):
         judging(model(SPARSE), Once((X, labels)))
+
+
+def with_one(value):
+    x = X.copy()
+    x[3, 1] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    "judging", [validity.check, validity.sweep, validity.convergence_test, validity.certify]
+)
+def test_inputs_that_are_not_finite_are_refused_before_anything_is_evaluated(judging):
+    with pytest.raises(ValueError, match=r"x with 1 values .* 1 of the 64 .* the first batch"):
+        judging(model(SPARSE), Once((with_one(np.nan), Y)))
+
+
+def test_inputs_that_are_not_finite_are_refused_at_their_batch():
+    data = [(X, Y), (X, Y), (with_one(np.inf), Y), None]
+    with pytest.raises(ValueError, match=r"of the batch at index 2, whose outputs are not finite"):
+        validity.sweep(model(SPARSE), data, ["rk4"], [1.0])
+
+
+def test_inputs_that_a_model_masks_are_judged():
+    inner = model(SPARSE)
+    inputs = keras.Input((2,))
+    built = keras.Model(inputs, inner(keras.ops.nan_to_num(inputs)))
+    built.compile("sgd", SPARSE)
+    (row,), (masked,) = (
+        validity.sweep(judged, (x, Y), ["rk4"], [1.0])
+        for judged, x in ((inner, with_one(0.0)), (built, with_one(np.nan)))
+    )
+    assert row.loss == pytest.approx(masked.loss, rel=1e-6)
 
 
 def test_of_some_samples_none_may_count():
@@ -578,6 +610,32 @@ def test_a_check_on_a_batch_of_which_nothing_counts_is_left_out(loss, y):
 
 
 # === Masks ===
+def fitted(built, data, **options):
+    step_adaption = tfnode.StepAdaption(data, every=1, **options)
+    built.fit(X, Y, batch_size=16, verbose=0, callbacks=[step_adaption])
+
+
+def test_a_start_from_what_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match=r"x with 1 values .* of the first batch"):
+        fitted(model(SPARSE), [(with_one(np.nan), Y)])
+    built = model(SPARSE)
+    for weight in built.trainable_weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    with pytest.raises(ValueError, match=r"whose field is not finite .* NaN in the weights"):
+        fitted(built, [(X, Y)])
+    inputs = keras.Input((2,))
+    built = keras.Model(inputs, built.layers[-2](keras.layers.Rescaling(np.nan)(inputs)))
+    built.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"reached by states that are not finite"):
+        fitted(built, [(X, X)])
+
+
+@pytest.mark.parametrize("policy", ["paper", "damped"])
+def test_a_check_on_inputs_that_are_not_finite_is_refused(policy):
+    with pytest.raises(ValueError, match=r"x with 1 values .* of the batch at index 1"):
+        fitted(model(SPARSE), [(X, Y), (with_one(np.nan), Y)], policy=policy)
+
+
 def padded():
     """A model that is right at the first step of each sequence, but under Euler's method only.
 

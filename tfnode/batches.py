@@ -94,6 +94,36 @@ def batches(data: Any) -> Iterator[Batch]:
             yield x, y, weights
 
 
+def check_inputs(x: Any, outputs: np.ndarray, where: str) -> None:
+    """Raises if samples have no finite outputs, as their inputs are not finite either.
+
+    Such outputs say nothing of the model or its solver. A model that masks the inputs passes.
+
+    Args:
+        x: Nested structure of arrays `(num_samples, ...)`.
+        outputs: NumPy array `(num_samples, ...)`, what a model makes of them.
+        where: String, the batch that they are of.
+    """
+    unfit = _not_finite(outputs) > 0
+    if not unfit.any():
+        return
+    counts = sum(_not_finite(to_numpy(array)) for array in keras.tree.flatten(x)) * unfit
+    if counts.any():
+        raise ValueError(
+            "Inputs must be finite, or be masked by the model, to tell anything of its solver. "
+            f"Received: x with {counts.sum()} values that are not finite, in {(counts > 0).sum()} "
+            f"of the {len(outputs)} samples of {where}, whose outputs are not finite either. "
+            "Leave these samples out."
+        )
+
+
+def _not_finite(array: np.ndarray) -> np.ndarray:
+    """How many values of each sample are not finite; text has none."""
+    if array.dtype.kind in "OSU":
+        return np.zeros(len(array), int)
+    return (~np.isfinite(array)).reshape(len(array), -1).sum(axis=1)
+
+
 def joined(parts: list[Batch]) -> Batch:
     """Batches as one, of NumPy arrays."""
     concatenate = lambda *arrays: np.concatenate([to_numpy(array) for array in arrays])

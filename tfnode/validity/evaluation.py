@@ -127,6 +127,7 @@ class Subject:
         samples = Samples(data)
         reached, given = looked_at(model, samples.first_inputs)
         outputs, mask = judged_output(*with_mask(given))
+        batches.check_inputs(samples.first_inputs, outputs, "the first batch")
         y, weights = samples.first_labels, samples.first_weights
         judge = Judge(model, y, outputs, task, metric, weights, mask, is_all=False)
         if is_scored:
@@ -164,13 +165,14 @@ def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "au
     masks: list[np.ndarray] = []
     outputs: dict[Trial, list[np.ndarray]] = {trial: [] for trial in trials}
     progress = _Progress(subject.samples.num_batches, len(trials), verbose)
-    for x, y, w in subject.samples:
+    for index, (x, y, w) in enumerate(subject.samples):
         _append(labels, ops.convert_to_numpy(y), "labels")
         weights += [] if w is None else [ops.convert_to_numpy(w)]
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         for trial, twin in twins:
             twin.assign(trial.solvers)
             output, mask = judged_output(*twin(x))
+            batches.check_inputs(x, output, f"the batch at index {index}")
             _append(outputs[trial], output, "outputs")
             progress.add()
         masks += [] if mask is None else [mask]

@@ -89,7 +89,7 @@ def certify(
 
     Raises:
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
-            if the labels are not classes, or if the data is empty or endless.
+            if the labels are not classes, or if the data is empty, endless or not finite.
     """
     reference_steps = check_reference_steps(reference_steps)
     verbose = arguments.verbosity(verbose, "auto")

@@ -102,7 +102,7 @@ def check_series(
     Raises:
         ValueError: If an argument is not as described: if the model has no block with `save_at`, or
             several with different times, if the times do not fit the states or have no time of the
-            training, or if the data is empty or endless.
+            training, or if the data is empty, endless or not finite.
     """
     nearer = [Fraction(1, m) for m in _checked_factors(factors)]
     every = arguments.count("every", every, advice="Pass 1 if all were trained with.")
@@ -122,7 +122,9 @@ def check_series(
     if solver is not None:
         model = block = _block_of(field, solver, schedule.times, samples.first_inputs)
     reached, outputs = looked_at(model, samples.first_inputs)
-    schedule.check(samples.first_labels, single_output(outputs), len(block.save_at or ()))
+    outputs = single_output(outputs)
+    batches.check_inputs(samples.first_inputs, outputs, "the first batch")
+    schedule.check(samples.first_labels, outputs, len(block.save_at or ()))
     subject = Subject(model, reached, samples)
     training = training_trial(model, subject.blocks)
     fractions = sorted({*nearer, Fraction(1), *(1 / f for f in nearer)}, reverse=True)

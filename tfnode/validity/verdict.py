@@ -50,7 +50,8 @@ def check(
     **it is an ODE if its accuracy under none of them differs by more than `threshold`** from that
     under the solver of its training. A gain counts as much as a loss, as in algorithm 1: either
     shows that the answer depends on the solver. A sample whose output is not finite shows nothing,
-    and counts as one whose answer differs.
+    and counts as one whose answer differs; where that is so because its input is not finite, the
+    data is refused.
 
     The solvers and steps of `sweep` are tried, and RK4 with at least `reference_steps` steps in
     place of the exact flow. A solver has equal or smaller error, and counts, if
@@ -105,7 +106,8 @@ def check(
     Raises:
         ValueError: If `threshold` is not in [0, 1) for accuracies, or negative or not finite, if
             the model has no `ODEBlock` or blocks of different methods, if the labels do not fit
-            its outputs, or if the data is empty or endless.
+            its outputs, if outputs are not finite because the inputs are not, or if the data is
+            empty or endless.
     """
     threshold, reference_steps, verbose = checked_settings(threshold, reference_steps, verbose)
     task, metric = checked_task(task), checked_metric(metric)
