@@ -227,6 +227,24 @@ def test_what_cannot_be_judged_is_refused_before_the_first_iteration(built, data
             validity.check(built, data, reference_steps=8, verbose=0)
 
 
+def adapted(built, data):
+    built.fit(X, Y, verbose=0, callbacks=[tfnode.StepAdaption(data, every=1)])
+
+
+@pytest.mark.parametrize(
+    "judging, remedy",
+    [
+        (validity.sweep, 'pass task="regression"'),
+        (validity.certify, 'call `check` with task="regression"'),
+        (adapted, "compile the model with a loss for regression"),
+    ],
+)
+def test_who_asks_can_follow_the_advice(judging, remedy):
+    """Labels that are no classes come in the second batch."""
+    with pytest.raises(ValueError, match=f"If the labels are not classes, {remedy}"):
+        judging(model(SPARSE), [(X, Y), (X, Y + 1)])
+
+
 # === Data in every form that fit takes ===
 WEIGHTS = np.arange(64.0)
 TWO = {"a": X, "b": X[:, :1]}

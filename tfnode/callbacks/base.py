@@ -299,7 +299,15 @@ class SolverAdaption(keras.callbacks.Callback):
 
     def _judge(self, outputs: np.ndarray, y: Any, weights: Any, is_all: bool = True) -> Judge:
         y, weights = (v if v is None else ops.convert_to_numpy(v) for v in (y, weights))
-        return Judge(self.model, y, outputs, weights=weights, mask=self._mask, is_all=is_all)
+        return Judge(
+            self.model,
+            y,
+            outputs,
+            weights=weights,
+            mask=self._mask,
+            is_all=is_all,
+            remedy="compile the model with a loss for {task}",
+        )
 
     def _check(self, iteration: int, batch: tuple) -> None:
         before = self._solver

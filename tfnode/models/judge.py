@@ -14,6 +14,9 @@ from tfnode.typing import Metric, Tensor
 
 TASKS = ("classification", "regression")
 
+# What to do if the labels are those of the other task, for those who take one.
+PASS_TASK = 'pass task="{task}"'
+
 # Parts of the names of Keras's losses.
 _CLASSIFYING = ("crossentropy", "hinge")
 _MEASURING = ("mean", "huber", "cosh", "poisson", "similarity", "divergence")
@@ -38,6 +41,7 @@ class Judge:
         mask: NumPy array of Booleans, the Keras mask of the outputs, or None. What is masked does
             not count.
         is_all: Boolean, whether these are all the samples. Among a few none may count.
+        remedy: String, what to do if the labels are those of the other `{task}`.
 
     Raises:
         ValueError: If labels or weights do not fit the outputs.
@@ -54,6 +58,7 @@ class Judge:
         weights: np.ndarray | None = None,
         mask: np.ndarray | None = None,
         is_all: bool = True,
+        remedy: str = PASS_TASK,
     ) -> None:
         # Half precision, which NumPy does not know, is of the kind V.
         if y.dtype.kind not in "biufV":
@@ -70,6 +75,7 @@ class Judge:
         # Logits and probabilities look alike, so that a guess could be wrong.
         loss = self._loss = _resolved_loss(loss_of(model), y, outputs)
         self._metric: Any = checked_metric(metric)
+        self._remedy = remedy
         self.metric_name = None if metric is None else _shown_name(self._metric)
         self._y, self._weights = y, _row_weights(weights, mask, outputs.shape[:-1])
         self._are_logits = gives_logits(model)
@@ -81,7 +87,7 @@ class Judge:
         is_binary = self._is_known and ("binary" in name or name in ("hinge", "squaredhinge"))
         self.has_labels = is_binary and _has_rows(y, outputs)
         if self.task == "regression":
-            _check_targets(y, outputs)
+            self._check_targets(outputs)
             self._check_regression_metric()
         else:
             self.labels = self._class_labels(outputs)
@@ -134,6 +140,15 @@ class Judge:
                     f"dtype {self._y.dtype}, and outputs of shape {outputs.shape}, of which it "
                     f"says: {error} Pass another {name}, or labels that fit it."
                 ) from error
+
+    def _check_targets(self, outputs: np.ndarray) -> None:
+        if self._y.shape != outputs.shape:
+            raise ValueError(
+                "The targets of a regression must have the shape of the outputs, "
+                f"{outputs.shape}. Received: y of shape {self._y.shape} and dtype "
+                f"{self._y.dtype}. Do data and model belong together? If the labels are classes, "
+                f"{self._remedy.format(task='classification')}."
+            )
 
     def _check_regression_metric(self) -> None:
         if _is_accuracy(self._metric):
@@ -248,7 +263,8 @@ class Judge:
             raise ValueError(
                 f"Labels must be classes from 0 to {max(2, outputs.shape[-1]) - 1}, or one-hot "
                 f"rows, for outputs of shape {outputs.shape}. Received: {found}. Do data and "
-                'model belong together? If the labels are not classes, pass task="regression".'
+                "model belong together? If the labels are not classes, "
+                f"{self._remedy.format(task='regression')}."
             )
         return labels.astype("int64")
 
@@ -471,12 +487,3 @@ def _has_rows(y: np.ndarray, outputs: np.ndarray) -> bool:
 
 def _is_one_hot(y: np.ndarray) -> bool:
     return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=-1) == 1).all())
-
-
-def _check_targets(y: np.ndarray, outputs: np.ndarray) -> None:
-    if y.shape != outputs.shape:
-        raise ValueError(
-            "The targets of a regression must have the shape of the outputs, "
-            f"{outputs.shape}. Received: y of shape {y.shape} and dtype {y.dtype}. Do data and "
-            'model belong together? If the labels are classes, pass task="classification".'
-        )

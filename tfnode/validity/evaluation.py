@@ -14,7 +14,7 @@ from tfnode import arguments, batches
 from tfnode.layers import ODEBlock
 from tfnode.layers.checks import epsilon
 from tfnode.models import Reached, Twin, looked_at
-from tfnode.models.judge import Judge
+from tfnode.models.judge import PASS_TASK, Judge
 from tfnode.models.outputs import judged_output, with_mask
 from tfnode.typing import Data, Metric, Nested
 from tfnode.validity.trials import Trial
@@ -116,11 +116,12 @@ class Subject:
         task: str | None = None,
         metric: Metric | None = None,
         is_scored: bool = True,
+        remedy: str = PASS_TASK,
     ) -> "Subject":
         """The subject, after a look at what the model makes of the first samples.
 
         What cannot be judged, or has no loss or metric where it `is_scored`, is refused now, and
-        not after it has been evaluated.
+        not after it has been evaluated. The `remedy` is that of a `Judge`.
         """
         batches.check_data(data)
         check_built(model)
@@ -129,7 +130,7 @@ class Subject:
         outputs, mask = judged_output(*with_mask(given))
         batches.check_inputs(samples.first_inputs, outputs, "the first batch")
         y, weights = samples.first_labels, samples.first_weights
-        judge = Judge(model, y, outputs, task, metric, weights, mask, is_all=False)
+        judge = Judge(model, y, outputs, task, metric, weights, mask, is_all=False, remedy=remedy)
         if is_scored:
             judge.check_scores(outputs)
         return cls(model, reached, samples)
