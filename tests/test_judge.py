@@ -654,6 +654,42 @@ def test_a_check_on_inputs_that_are_not_finite_is_refused(policy):
         fitted(model(SPARSE), [(X, Y), (with_one(np.nan), Y)], policy=policy)
 
 
+FORMS = {"weights": np.ones(64), "a column": np.ones((64, 1)), "none": None}
+
+
+@pytest.mark.parametrize("judging", [validity.sweep, adapted])
+@pytest.mark.parametrize(
+    "first, second, words",
+    [
+        ("weights", "a column", r"weights of shape \(64, 1\) after some of shape \(64,\)"),
+        ("weights", "none", r"no weights after some of shape \(64,\)"),
+        ("none", "weights", r"weights of shape \(64,\) after some without"),
+    ],
+)
+def test_weights_of_other_forms_are_refused_at_their_batch(judging, first, second, words):
+    def data():
+        yield X, Y, FORMS[first]
+        yield X, Y, FORMS[second]
+        raise AssertionError("a third batch was asked for")
+
+    with pytest.raises(ValueError, match=f"batches must be alike .* data with {words}. Give"):
+        judging(model(SPARSE), data())
+
+
+def test_batches_that_are_joined_must_be_alike():
+    batch = lambda n, width: (np.ones((n, width)), np.ones(n))
+    for widths in ((2, 3, 3), (2, 2, 3)):
+        found = endless_batches(list(map(batch, (8, 3, 6), widths)), 8)
+        next(found)
+        if widths == (2, 3, 3):
+            np.testing.assert_array_equal(next(found)[0], np.ones((8, 3)))
+            continue
+        with pytest.raises(
+            ValueError, match=r"inputs of shape \(6, 3\) after some of shape \(3, 2\)"
+        ):
+            next(found)
+
+
 def padded():
     """A model that is right at the first step of each sequence, but under Euler's method only.
 

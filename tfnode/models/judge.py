@@ -334,10 +334,11 @@ def _on_rows(what: str, name: str, values: np.ndarray, rows: tuple[int, ...]) ->
     found = found.reshape(*found.shape, *(1,) * (len(rows) - found.ndim))
     fits = len(found.shape) == len(rows) and all(n in (1, m) for n, m in zip(found.shape, rows))
     if not fits or len(found) != rows[0]:
+        shapes = " or ".join(map(str, dict.fromkeys((rows[:1], rows))))
         raise ValueError(
             f"{what} must be one for each sample, or one for each row of outputs. "
             f"Received: {name} of shape {np.shape(values)} for outputs with rows of the shape "
-            f"{rows}. It must have the shape {rows[:1]} or {rows}."
+            f"{rows}. It must have the shape {shapes}."
         )
     found = np.broadcast_to(found, rows)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -168,7 +168,8 @@ def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "au
     progress = _Progress(subject.samples.num_batches, len(trials), verbose)
     for index, (x, y, w) in enumerate(subject.samples):
         _append(labels, ops.convert_to_numpy(y), "labels")
-        weights += [] if w is None else [ops.convert_to_numpy(w)]
+        if w is not None:
+            _append(weights, ops.convert_to_numpy(w), "weights")
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         for trial, twin in twins:
             twin.assign(trial.solvers)
@@ -189,12 +190,7 @@ def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "au
 def _append(parts: list[np.ndarray], array: np.ndarray, what: str) -> None:
     """Adds what belongs to a batch, which must be such that all can be judged as one."""
     if parts and array.shape[1:] != parts[0].shape[1:]:
-        raise ValueError(
-            "All batches must be alike but for their numbers of samples. "
-            f"Received: data with {what} of shape {array.shape} after some of shape "
-            f"{parts[0].shape}. Pad all batches to the same length, and mask the padding or give "
-            "it a sample weight of 0."
-        )
+        raise batches.not_alike(what, array, parts[0])
     parts.append(array)
 
 
