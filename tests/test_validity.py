@@ -465,6 +465,7 @@ def test_a_step_is_valid_if_every_finer_one_is(gaps, critical):
         ({"eight": 0.0}, 0.1, "gaps"),
         ({8: "large"}, 0.1, "gaps"),
         ({8: [0.0, 0.1]}, 0.1, "gaps"),
+        ({1: -0.3, 2: -0.2, 4: 0.0}, 0.1, "gaps"),
         ({1: 0.0}, math.nan, "threshold"),
         ({1: 0.0}, math.inf, "threshold"),
         ({1: 0.0}, -0.1, "threshold"),

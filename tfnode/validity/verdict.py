@@ -332,14 +332,17 @@ def critical_step(gaps: Mapping[int, float], threshold: float) -> tuple[int | No
         none is.
 
     Raises:
-        ValueError: If there are no gaps, or if the threshold is negative or not finite.
+        ValueError: If there are no gaps, if one is negative, or if the threshold is negative or not
+            finite.
     """
     advice = "Pass the gaps of `check` by their numbers of steps, such as {8: 0.05, 16: 0.0}."
     arguments.mapping("gaps", gaps, advice=advice)
     for num_steps, gap in gaps.items():
         arguments.count("gaps", num_steps, advice=advice)
-        if arguments.reals("gaps", gap, is_finite=False, advice=advice).ndim:
-            raise arguments.refused("A gap is one number", "gaps", gap, advice)
+        number = arguments.reals("gaps", gap, is_finite=False, advice=advice)
+        if number.ndim or number < 0:
+            rule = "A gap is one number, the size of a difference, from 0 up"
+            raise arguments.refused(rule, "gaps", gap, advice)
     if not gaps:
         raise arguments.refused("A critical step lies in a grid of gaps", "gaps", gaps, advice)
     threshold = _checked_threshold(threshold)
