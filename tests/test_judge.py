@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfnode
 from tfnode import validity
 from tfnode.callbacks.batches import endless_batches
-from tfnode.models.judge import Judge
+from tfnode.models.judge import Judge, largest_gap
 from tfnode.solvers import RK4, Euler
 
 losses = keras.losses
@@ -92,7 +92,7 @@ def test_samples_count_by_their_weights():
     assert found.accuracy(OUTPUTS) == pytest.approx(np.average(right, weights=weights))
     with pytest.raises(ValueError, match=r"an answer that counts: not all sample weights are 0"):
         judge(loss, CLASSES, weights=np.zeros(N))
-    for bad in (np.full(N, np.nan), -weights):
+    for bad in (np.full(N, np.nan), -weights, np.full(N, 1e308)):
         with pytest.raises(ValueError, match=r"Sample weights must be finite and not negative"):
             judge(loss, CLASSES, weights=bad)
 
@@ -227,6 +227,24 @@ def test_what_cannot_be_judged_is_refused_before_the_first_iteration(built, data
             validity.check(built, data, reference_steps=8, verbose=0)
 
 
+def adapted(built, data):
+    built.fit(X, Y, verbose=0, callbacks=[tfnode.StepAdaption(data, every=1)])
+
+
+@pytest.mark.parametrize(
+    "judging, remedy",
+    [
+        (validity.sweep, 'pass task="regression"'),
+        (validity.certify, 'call `check` with task="regression"'),
+        (adapted, "compile the model with a loss for regression"),
+    ],
+)
+def test_who_asks_can_follow_the_advice(judging, remedy):
+    """Labels that are no classes come in the second batch."""
+    with pytest.raises(ValueError, match=f"If the labels are not classes, {remedy}"):
+        judging(model(SPARSE), [(X, Y), (X, Y + 1)])
+
+
 # === Data in every form that fit takes ===
 WEIGHTS = np.arange(64.0)
 TWO = {"a": X, "b": X[:, :1]}
@@ -312,8 +330,8 @@ def test_a_model_that_says_nothing_is_no_ode(where, tmp_path):
         x[:] = np.nan
     else:
         y = np.full((64, 2), np.nan)
-    if where == "labels":
-        with pytest.raises(ValueError, match="Labels must be finite"):
+    if where != "weights":
+        with pytest.raises(ValueError, match=f"{where.title()} must be finite"):
             validity.check(built, (x, y), reference_steps=8, verbose=0)
         return
     report = validity.check(built, (x, y), reference_steps=8, verbose=0)
@@ -343,6 +361,38 @@ class Once:
 def test_labels_are_refused_before_anything_is_evaluated(judging, labels):
     with pytest.raises(ValueError, match=r"Labels must be .*Received: y"):
         judging(model(SPARSE), Once((X, labels)))
+
+
+def with_one(value):
+    x = X.copy()
+    x[3, 1] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    "judging", [validity.check, validity.sweep, validity.convergence_test, validity.certify]
+)
+def test_inputs_that_are_not_finite_are_refused_before_anything_is_evaluated(judging):
+    with pytest.raises(ValueError, match=r"x with 1 values .* 1 of the 64 .* the first batch"):
+        judging(model(SPARSE), Once((with_one(np.nan), Y)))
+
+
+def test_inputs_that_are_not_finite_are_refused_at_their_batch():
+    data = [(X, Y), (X, Y), (with_one(np.inf), Y), None]
+    with pytest.raises(ValueError, match=r"of the batch at index 2, whose outputs are not finite"):
+        validity.sweep(model(SPARSE), data, ["rk4"], [1.0])
+
+
+def test_inputs_that_a_model_masks_are_judged():
+    inner = model(SPARSE)
+    inputs = keras.Input((2,))
+    built = keras.Model(inputs, inner(keras.ops.nan_to_num(inputs)))
+    built.compile("sgd", SPARSE)
+    (row,), (masked,) = (
+        validity.sweep(judged, (x, Y), ["rk4"], [1.0])
+        for judged, x in ((inner, with_one(0.0)), (built, with_one(np.nan)))
+    )
+    assert row.loss == pytest.approx(masked.loss, rel=1e-6)
 
 
 def test_of_some_samples_none_may_count():
@@ -500,6 +550,40 @@ def test_a_distance_is_that_of_the_samples_that_count():
     assert double.change(STEPS, BETTER) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-30, 1e200, 1e307])
+@pytest.mark.parametrize(
+    "weights", [None, np.repeat([1.0, 0.5], [5, 3])], ids=["alike", "weighted"]
+)
+def test_a_distance_depends_on_no_scale(scale, weights):
+    found = judge("mse", STEPS, STEPS, weights=weights)
+    base, better = STEPS.astype("float64"), BETTER.astype("float64")
+    expected = found.distance(base, better)
+    assert 0 < expected < 1
+    assert found.distance(scale * base, scale * better) == pytest.approx(expected, rel=1e-9)
+    assert found.distance(scale * base, scale * base) == 0
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e200])
+def test_a_verdict_depends_on_no_scale(scale):
+    inputs = keras.Input((1,), dtype="float64")
+    field = keras.layers.Rescaling(-1.0, dtype="float64")
+    z = tfnode.ODEBlock(field, Euler(1 / 2), dtype="float64")(inputs)
+    last = keras.layers.Dense(1, use_bias=False, dtype="float64")
+    built = keras.Model(inputs, last(z))
+    last.set_weights([np.array([[scale]])])
+    x = np.linspace(0.5, 2, 8)[:, None]
+    report = validity.check(built, (x, x), reference_steps=8, verbose=0, task="regression")
+    # RK4 gives 1/e for Euler's 1/4; the unit is the spread of the outputs.
+    expected = (np.exp(-1) - 1 / 4) / (1 / 4) * np.sqrt((x**2).mean()) / x.std()
+    assert report.rows[-1].gap == pytest.approx(expected, rel=1e-3)
+    assert not report.is_ode
+
+
+@pytest.mark.parametrize("gaps", [[0.0, np.nan], [np.nan, 0.0], [0.5, np.nan, 0.1]])
+def test_a_gap_that_is_not_a_number_is_the_largest(gaps):
+    assert largest_gap(gaps) == np.inf
+
+
 def test_what_does_not_count_is_no_gap_of_a_regression():
     """The last sample alone depends on the solver."""
     inputs = keras.Input((1,))
@@ -544,6 +628,68 @@ def test_a_check_on_a_batch_of_which_nothing_counts_is_left_out(loss, y):
 
 
 # === Masks ===
+def fitted(built, data, **options):
+    step_adaption = tfnode.StepAdaption(data, every=1, **options)
+    built.fit(X, Y, batch_size=16, verbose=0, callbacks=[step_adaption])
+
+
+def test_a_start_from_what_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match=r"x with 1 values .* of the first batch"):
+        fitted(model(SPARSE), [(with_one(np.nan), Y)])
+    built = model(SPARSE)
+    for weight in built.trainable_weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    with pytest.raises(ValueError, match=r"whose field is not finite .* NaN in the weights"):
+        fitted(built, [(X, Y)])
+    inputs = keras.Input((2,))
+    built = keras.Model(inputs, built.layers[-2](keras.layers.Rescaling(np.nan)(inputs)))
+    built.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"reached by states that are not finite"):
+        fitted(built, [(X, X)])
+
+
+@pytest.mark.parametrize("policy", ["paper", "damped"])
+def test_a_check_on_inputs_that_are_not_finite_is_refused(policy):
+    with pytest.raises(ValueError, match=r"x with 1 values .* of the batch at index 1"):
+        fitted(model(SPARSE), [(X, Y), (with_one(np.nan), Y)], policy=policy)
+
+
+FORMS = {"weights": np.ones(64), "a column": np.ones((64, 1)), "none": None}
+
+
+@pytest.mark.parametrize("judging", [validity.sweep, adapted])
+@pytest.mark.parametrize(
+    "first, second, words",
+    [
+        ("weights", "a column", r"weights of shape \(64, 1\) after some of shape \(64,\)"),
+        ("weights", "none", r"no weights after some of shape \(64,\)"),
+        ("none", "weights", r"weights of shape \(64,\) after some without"),
+    ],
+)
+def test_weights_of_other_forms_are_refused_at_their_batch(judging, first, second, words):
+    def data():
+        yield X, Y, FORMS[first]
+        yield X, Y, FORMS[second]
+        raise AssertionError("a third batch was asked for")
+
+    with pytest.raises(ValueError, match=f"batches must be alike .* data with {words}. Give"):
+        judging(model(SPARSE), data())
+
+
+def test_batches_that_are_joined_must_be_alike():
+    batch = lambda n, width: (np.ones((n, width)), np.ones(n))
+    for widths in ((2, 3, 3), (2, 2, 3)):
+        found = endless_batches(list(map(batch, (8, 3, 6), widths)), 8)
+        next(found)
+        if widths == (2, 3, 3):
+            np.testing.assert_array_equal(next(found)[0], np.ones((8, 3)))
+            continue
+        with pytest.raises(
+            ValueError, match=r"inputs of shape \(6, 3\) after some of shape \(3, 2\)"
+        ):
+            next(found)
+
+
 def padded():
     """A model that is right at the first step of each sequence, but under Euler's method only.
 

@@ -399,7 +399,7 @@ def test_the_certificate_by_hand(outputs):
 
 
 def test_outputs_that_are_not_finite_are_not_certified():
-    certificate = validity.certify(linear(Euler(1 / 2)), (np.full((2, 1), np.nan), [0, 1]))
+    certificate = validity.certify(with_nan_weights(), (np.ones((2, 2)), [0, 1]))
     assert certificate.certified == (False, False)
     assert certificate.accuracy == 0.0
     assert json.loads(certificate.to_json())["margins"] == [None, None]
@@ -465,6 +465,7 @@ def test_a_step_is_valid_if_every_finer_one_is(gaps, critical):
         ({"eight": 0.0}, 0.1, "gaps"),
         ({8: "large"}, 0.1, "gaps"),
         ({8: [0.0, 0.1]}, 0.1, "gaps"),
+        ({1: -0.3, 2: -0.2, 4: 0.0}, 0.1, "gaps"),
         ({1: 0.0}, math.nan, "threshold"),
         ({1: 0.0}, math.inf, "threshold"),
         ({1: 0.0}, -0.1, "threshold"),
@@ -497,9 +498,9 @@ def test_outputs_that_are_never_finite_are_no_ode(metric, stop_early):
 
 def test_a_sample_that_is_not_finite_counts_as_a_gap():
     """Of four samples one leaves the numbers under every solver, and is right under none."""
-    model = linear(RK4(1 / 8))
+    model = linear(RK4(1 / 8), rate=8.0)
     x = np.ones((4, 1))
-    x[0] = np.nan
+    x[0] = 3e38
     report = validity.check(model, (x, np.ones(4, int)), task="classification")
     assert report.gap == 0.25
     assert report.class_gaps == {1: 0.25}

@@ -4,7 +4,7 @@ A tuple is one of arrays; all else is an iterable of batches.
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -75,7 +75,8 @@ def rows(batch: Batch, index: Any) -> Batch:
 
 
 def batches(data: Any) -> Iterator[Batch]:
-    """Yields the batches of an iterable that have samples."""
+    """Yields the batches of an iterable that have samples, all with weights of one form or none."""
+    first: Batch | None = None
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise ValueError(
@@ -91,17 +92,84 @@ def batches(data: Any) -> Iterator[Batch]:
                 "`keras.Model(model.inputs, output)` for each output; it shares the weights."
             )
         if len(y):
+            first = first or (x, y, weights)
+            if _num_axes(weights) != _num_axes(first[2]):
+                raise not_alike("weights", weights, first[2])
             yield x, y, weights
+
+
+def _num_axes(array: Any) -> int | None:
+    return None if array is None else np.ndim(array)
+
+
+def not_alike(what: str, array: Any, first: Any) -> ValueError:
+    """The error for batches that cannot be judged as one.
+
+    Args:
+        what: String, the part of a batch that differs.
+        array: Array, of a batch, or None where it has no such part.
+        first: Array or None, of a batch before it.
+    """
+    found = f"no {what}" if array is None else f"{what} of shape {np.shape(array)}"
+    before = "without" if first is None else f"of shape {np.shape(first)}"
+    advice = (
+        "Give each batch weights of the same form, 1 for what counts as usual, or none."
+        if what == "weights"
+        else "Pad all batches to the same length, and mask the padding or give it a sample weight "
+        "of 0."
+    )
+    return ValueError(
+        "All batches must be alike but for their numbers of samples. "
+        f"Received: data with {found} after some {before}. {advice}"
+    )
+
+
+def check_inputs(x: Any, outputs: np.ndarray, where: str) -> None:
+    """Raises if samples have no finite outputs, as their inputs are not finite either.
+
+    Such outputs say nothing of the model or its solver. A model that masks the inputs passes.
+
+    Args:
+        x: Nested structure of arrays `(num_samples, ...)`.
+        outputs: NumPy array `(num_samples, ...)`, what a model makes of them.
+        where: String, the batch that they are of.
+    """
+    unfit = _not_finite(outputs) > 0
+    if not unfit.any():
+        return
+    counts = sum(_not_finite(to_numpy(array)) for array in keras.tree.flatten(x)) * unfit
+    if counts.any():
+        raise ValueError(
+            "Inputs must be finite, or be masked by the model, to tell anything of its solver. "
+            f"Received: x with {counts.sum()} values that are not finite, in {(counts > 0).sum()} "
+            f"of the {len(outputs)} samples of {where}, whose outputs are not finite either. "
+            "Leave these samples out."
+        )
+
+
+def _not_finite(array: np.ndarray) -> np.ndarray:
+    """How many values of each sample are not finite; text has none."""
+    if array.dtype.kind in "OSU":
+        return np.zeros(len(array), int)
+    return (~np.isfinite(array)).reshape(len(array), -1).sum(axis=1)
 
 
 def joined(parts: list[Batch]) -> Batch:
     """Batches as one, of NumPy arrays."""
-    concatenate = lambda *arrays: np.concatenate([to_numpy(array) for array in arrays])
+    inputs, labels, weights = zip(*parts)
     return (
-        keras.tree.map_structure(concatenate, *(part[0] for part in parts)),
-        concatenate(*(part[1] for part in parts)),
-        None if parts[0][2] is None else concatenate(*(part[2] for part in parts)),
+        keras.tree.map_structure(lambda *arrays: _concatenated("inputs", arrays), *inputs),
+        _concatenated("labels", labels),
+        None if weights[0] is None else _concatenated("weights", weights),
     )
+
+
+def _concatenated(what: str, parts: Sequence[Any]) -> np.ndarray:
+    arrays = [to_numpy(part) for part in parts]
+    for array in arrays:
+        if array.shape[1:] != arrays[0].shape[1:]:
+            raise not_alike(what, array, arrays[0])
+    return np.concatenate(arrays)
 
 
 def to_numpy(array: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from keras import ops
 
 from tfnode import arguments
 from tfnode.adaption import Measurement, Rule
-from tfnode.batches import check_data
+from tfnode.batches import check_data, check_inputs
 from tfnode.callbacks.batches import CheckBatches, rereadable
 from tfnode.callbacks.checks import check_loss, check_optimizer
 from tfnode.callbacks.processes import is_first
@@ -171,6 +171,7 @@ class SolverAdaption(keras.callbacks.Callback):
         self._reached, given = looked_at(self.model, x)
         outputs, self._mask = judged_output(*with_mask(given))
         self._check_blocks()
+        check_inputs(x, outputs, "the first batch")
         for report in self._reports:
             report.on_train_begin(logs)
         # What cannot be judged is refused now; that a later batch does not count is no fault.
@@ -298,7 +299,15 @@ class SolverAdaption(keras.callbacks.Callback):
 
     def _judge(self, outputs: np.ndarray, y: Any, weights: Any, is_all: bool = True) -> Judge:
         y, weights = (v if v is None else ops.convert_to_numpy(v) for v in (y, weights))
-        return Judge(self.model, y, outputs, weights=weights, mask=self._mask, is_all=is_all)
+        return Judge(
+            self.model,
+            y,
+            outputs,
+            weights=weights,
+            mask=self._mask,
+            is_all=is_all,
+            remedy="compile the model with a loss for {task}",
+        )
 
     def _check(self, iteration: int, batch: tuple) -> None:
         before = self._solver
@@ -338,6 +347,7 @@ class SolverAdaption(keras.callbacks.Callback):
         batch: tuple,
         measure: Callable[[Any], Measurement],
     ) -> Measurement:
+        check_inputs(batch[0], reference, f"the batch at index {self._batches.used - 1}")
         judge = self._judge(reference, *batch[1:])
         return Measurement(
             judge.accuracy(outputs),

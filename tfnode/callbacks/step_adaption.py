@@ -95,10 +95,11 @@ class StepAdaption(SolverAdaption):
         nfe_per_iteration_with_checks: Float, the same with the evaluations of the checks.
 
     Raises:
-        ValueError: If an argument is not valid, if `data` is empty or has no labels, if the model
-            has no `ODEBlock`, or one that is unrolled or adaptive, if blocks of different methods
-            meet a rule that changes the method, `export_dir` or `log_dir`, or if one of these two
-            cannot be written to.
+        ValueError: If an argument is not valid, if `data` is empty, not finite or has no labels, if
+            the step size starts from a field that is not finite, if the model has no `ODEBlock`, or
+            one that is unrolled or adaptive, if blocks of different methods meet a rule that
+            changes the method, `export_dir` or `log_dir`, or if one of these two cannot be written
+            to.
         FloatingPointError: If the loss is no longer finite. The model keeps its weights.
     """
 

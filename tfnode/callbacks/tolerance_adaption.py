@@ -78,8 +78,8 @@ class ToleranceAdaption(SolverAdaption):
         nfe_per_iteration_with_checks: Float, the same with the evaluations of the checks.
 
     Raises:
-        ValueError: If an argument is not valid, if `data` is empty or has no labels, or if the
-            model has no `ODEBlock`, or one that is not adaptive.
+        ValueError: If an argument is not valid, if `data` is empty, not finite or has no labels, or
+            if the model has no `ODEBlock`, or one that is not adaptive.
         FloatingPointError: If the loss is no longer finite. The model keeps its weights.
     """
 

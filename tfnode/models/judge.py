@@ -1,5 +1,7 @@
 """What the outputs of a model mean, by its loss and its labels: one judge for all who measure."""
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,6 +13,9 @@ from tfnode.models.outputs import decision_threshold, gives_logits, loss_of
 from tfnode.typing import Metric, Tensor
 
 TASKS = ("classification", "regression")
+
+# What to do if the labels are those of the other task, for those who take one.
+PASS_TASK = 'pass task="{task}"'
 
 # Parts of the names of Keras's losses.
 _CLASSIFYING = ("crossentropy", "hinge")
@@ -36,6 +41,7 @@ class Judge:
         mask: NumPy array of Booleans, the Keras mask of the outputs, or None. What is masked does
             not count.
         is_all: Boolean, whether these are all the samples. Among a few none may count.
+        remedy: String, what to do if the labels are those of the other `{task}`.
 
     Raises:
         ValueError: If labels or weights do not fit the outputs.
@@ -52,6 +58,7 @@ class Judge:
         weights: np.ndarray | None = None,
         mask: np.ndarray | None = None,
         is_all: bool = True,
+        remedy: str = PASS_TASK,
     ) -> None:
         # Half precision, which NumPy does not know, is of the kind V.
         if y.dtype.kind not in "biufV":
@@ -68,6 +75,7 @@ class Judge:
         # Logits and probabilities look alike, so that a guess could be wrong.
         loss = self._loss = _resolved_loss(loss_of(model), y, outputs)
         self._metric: Any = checked_metric(metric)
+        self._remedy = remedy
         self.metric_name = None if metric is None else _shown_name(self._metric)
         self._y, self._weights = y, _row_weights(weights, mask, outputs.shape[:-1])
         self._are_logits = gives_logits(model)
@@ -79,7 +87,7 @@ class Judge:
         is_binary = self._is_known and ("binary" in name or name in ("hinge", "squaredhinge"))
         self.has_labels = is_binary and _has_rows(y, outputs)
         if self.task == "regression":
-            _check_targets(y, outputs)
+            self._check_targets(outputs)
             self._check_regression_metric()
         else:
             self.labels = self._class_labels(outputs)
@@ -132,6 +140,15 @@ class Judge:
                     f"dtype {self._y.dtype}, and outputs of shape {outputs.shape}, of which it "
                     f"says: {error} Pass another {name}, or labels that fit it."
                 ) from error
+
+    def _check_targets(self, outputs: np.ndarray) -> None:
+        if self._y.shape != outputs.shape:
+            raise ValueError(
+                "The targets of a regression must have the shape of the outputs, "
+                f"{outputs.shape}. Received: y of shape {self._y.shape} and dtype "
+                f"{self._y.dtype}. Do data and model belong together? If the labels are classes, "
+                f"{self._remedy.format(task='classification')}."
+            )
 
     def _check_regression_metric(self) -> None:
         if _is_accuracy(self._metric):
@@ -246,7 +263,8 @@ class Judge:
             raise ValueError(
                 f"Labels must be classes from 0 to {max(2, outputs.shape[-1]) - 1}, or one-hot "
                 f"rows, for outputs of shape {outputs.shape}. Received: {found}. Do data and "
-                'model belong together? If the labels are not classes, pass task="regression".'
+                "model belong together? If the labels are not classes, "
+                f"{self._remedy.format(task='regression')}."
             )
         return labels.astype("int64")
 
@@ -316,17 +334,21 @@ def _on_rows(what: str, name: str, values: np.ndarray, rows: tuple[int, ...]) ->
     found = found.reshape(*found.shape, *(1,) * (len(rows) - found.ndim))
     fits = len(found.shape) == len(rows) and all(n in (1, m) for n, m in zip(found.shape, rows))
     if not fits or len(found) != rows[0]:
+        shapes = " or ".join(map(str, dict.fromkeys((rows[:1], rows))))
         raise ValueError(
             f"{what} must be one for each sample, or one for each row of outputs. "
             f"Received: {name} of shape {np.shape(values)} for outputs with rows of the shape "
-            f"{rows}. It must have the shape {rows[:1]} or {rows}."
+            f"{rows}. It must have the shape {shapes}."
         )
-    if not (np.isfinite(found).all() and (found >= 0).all()):
+    found = np.broadcast_to(found, rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = found.sum()
+    if not (np.isfinite(total) and (found >= 0).all()):
         raise ValueError(
-            f"{what} must be finite and not negative. "
+            f"{what} must be finite and not negative, and their sum finite. "
             f"Received: {name} in [{found.min()}, {found.max()}]. Give what does not count 0."
         )
-    return np.broadcast_to(found, rows)
+    return found
 
 
 def relative_distance(
@@ -348,15 +370,18 @@ def relative_distance(
             or None if all count alike.
 
     Returns:
-        Float, infinite if an output that counts is not finite.
+        Float, infinite if a number that counts is not finite. It does not depend on the scale of
+        the numbers.
     """
-    unit = reference if about is None else about
-    outputs, reference, unit = (a.astype("float64") for a in (outputs, reference, unit))
+    arrays = [outputs, reference, reference if about is None else about]
+    arrays = [a.astype("float64") for a in arrays]
     if weights is not None:
         weights = np.broadcast_to(weights[..., None], outputs.shape)
-        outputs, reference, unit = (np.where(weights > 0, a, 0) for a in (outputs, reference, unit))
-    if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
+        arrays = [np.where(weights > 0, a, 0) for a in arrays]
+    if not all(np.isfinite(a).all() for a in arrays):
         return float("inf")
+    exponent = max(map(_exponent, arrays))
+    outputs, reference, unit = (np.ldexp(a, -exponent) for a in arrays)
     change = root_mean_square(outputs - reference, weights)
     spread = root_mean_square(unit - _mean_sample(unit, weights), weights)
     scale = spread or root_mean_square(unit, weights)
@@ -367,9 +392,23 @@ def relative_distance(
 
 def root_mean_square(a: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The root of the mean of the squares of all numbers of an array."""
-    # Of finite numbers it may be infinite.
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(np.average(a**2, weights=weights)))
+    exponent = _exponent(a)
+    mean = np.average(np.ldexp(a, -exponent) ** 2, weights=weights)
+    return float(np.ldexp(np.sqrt(mean), exponent))
+
+
+def _exponent(a: np.ndarray) -> int:
+    """The least power of two above all numbers of an array.
+
+    Over that power the square of none overflows, and that of the largest does not underflow. It
+    costs no rounding.
+    """
+    return int(np.frexp(np.abs(a).max(initial=0))[1])
+
+
+def largest_gap(gaps: Iterable[float]) -> float:
+    """The largest of some gaps; infinite if one is NaN, which `max` may pass over."""
+    return max(math.inf if math.isnan(gap) else gap for gap in gaps)
 
 
 def _mean_sample(a: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -449,12 +488,3 @@ def _has_rows(y: np.ndarray, outputs: np.ndarray) -> bool:
 
 def _is_one_hot(y: np.ndarray) -> bool:
     return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=-1) == 1).all())
-
-
-def _check_targets(y: np.ndarray, outputs: np.ndarray) -> None:
-    if y.shape != outputs.shape:
-        raise ValueError(
-            "The targets of a regression must have the shape of the outputs, "
-            f"{outputs.shape}. Received: y of shape {y.shape} and dtype {y.dtype}. Do data and "
-            'model belong together? If the labels are classes, pass task="classification".'
-        )

@@ -143,7 +143,7 @@ def convergence_test(
     Raises:
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
             if there is no other step to try, if the margin is negative or not finite, if the
-            labels do not fit its outputs, or if the data is empty or endless.
+            labels do not fit its outputs, or if the data is empty, endless or not finite.
     """
     multiples = sorted({1.0, *check_factors(factors)}, reverse=True)
     advice = "A rise of the loss by a hundredth is 0.01."

@@ -14,7 +14,7 @@ from tfnode import arguments, batches
 from tfnode.layers import ODEBlock
 from tfnode.layers.checks import epsilon
 from tfnode.models import Reached, Twin, looked_at
-from tfnode.models.judge import Judge
+from tfnode.models.judge import PASS_TASK, Judge
 from tfnode.models.outputs import judged_output, with_mask
 from tfnode.typing import Data, Metric, Nested
 from tfnode.validity.trials import Trial
@@ -116,19 +116,21 @@ class Subject:
         task: str | None = None,
         metric: Metric | None = None,
         is_scored: bool = True,
+        remedy: str = PASS_TASK,
     ) -> "Subject":
         """The subject, after a look at what the model makes of the first samples.
 
         What cannot be judged, or has no loss or metric where it `is_scored`, is refused now, and
-        not after it has been evaluated.
+        not after it has been evaluated. The `remedy` is that of a `Judge`.
         """
         batches.check_data(data)
         check_built(model)
         samples = Samples(data)
         reached, given = looked_at(model, samples.first_inputs)
         outputs, mask = judged_output(*with_mask(given))
+        batches.check_inputs(samples.first_inputs, outputs, "the first batch")
         y, weights = samples.first_labels, samples.first_weights
-        judge = Judge(model, y, outputs, task, metric, weights, mask, is_all=False)
+        judge = Judge(model, y, outputs, task, metric, weights, mask, is_all=False, remedy=remedy)
         if is_scored:
             judge.check_scores(outputs)
         return cls(model, reached, samples)
@@ -164,13 +166,15 @@ def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "au
     masks: list[np.ndarray] = []
     outputs: dict[Trial, list[np.ndarray]] = {trial: [] for trial in trials}
     progress = _Progress(subject.samples.num_batches, len(trials), verbose)
-    for x, y, w in subject.samples:
+    for index, (x, y, w) in enumerate(subject.samples):
         _append(labels, ops.convert_to_numpy(y), "labels")
-        weights += [] if w is None else [ops.convert_to_numpy(w)]
+        if w is not None:
+            _append(weights, ops.convert_to_numpy(w), "weights")
         x = keras.tree.map_structure(ops.convert_to_tensor, x)
         for trial, twin in twins:
             twin.assign(trial.solvers)
             output, mask = judged_output(*twin(x))
+            batches.check_inputs(x, output, f"the batch at index {index}")
             _append(outputs[trial], output, "outputs")
             progress.add()
         masks += [] if mask is None else [mask]
@@ -186,12 +190,7 @@ def evaluate(subject: Subject, trials: Iterable[Trial], verbose: int | str = "au
 def _append(parts: list[np.ndarray], array: np.ndarray, what: str) -> None:
     """Adds what belongs to a batch, which must be such that all can be judged as one."""
     if parts and array.shape[1:] != parts[0].shape[1:]:
-        raise ValueError(
-            "All batches must be alike but for their numbers of samples. "
-            f"Received: data with {what} of shape {array.shape} after some of shape "
-            f"{parts[0].shape}. Pad all batches to the same length, and mask the padding or give "
-            "it a sample weight of 0."
-        )
+        raise batches.not_alike(what, array, parts[0])
     parts.append(array)
 
 

@@ -21,6 +21,8 @@ from tfnode.validity.trials import (
     training_trial,
 )
 
+_REMEDY = 'call `check` with task="{task}"'
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Certificate(Result):
@@ -89,11 +91,11 @@ def certify(
 
     Raises:
         ValueError: If the model has no `ODEBlock`, blocks of different methods, or adaptive ones,
-            if the labels are not classes, or if the data is empty or endless.
+            if the labels are not classes, or if the data is empty, endless or not finite.
     """
     reference_steps = check_reference_steps(reference_steps)
     verbose = arguments.verbosity(verbose, "auto")
-    subject = Subject.of(model, data, "classification", is_scored=False)
+    subject = Subject.of(model, data, "classification", is_scored=False, remedy=_REMEDY)
     training = training_trial(model, subject.blocks)
     require_fixed_step(training, "A certificate")
     fine = fine_trial(subject.blocks, training, 0.25, reference_steps)
@@ -101,7 +103,7 @@ def certify(
     swept = sweep_trials(subject.blocks, training, None, None)
     evaluation = evaluate(subject, [*steps, *swept], verbose)
     outputs = evaluation.outputs
-    judge = Judge(model, evaluation.y, outputs[training], "classification")
+    judge = Judge(model, evaluation.y, outputs[training], "classification", remedy=_REMEDY)
     if judge.has_labels:
         raise ValueError(
             "A certificate is for samples of one class each. "

@@ -100,8 +100,9 @@ def check_resnet(
     if loss_of(model) is not None:
         found.model.compile(loss=loss_of(model))
     samples = Samples(data)
-    stages = _stages(found, samples.first_inputs, reference_steps)
+    # First, as it refuses what cannot be judged.
     verdict = check(found.model, samples, threshold, task, metric, reference_steps, verbose)
+    stages = _stages(found, samples.first_inputs, reference_steps)
     verdict = dataclasses.replace(verdict, digest=digest(model))
     return ResNetReport(verdict.is_ode, verdict.gap, verdict.threshold, stages, verdict)
 

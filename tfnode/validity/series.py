@@ -14,7 +14,7 @@ from tfnode import arguments, batches
 from tfnode import solvers as tfnode_solvers
 from tfnode.layers import ODEBlock
 from tfnode.models import held_blocks, looked_at
-from tfnode.models.judge import relative_distance
+from tfnode.models.judge import largest_gap, relative_distance
 from tfnode.models.outputs import single_output
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data
@@ -103,7 +103,7 @@ def check_series(
     Raises:
         ValueError: If an argument is not as described: if the model has no block with `save_at`, or
             several with different times, if the times do not fit the states or have no time of the
-            training, or if the data is empty or endless.
+            training, or if the data is empty, endless or not finite.
     """
     nearer = [Fraction(1, m) for m in _checked_factors(factors)]
     every = arguments.count("every", every, advice="Pass 1 if all were trained with.")
@@ -123,7 +123,9 @@ def check_series(
     if solver is not None:
         model = block = _block_of(field, solver, schedule.times, samples.first_inputs)
     reached, outputs = looked_at(model, samples.first_inputs)
-    schedule.check(samples.first_labels, single_output(outputs), len(block.save_at or ()))
+    outputs = single_output(outputs)
+    batches.check_inputs(samples.first_inputs, outputs, "the first batch")
+    schedule.check(samples.first_labels, outputs, len(block.save_at or ()))
     subject = Subject(model, reached, samples)
     training = training_trial(model, subject.blocks)
     fractions = sorted({*nearer, Fraction(1), *(1 / f for f in nearer)}, reverse=True)
@@ -152,13 +154,14 @@ def _report(
     others = [row for row in rows if row.factor != 1]
     # One that is not finite asked as in training shows nothing.
     is_shown = all(math.isfinite(row.training_error) for row in rows)
-    rise = max(0.0, *(row.error - row.training_error for row in better)) if is_shown else math.inf
+    rises = [row.error - row.training_error for row in better]
+    rise = largest_gap([0.0, *rises]) if is_shown else math.inf
     floor = rounding_floor(rounding)
     bounds = [row.training_error * (1 + margin) + floor for row in others]
     return SeriesReport(
         is_flow=bool(rise <= threshold),
         rise=rise,
-        gap=max(row.gap for row in better),
+        gap=largest_gap(row.gap for row in better),
         threshold=threshold,
         has_kink=is_shown and all(row.error > bound for row, bound in zip(others, bounds)),
         num_samples=len(evaluation.y),

@@ -102,8 +102,9 @@ def sweep(
 
     Raises:
         ValueError: If the model has no `ODEBlock` or blocks of different methods, if the labels
-            do not fit its outputs, if the data is empty or endless, or if there is nothing to
-            try (no solvers, no factors) or to measure (a regression without a loss or a metric).
+            do not fit its outputs, if the data is empty, endless or not finite, or if there is
+            nothing to try (no solvers, no factors) or to measure (a regression without a loss or a
+            metric).
     """
     solvers = None if solvers is None else check_methods(solvers)
     factors = None if factors is None else check_factors(factors)

@@ -10,7 +10,7 @@ import numpy as np
 from tfnode import arguments
 from tfnode import solvers as tfnode_solvers
 from tfnode.models import digest
-from tfnode.models.judge import Judge, checked_metric, checked_task
+from tfnode.models.judge import Judge, checked_metric, checked_task, largest_gap
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data, Metric
 from tfnode.validity.convergence import fitted_order
@@ -51,7 +51,8 @@ def check(
     **it is an ODE if its accuracy under none of them differs by more than `threshold`** from that
     under the solver of its training. A gain counts as much as a loss, as in algorithm 1: either
     shows that the answer depends on the solver. A sample whose output is not finite shows nothing,
-    and counts as one whose answer differs.
+    and counts as one whose answer differs; where that is so because its input is not finite, the
+    data is refused.
 
     The solvers and steps of `sweep` are tried, and RK4 with at least `reference_steps` steps in
     place of the exact flow. A solver has equal or smaller error, and counts, if
@@ -106,7 +107,8 @@ def check(
     Raises:
         ValueError: If `threshold` is not in [0, 1) for accuracies, or negative or not finite, if
             the model has no `ODEBlock` or blocks of different methods, if the labels do not fit
-            its outputs, or if the data is empty or endless.
+            its outputs, if outputs are not finite because the inputs are not, or if the data is
+            empty or endless.
     """
     threshold, reference_steps, verbose = checked_settings(threshold, reference_steps, verbose)
     task, metric = checked_task(task), checked_metric(metric)
@@ -172,7 +174,7 @@ class _Comparison:
         rows = {trial: self.row(trial) for trial in self._evaluation.outputs}
         # The training row is better than itself, with a gap of 0 where its outputs are finite.
         better = {trial: row for trial, row in rows.items() if row.is_better}
-        gap = max(row.gap for row in better.values())
+        gap = largest_gap(row.gap for row in better.values())
         changes = [row.changed for row in better.values() if row.changed is not None]
         return ValidityReport(
             is_ode=bool(gap <= threshold),
@@ -211,12 +213,11 @@ class _Comparison:
         if self._judge.task == "regression":
             return None
         labels, counts = self._judge.labels, self._judge.counts
-        gaps = {int(label): 0.0 for label in np.unique(labels[counts > 0])}
-        for trial in trials:
-            for label in gaps:
-                gap = self._accuracy_gap(self._evaluation.outputs[trial], labels == label)
-                gaps[label] = max(gaps[label], gap)
-        return gaps
+        outputs = [self._evaluation.outputs[trial] for trial in trials]
+        return {
+            int(label): largest_gap(self._accuracy_gap(o, labels == label) for o in outputs)
+            for label in np.unique(labels[counts > 0])
+        }
 
     def details(self, rows: Mapping[Trial, CheckRow]) -> Details:
         """What the rows do not tell, for whoever reads the report."""
@@ -277,8 +278,7 @@ class _Comparison:
 def _loss_gap(training: CheckRow, rows: Sequence[CheckRow]) -> float | None:
     if training.loss is None:
         return None
-    gaps = [abs(row.loss - training.loss) for row in rows if row.loss is not None]
-    return float("inf") if np.isnan(gaps).any() else max(gaps)
+    return largest_gap(abs(row.loss - training.loss) for row in rows if row.loss is not None)
 
 
 def checked_settings(
@@ -333,14 +333,17 @@ def critical_step(gaps: Mapping[int, float], threshold: float) -> tuple[int | No
         none is.
 
     Raises:
-        ValueError: If there are no gaps, or if the threshold is negative or not finite.
+        ValueError: If there are no gaps, if one is negative, or if the threshold is negative or not
+            finite.
     """
     advice = "Pass the gaps of `check` by their numbers of steps, such as {8: 0.05, 16: 0.0}."
     arguments.mapping("gaps", gaps, advice=advice)
     for num_steps, gap in gaps.items():
         arguments.count("gaps", num_steps, advice=advice)
-        if arguments.reals("gaps", gap, is_finite=False, advice=advice).ndim:
-            raise arguments.refused("A gap is one number", "gaps", gap, advice)
+        number = arguments.reals("gaps", gap, is_finite=False, advice=advice)
+        if number.ndim or number < 0:
+            rule = "A gap is one number, the size of a difference, from 0 up"
+            raise arguments.refused(rule, "gaps", gap, advice)
     if not gaps:
         raise arguments.refused("A critical step lies in a grid of gaps", "gaps", gaps, advice)
     threshold = _checked_threshold(threshold)
