@@ -397,6 +397,7 @@ TABLE = {
     ),
     "tfnode.models.digest": (base(), {"model": "object"}),
     "tfnode.models.held_blocks": (base(), {"model": "object"}),
+    "tfnode.models.some_blocks": (base(), {"model": "object"}),
     "zoo.Recipe": (
         base(dataset="mnist", optimizer="sgd", learning_rate=0.1, batch_size=1, iterations=1),
         {

@@ -116,11 +116,11 @@ def test_an_error_of_the_parent_ends_the_workers(run_all, local, monkeypatch):
     """A result that cannot be written, while another run is under way."""
     pid = run_all.folder / "kept" / "errands" / "sleeps" / "pid"
 
-    def write_json(path, value):
+    def write_text(path, text):
         wait_for(pid.exists)
         raise OSError("no space left")
 
-    monkeypatch.setattr(runner.files, "write_json", write_json)
+    monkeypatch.setattr(runner.files, "write_text", write_text)
     with pytest.raises(OSError, match="no space left"), contextlib.closing(local):
         run_all([Errand("sleeps", "sleeps", cost=2), Errand("ends")], local)
     wait_for(lambda: not is_alive(int(pid.read_text())))

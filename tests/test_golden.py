@@ -145,5 +145,5 @@ def test_an_unknown_name_is_refused(stand_in, capsys):
     with pytest.raises(SystemExit) as error:
         write_golden.main(["mnist_euler_fresh_v1"])
     assert error.value.code == 2
-    assert "Received: 'mnist_euler_fresh_v1'" in capsys.readouterr().err
+    assert "Received: name='mnist_euler_fresh_v1'" in capsys.readouterr().err
     assert not places.GOLDEN.exists()

@@ -123,7 +123,7 @@ def test_an_empty_manifest_and_an_unknown_name(stand_in, capsys):
     with pytest.raises(SystemExit) as error:
         verify_zoo.main(["mnist_euler_fresh_v1"])
     assert error.value.code == 2
-    assert "Received: 'mnist_euler_fresh_v1'" in capsys.readouterr().err
+    assert "Received: name='mnist_euler_fresh_v1'" in capsys.readouterr().err
 
 
 def test_the_synthetic_data_sets_are_all_others():
