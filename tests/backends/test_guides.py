@@ -20,4 +20,8 @@ def test_the_first_model_of_the_readme(capsys):
     (code,) = fences.of("README.md", "python", 0)
     exec(code, {})
     _, shown = fences.of("README.md", "text")
-    fences.check_shown(capsys.readouterr().out, shown)
+    words, numbers = fences.words_and_numbers(capsys.readouterr().out)
+    shown_words, shown_numbers = fences.words_and_numbers(shown)
+    assert words == shown_words
+    # A training takes the rounding of the processor along.
+    assert numbers == pytest.approx(shown_numbers, abs=1.5)

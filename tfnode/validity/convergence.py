@@ -165,8 +165,7 @@ def convergence_test(
     reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
     evaluation = evaluate(subject, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
-    weights, mask = evaluation.weights, evaluation.mask
-    judge = Judge(model, evaluation.y, outputs, task, weights=weights, mask=mask)
+    judge = evaluation.judge(model, reference, task)
     rows = tuple(_row(trial, evaluation, outputs, judge) for trial in trials)
     scores = judge.scores(outputs)
     own = trials.index(training)

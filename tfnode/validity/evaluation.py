@@ -44,6 +44,13 @@ class Evaluation:
     outputs: dict[Trial, np.ndarray]
     costs: dict[Trial, dict[str, int | None]]
 
+    def judge(
+        self, model: keras.Model, trial: Trial, task: str | None, metric: Metric | None = None
+    ) -> Judge:
+        """The judge of the outputs, which takes what they mean from those of one trial."""
+        outputs = self.outputs[trial]
+        return Judge(model, self.y, outputs, task, metric, self.weights, self.mask)
+
     def joined(self, other: "Evaluation", trials: Iterable[Trial]) -> "Evaluation":
         """This and another evaluation on the same samples, in the order of the trials."""
         outputs, costs = {**self.outputs, **other.outputs}, {**self.costs, **other.costs}

@@ -114,15 +114,7 @@ def sweep(
     training = training_trial(model, subject.blocks)
     trials = sweep_trials(subject.blocks, training, solvers, factors)
     evaluation = evaluate(subject, [training, *trials], verbose)
-    judge = Judge(
-        model,
-        evaluation.y,
-        evaluation.outputs[training],
-        task,
-        metric,
-        evaluation.weights,
-        evaluation.mask,
-    )
+    judge = evaluation.judge(model, training, task, metric)
     if judge.is_empty:
         raise ValueError(
             "A sweep needs something to measure. "

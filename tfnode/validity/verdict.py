@@ -123,15 +123,7 @@ def check(
     trials = [t for t in dict.fromkeys([training, *swept, half]) if t != fine] + [fine]
 
     def compare(evaluation: Evaluation, fine: Trial | None) -> _Comparison:
-        judge = Judge(
-            model,
-            evaluation.y,
-            evaluation.outputs[training],
-            task,
-            metric,
-            evaluation.weights,
-            evaluation.mask,
-        )
+        judge = evaluation.judge(model, training, task, metric)
         return _Comparison(subject, judge, evaluation, training, fine)
 
     if not stop_early:
