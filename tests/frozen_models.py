@@ -33,11 +33,16 @@ class Linear(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate}
 
 
-def frozen(rate=-0.5, level=0.0, t1=(1.0,), solver="euler", **options):
-    """A frozen model with a block for each `t1`, which predicts class 1 above `level`."""
+def frozen(rate=-0.5, level=0.0, t1=(1.0,), solver="euler", save_at=None, **options):
+    """A frozen model with a block for each `t1`, which predicts class 1 above `level`.
+
+    Where a block saves at times, the state at the last of them goes on.
+    """
     z = inputs = keras.Input((1,))
     for i, end in enumerate(t1):
-        z = tfnode.ODEBlock(Linear(rate), solver, t1=end, name=f"ode_{i}")(z)
+        z = tfnode.ODEBlock(Linear(rate), solver, t1=end, save_at=save_at, name=f"ode_{i}")(z)
+        if save_at is not None:
+            z = keras.layers.Flatten()(keras.layers.Cropping1D((len(save_at) - 1, 0))(z))
     logits = keras.layers.Dense(2, name="logits")
     model = keras.Model(inputs, logits(z))
     logits.set_weights([np.array([[-1.0, 1.0]]), np.array([level, -level])])

@@ -190,6 +190,21 @@ def test_an_easy_model_grows_to_the_interval_and_stays(length):
     assert callback.nfe_per_iteration_with_checks == (2 * 2 + 3 * 1 + checks) / 5
 
 
+# 0.2 grows; 1.5 is longer than any step that is taken, and than the way to the last time.
+@pytest.mark.parametrize("first, steps", [(0.2, [0.2, 0.22, 0.242, 0.25]), (1.5, [0.25] * 4)])
+@pytest.mark.parametrize("policy", ["paper", tfnode.adaption.DampedRule(patience=1)])
+def test_no_step_is_longer_than_the_way_between_the_times(first, steps, policy):
+    """A longer one would be cut, and half of it be the same steps: a gap of 0 that says nothing."""
+    model = frozen(t1=(2.0,), solver="rk4", save_at=(0.25, 0.5, 0.75, 1.0))
+    callback = tfnode.StepAdaption((X, ONES), every=1, policy=policy, initial_step_size=first)
+    fit(model, callback, iterations=5)
+    found = [h for (h,) in columns(callback, "step_size")]
+    if policy == "paper":
+        assert found[:4] == pytest.approx(steps, rel=1e-6)
+    assert max(found) == found[-1] == 0.25
+    assert columns(callback, "num_steps", "action")[-1] == (4, "keep")
+
+
 @pytest.mark.parametrize("rate, t1", [(-0.5, 1.0), (-3.0, 2.0), (8.0, -1.0)])
 def test_auto_starts_from_hairers_rule(rate, t1):
     model = frozen(rate, t1=(t1,), solver="midpoint")

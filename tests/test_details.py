@@ -152,12 +152,12 @@ def test_a_published_report_is_read(path, tmp_path):
 
 def test_a_report_is_read_with_its_details(report):
     assert validity.ValidityReport.from_json(report.to_json()) == report
-    assert (report.version, json.loads(report.to_json())["version"]) == (2, 2)
+    assert (report.version, json.loads(report.to_json())["version"]) == (3, 3)
 
 
 def test_a_report_of_a_later_version_is_refused(report):
-    text = dataclasses.replace(report, version=3).to_json()
-    with pytest.raises(ValueError, match=r"version 3, and this tfnode knows 2: upgrade it"):
+    text = dataclasses.replace(report, version=4).to_json()
+    with pytest.raises(ValueError, match=r"version 4, and this tfnode knows 3: upgrade it"):
         validity.ValidityReport.from_json(text)
 
 
@@ -168,7 +168,7 @@ def test_a_report_is_small_and_its_repr_a_few_lines(report):
         "ValidityReport(is_ode=False, gap=0.2, threshold=0.02, measure='accuracy', "
         "task='classification', num_samples=20, changed=0.2, class_gaps=<2 values>, "
         "loss_gap=0.333333, reference_error=1e-07, rows=<17 rows>, "
-        "digest='aaaaaaaaaaaa...aaaaaaaaaaaaa', version=2, details=<Details>; "
+        "digest='aaaaaaaaaaaa...aaaaaaaaaaaaa', version=3, details=<Details>; "
         "plot(), to_html(), to_json(), value_of())"
     )
     # What it does not hold takes no room.

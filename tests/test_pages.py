@@ -242,6 +242,16 @@ def test_a_series_has_a_page(series, path):
     assert "made with python " in page.words
 
 
+def test_a_report_with_a_series_shows_both(series, report, path):
+    alone, with_series = (
+        page_of(dataclasses.replace(report, series=found), path) for found in (None, series)
+    )
+    assert "Is it a flow at other times than those of its training?" in with_series.words
+    assert "No, it is bound to the times of its training. Asked at nearer" in with_series.words
+    assert with_series.tags["tr"] == alone.tags["tr"] + 1 + len(series.rows) + 1
+    assert "at other times" not in alone.words
+
+
 def test_pages_of_what_is_not_finite_or_was_written_before(series, resnet, path):
     row = dataclasses.replace(series.flow, error=math.inf, error_between=None, error_beyond=None)
     rows = tuple(dataclasses.replace(row, factor=factor) for factor in (2.0, 1.0, 0.5))

@@ -10,6 +10,7 @@ import pytest
 import tfnode
 from tfnode import validity
 from tfnode.solvers import RK4, BogackiShampine32, Euler
+from tfnode.validity import series_plan
 
 TIMES = np.arange(9) / 4
 Z0 = np.array([[1.0], [2.0], [-1.0]])
@@ -153,11 +154,11 @@ def test_its_own_times_and_batches():
 
 
 def test_a_step_longer_than_the_times_is_cut_to_them():
-    """The block steps to every time, so that nearer times are what makes its steps shorter."""
+    """It is a step of their distance, so that wider and nearer times have wider and nearer ones."""
     report = check_model(model(Euler(1.0)))
     assert [row.num_steps for row in report.rows] == [4, 8, 16]
-    assert report.rows[-1].step_size == 1 / 2
-    assert (report.is_flow, report.has_kink) == (False, True)
+    assert [row.step_size for row in report.rows] == [1 / 2, 1 / 4, 1 / 8]
+    assert report == check_model(model())
 
 
 def test_backwards_at_uneven_times():
@@ -247,6 +248,177 @@ def test_models_that_are_refused():
         check_model(model(save_at=None))
     with pytest.raises(ValueError, match=r"has its own solver. Received: model"):
         check_model(model(), solver="euler")
+
+
+# === As a part of `check` ===
+STACK = Z0, 2 * STATES[:, 1:5]
+
+
+def judged(asked, data=STACK, **options):
+    return validity.check(asked, data, **{"reference_steps": 16, "verbose": 0, **options})
+
+
+def test_check_has_the_verdict_on_a_series_too():
+    report = judged(model())
+    found = check_model(model(), data=STACK, times=None, factors=[2, 4])
+    assert (report.is_ode, report.measure, report.threshold) == (False, "outputs", 0.02)
+    assert report.series == found
+    assert [row.factor for row in found.rows] == [4, 2, 1, 0.5, 0.25]
+    # What it says of its own solver stays as it is.
+    assert [row.num_steps for row in report.rows] == [4, *[8] * 4, 4, *[8] * 2, 4, 16]
+    again = validity.ValidityReport.from_json(report.to_json())
+    assert again.series == found
+    assert "series=<SeriesReport>" in repr(report)
+
+
+def test_check_of_a_flow_has_its_own_threshold_in_place_of_a_metrics():
+    report = judged(model(), metric="mse", threshold=9.0)
+    assert (report.is_ode, report.series.is_flow) == (True, False)
+    assert report.series.threshold == 0.02
+
+
+def test_check_that_stops_early_has_no_verdict_on_the_series():
+    assert judged(model(), stop_early=True).series is None
+    fine = model(RK4(1 / 8))
+    assert judged(fine, stop_early=True).series == judged(fine).series is not None
+
+
+def test_labels_of_one_number_may_lack_its_axis():
+    flat = Z0, STACK[1][..., 0]
+    assert judged(model(), flat).series == judged(model()).series
+    assert check_model(model(), data=flat, times=None) == check_model(
+        model(), data=STACK, times=None
+    )
+
+
+def behind(*layers):
+    """A model with layers behind its block."""
+    inputs = keras.Input((1,))
+    keras.utils.set_random_seed(0)
+    outputs = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(DT), save_at=TIMES[1:5])(inputs)
+    for layer in layers:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+class Backwards(keras.layers.Layer):
+    def call(self, z):
+        return keras.ops.flip(z, axis=1)
+
+
+@pytest.mark.parametrize(
+    "layers, answer",
+    [
+        ([keras.layers.GRU(1, return_sequences=True)], r"outputs that change by \d"),
+        ([Backwards()], r"outputs that change by \d"),
+        ([keras.layers.Flatten(), keras.layers.Dense(4)], "an error: "),
+        ([keras.layers.GRU(4)], r"outputs of the shape \(3, 4\)"),
+        ([keras.layers.Reshape((4, 1))], "an error: "),
+    ],
+)
+def test_answers_that_depend_on_each_other_are_no_series(layers, answer):
+    mixing = behind(*layers)
+    states = np.arange(12, dtype="float32").reshape(3, *mixing.output_shape[1:])
+    with pytest.raises(ValueError, match=f"(?s)at that time alone. Received: .* gave {answer}"):
+        check_model(mixing, data=(Z0, states), times=None)
+    assert judged(mixing, (Z0, states)).series is None
+
+
+def test_layers_that_treat_every_time_alike_are_a_series():
+    layers = [keras.layers.Dense(8, "tanh"), keras.layers.LayerNormalization()]
+    asked = behind(*layers, keras.layers.TimeDistributed(keras.layers.Dense(1)))
+    assert judged(asked).series == check_model(asked, data=STACK, times=None, factors=[2, 4])
+
+
+@pytest.mark.parametrize(
+    "steps, more",
+    [
+        ([0.5, 1.0], (0.25, (0.25, 0.5, 0.75, 1.0))),
+        ([0.1, 1.1, 1.8], (0.5, (0.1, 0.6, 1.1, 1.8))),
+        ([-1.0, -1.25], (0.5, (-0.5, -1.0, -1.25))),
+    ],
+)
+def test_times_that_the_steps_lead_through(steps, more):
+    found = series_plan._on_the_way(0.0, tuple(steps))
+    assert found == (pytest.approx(more[0]), pytest.approx(more[1]))
+
+
+def test_what_is_no_states_is_no_series():
+    pooled = behind(keras.layers.GlobalAveragePooling1D())
+    assert judged(pooled, (Z0, STATES[:, 4])).series is None
+    assert judged(model(save_at=None), (Z0, STATES[:, 4])).series is None
+    # A class at each time.
+    classes = behind(keras.layers.Dense(2))
+    labels = np.eye(2)[np.arange(12).reshape(3, 4) % 2]
+    assert judged(classes, (Z0, labels)).task == "classification"
+    assert judged(classes, (Z0, labels)).series is None
+
+
+def test_samples_with_weights_are_no_series():
+    """Those that do not count would count there."""
+    report = judged(model(), (*STACK, np.array([1.0, 1.0, 0.0])))
+    assert (report.num_samples, report.series) == (3, None)
+
+
+class Masked(keras.layers.Layer):
+    def call(self, z):
+        return z
+
+    def compute_mask(self, z, mask=None):
+        return keras.ops.ones_like(z[..., 0], "bool")
+
+
+def test_a_masked_series_is_not_judged_at_times_that_do_not_count():
+    with pytest.raises(ValueError, match=r"compared at all its times. Received: .* a mask"):
+        check_model(behind(Masked()), data=STACK, times=None)
+    assert judged(behind(Masked()), STACK).series is None
+
+
+def test_check_names_what_judges_a_field():
+    with pytest.raises(ValueError, match=r"(?s)Received: model=.*`check_series` judges"):
+        judged(lambda t, z: -z)
+
+
+# === Steps that the times cut ===
+def test_rows_have_the_steps_that_are_taken():
+    """A step of 3/8 is cut to 1/4, and so are its multiples."""
+    report = judged(model(Euler(3 / 8)))
+    steps = [(row.solver, row.step_size) for row in report.rows if row.solver != "RK4"]
+    below = [(m, h) for m in ("Euler", "Midpoint") for h in (1 / 8, 3 / 16, 1 / 4)]
+    assert steps == [("Euler", 1 / 4), *(row for row in below if row != ("Euler", 1 / 4))]
+    assert report.rows == judged(model(Euler(1 / 4))).rows
+    rows = validity.sweep(model(Euler(1.0)), STACK, metric="mse", factors=(1, 2))
+    assert [row.step_size for row in rows] == [1 / 4] * 3
+    assert [row.is_training for row in rows] == [True, False, False]
+
+
+def test_the_reference_is_known_by_steps_that_differ():
+    """Saved at more times than it has steps, RK4 would be cut to the same steps at half of them."""
+    asked = model(BogackiShampine32(1e-5, 1e-5))
+    report = judged(asked, reference_steps=2)
+    assert [(row.solver, row.num_steps) for row in report.rows[-2:]] == [("RK4", 4), ("RK4", 8)]
+    known = rms(rk4, TIMES[1:5]) - rms(lambda t: rk4(t, h=1 / 4), TIMES[1:5])
+    assert report.reference_error > abs(known) / 2 > 0
+
+
+def test_the_order_is_that_of_the_steps_that_are_taken():
+    options = {"data": STACK, "reference_steps": 64, "verbose": 0}
+    result = validity.convergence_test(model(Euler(3 / 8)), **options)
+    assert [row.factor for row in result.rows] == [1, 0.5, 0.25, 0.125]
+    assert result.training_step_size == 1 / 4
+    assert result.order == validity.convergence_test(model(Euler(1 / 4)), **options).order
+    assert round(result.order, 1) == 1.1
+
+
+def test_a_certificate_compares_steps_that_differ():
+    def lead(solver):
+        block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solver, save_at=TIMES[1:5])
+        return keras.Sequential([keras.Input((2,)), block, keras.layers.GlobalMaxPooling1D()])
+
+    data = np.array([[1.0, 0.0], [0.2, 0.9]]), np.array([0, 1])
+    cut = validity.certify(lead(RK4(1 / 2)), data, verbose=0)
+    assert cut.errors == validity.certify(lead(RK4(1 / 4)), data, verbose=0).errors
+    assert min(cut.errors) > 0
 
 
 def test_the_python_of_the_page_runs(capsys):

@@ -39,6 +39,16 @@ def ask(capsys):
 
 
 @pytest.fixture
+def series(tmp_path):
+    """A model of a time series as a file, and data that fits its steps of Euler's method."""
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-0.5), Euler(1.0), t1=2.0, save_at=(1.0, 2.0))
+    keras.Sequential([keras.Input((1,)), block], name="mine").save(tmp_path / "mine.keras")
+    x = np.array([[1.0], [2.0], [4.0]])
+    np.savez(tmp_path / "test.npz", x=x, y=x[:, None] * np.array([[0.5], [0.25]]))
+    return tmp_path / "mine.keras", tmp_path / "test.npz"
+
+
+@pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     return StandInZoo(tmp_path, monkeypatch)
 
@@ -107,6 +117,17 @@ def test_pretrained_weights_know_their_data(ask, stand_in):
     stand_in.write()
     _, printed = ask("check", model.name, "--data", "energy_landscape/three_minima:test[:20]")
     assert printed.startswith(f"{name} is ")
+
+
+def test_a_time_series_is_judged_as_such_too(ask, series):
+    model, data = series
+    status, printed = ask("check", model, "--data", data, "--reference-steps", 16)
+    assert status == 1
+    last = printed.splitlines()[-1]
+    assert last.startswith("as a time series: bound to the times of its training; at nearer times ")
+    assert last.endswith("threshold 0.02, with a kink at the distance of the training")
+    _, printed = ask("check", model, "--data", data, "--reference-steps", 16, "--json")
+    assert tfnode.validity.ValidityReport.from_json(printed).series.has_kink
 
 
 def test_a_figure_needs_matplotlib_before_the_work(ask, paths, tmp_path, monkeypatch):

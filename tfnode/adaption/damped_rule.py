@@ -47,8 +47,8 @@ class DampedRule:
 
     The change behaves as `h^p` with the order p of the method (Hairer et al., *Solving ODEs I*,
     section II.4), so it tells by how much to move: to where `sqrt(low * high)` is expected, the
-    middle of the band. Step sizes are the interval over an integer, so that no cost is wasted on a
-    last, shorter step.
+    middle of the band. Step sizes are the cap over an integer, which is the interval, or the
+    longest way between two of its times: no cost is wasted on a last, shorter step.
 
     A change that is not a number is a failure; after an accuracy that is not one, nothing grows.
     The rule remembers a `DampedMemory`. For its methods see `Rule`.
@@ -73,7 +73,7 @@ class DampedRule:
         shrink: Float in (0, 1), the smallest factor after a failure.
         growth: Float above 1, the largest factor otherwise; but one step fewer is always tried.
         min_step_size: Float, the floor.
-        max_step_size: Float, the cap, the length of the interval.
+        max_step_size: Float, the cap, the longest step that is taken.
 
     Raises:
         ValueError: If an argument lies outside its range.

@@ -66,7 +66,8 @@ class StepAdaption(SolverAdaption):
             `steps_per_execution` above 1, a check waits for the end of the execution.
         policy: `"paper"`, `"damped"`, or a `tfnode.adaption.Rule` for fixed steps: for example a
             `DampedRule` with other constants, or one of your own. Its floor and its cap are those
-            of the blocks.
+            of the blocks: a 500th of the longest interval, and the longest step that all take,
+            which is no longer than the way between two times of `save_at`.
         threshold: Float, the largest accepted gap between the accuracies. This and the next two
             are the paper's rule's; every other rule has constants of its own.
         shrink: Float in (0, 1), the factor after a larger gap.
@@ -163,10 +164,11 @@ class StepAdaption(SolverAdaption):
                 self.model.test_function = self.model.predict_function = None
 
     def _bounds(self) -> tuple[float, float]:
-        lengths = [block.length for block in self._blocks]
+        # A longer step would be cut, so that half of it might be the same.
+        high = min(block.longest_step for block in self._blocks)
+        low = min(max(block.length for block in self._blocks) / 500, high)
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
-        bounds = (min(max(lengths) / 500, min(lengths)), min(lengths))
-        low, high = np.array(bounds, self._blocks[0].time_dtype).tolist()
+        low, high = np.array((low, high), self._blocks[0].time_dtype).tolist()
         return low, high
 
     def _first_solver(self) -> FixedStepSolver:

@@ -9,7 +9,7 @@ import keras
 from tfnode import solvers, tables, versions
 from tfnode.export.names import interval_of, solver_name
 from tfnode.export.signatures import inputs_of, outputs_of
-from tfnode.validity import CheckRow, SweepRow, ValidityReport
+from tfnode.validity import CheckRow, SeriesReport, SweepRow, ValidityReport
 
 # Accuracies are quotients: a gap at the threshold must not exceed it by rounding.
 _ROUNDING = 1e-9
@@ -207,4 +207,15 @@ def describe(name: str, report: ValidityReport) -> str:
         f"{name} {verdict}: gap {report.gap:.4f}, threshold {report.threshold}, "
         f"{report.num_samples} samples"
     )
-    return "\n".join([title, table, "", *legend])
+    return "\n".join([title, table, "", *legend, *_of_series(report.series)])
+
+
+def _of_series(report: SeriesReport | None) -> list[str]:
+    if report is None:
+        return []
+    verdict = "a flow" if report.is_flow else "bound to the times of its training"
+    kink = ", with a kink at the distance of the training" if report.has_kink else ""
+    return [
+        f"as a time series: {verdict}; at nearer times its error rises by {report.rise:.4f} of the "
+        f"spread of the states, threshold {report.threshold}{kink}"
+    ]

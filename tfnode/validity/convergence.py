@@ -131,7 +131,7 @@ def convergence_test(
         model: Any Keras model with fixed-step `ODEBlock`s of one method.
         data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
         factors: Iterable of floats, the multiples of the training step, which is always one of
-            them. Steps longer than the interval are left out.
+            them. Those that no block takes are left out, as in `sweep`.
         margin: Float, the relative rise of the loss that counts; below it a loss is flat.
         task: `"classification"`, `"regression"`, or None to infer it as `sweep` does.
         reference_steps: Integer, the fewest steps of RK4 in place of the flow.
@@ -159,7 +159,8 @@ def convergence_test(
     if len(trials) < 2:
         raise ValueError(
             "A convergence test compares the training step with at least one other that is not "
-            f"longer than the interval. Received: factors={multiples} with {training.solvers[0]}. "
+            "longer than the interval, or the way between two times of `save_at`. "
+            f"Received: factors={multiples} with {training.solvers[0]}. "
             "Add a factor below 1."
         )
     reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)

@@ -51,12 +51,15 @@ class Evaluation:
         outputs = self.outputs[trial]
         return Judge(model, self.y, outputs, task, metric, self.weights, self.mask)
 
-    def joined(self, other: "Evaluation", trials: Iterable[Trial]) -> "Evaluation":
-        """This and another evaluation on the same samples, in the order of the trials."""
+    def joined(self, other: "Evaluation") -> "Evaluation":
+        """This and another evaluation on the same samples."""
         outputs, costs = {**self.outputs, **other.outputs}, {**self.costs, **other.costs}
-        return dataclasses.replace(
-            self, outputs={t: outputs[t] for t in trials}, costs={t: costs[t] for t in trials}
-        )
+        return dataclasses.replace(self, outputs=outputs, costs=costs)
+
+    def only(self, trials: Iterable[Trial]) -> "Evaluation":
+        """What it has of some trials, in their order."""
+        outputs = {trial: self.outputs[trial] for trial in trials}
+        return dataclasses.replace(self, outputs=outputs)
 
 
 class Samples:
@@ -109,11 +112,13 @@ class Subject:
         model: Keras model, built.
         reached: List of `tfnode.models.Reached`, the blocks that it calls.
         samples: `Samples`.
+        task: `"classification"` or `"regression"`.
     """
 
     model: keras.Model
     reached: list[Reached]
     samples: Samples
+    task: str = "regression"
 
     @classmethod
     def of(
@@ -140,7 +145,7 @@ class Subject:
         judge = Judge(model, y, outputs, task, metric, weights, mask, is_all=False, remedy=remedy)
         if is_scored:
             judge.check_scores(outputs)
-        return cls(model, reached, samples)
+        return cls(model, reached, samples, judge.task)
 
     @property
     def blocks(self) -> list[ODEBlock]:
@@ -153,8 +158,12 @@ class Subject:
 
 
 def check_built(model: keras.Model) -> None:
-    """Raises if a model has no weights yet."""
-    if not arguments.model(model).built:
+    """Raises if a model has no weights yet, or is none."""
+    advice = (
+        "Build one with `tfnode.ODEBlock` as a layer of it; `check_series` judges a field of "
+        "`tfnode.odeint`."
+    )
+    if not arguments.instance("model", model, keras.Layer, "a Keras model", advice=advice).built:
         raise ValueError(
             "The model must be built: it has no weights to judge yet. Received: built=False "
             f"for model={model.name!r}. Train it first, or call it once."

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from tfnode import arguments, charts, markup
 from tfnode.charts import Axis, Mark
 from tfnode.markup import Child, Element, element
-from tfnode.validity import frame
+from tfnode.validity import frame, series_page
 from tfnode.validity.frame import Frame, counted
 
 if TYPE_CHECKING:
     from tfnode.validity.report import CheckRow, ValidityReport
+    from tfnode.validity.series_report import SeriesReport
 
 _MAX_CLASSES = 20
 
@@ -50,10 +51,11 @@ class Page:
     def framed(self) -> Frame:
         """The page itself."""
         sections = (_serving(self), _changes(self), _nearest(self), _convergence(self))
+        series = None if self.report.series is None else _series(self.report.series)
         return Frame(
             frame.heading(self.title, ("Is ", self.name, " an ODE?")),
             (_verdict(self), _numbers(self)),
-            (sections, table(self, _to_serve(self.report)), origin(self)),
+            (sections, table(self, _to_serve(self.report)), series, origin(self)),
         )
 
     @property
@@ -321,6 +323,15 @@ def _convergence(page: Page) -> Element | None:
         element("p", text),
         _chart(page, errors, y, None, None),
     )
+
+
+def _series(report: "SeriesReport") -> list[Child]:
+    verdict, why = series_page.in_words(report)
+    asked = element("h2", "Is it a flow at other times than those of its training?")
+    return [
+        element("section", asked, element("p", element("strong", verdict), why)),
+        *series_page.sections(report),
+    ]
 
 
 def table(page: Page, best: "CheckRow | None" = None) -> Element:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 from tfnode.typing import PathLike
 from tfnode.validity.details import Details
 from tfnode.validity.results import Result
+from tfnode.validity.series_report import SeriesReport
 from tfnode.validity.sweeps import SweepRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of the fields that `to_json` writes: 1 has no details, nor its own number.
-VERSION = 2
+# Of the fields that `to_json` writes: 1 has no details, nor its own number; 2 has no series.
+VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -63,6 +64,8 @@ class ValidityReport(Result):
         version: Integer, of the fields of a report; 1 for those that end here.
         details: `Details`, which answers change, which nearly do, the order of convergence, and the
             versions that it was made with; None in reports of version 1.
+        series: `SeriesReport`, the verdict of `check_series` on a model of a time series; None of
+            any other.
     """
 
     is_ode: bool
@@ -79,6 +82,7 @@ class ValidityReport(Result):
     digest: str = ""
     version: int = 1
     details: Details | None = None
+    series: SeriesReport | None = None
 
     def _repr_html_(self) -> str:
         # Here, so that matplotlib is loaded only by those who draw.

@@ -24,25 +24,32 @@ def framed(report: "SeriesReport", title: str | None = None) -> Frame:
     found = {"threshold": f"{report.threshold:g}", "trained until": f"{report.trained_until:g}"}
     return Frame(
         frame.heading(title, "Is this model of a time series a flow?"),
-        (_verdict(report), _numbers(report)),
-        (_errors(report), _table(report), frame.origin(found, report.versions)),
+        (frame.verdict(report.is_flow, *in_words(report)), _numbers(report)),
+        (*sections(report), frame.origin(found, report.versions)),
     )
 
 
-def _verdict(report: "SeriesReport") -> Element:
+def sections(report: "SeriesReport") -> tuple[Element | None, Element]:
+    """What a page shows of a report below its verdict."""
+    return _errors(report), _table(report)
+
+
+def in_words(report: "SeriesReport") -> tuple[str, str]:
+    """The verdict, and what it follows from."""
+    verdict = "Yes, it is a flow."
+    if not report.is_flow:
+        verdict = "No, it is bound to the times of its training."
     kept = "at most" if report.is_flow else "up to"
     kink = (
         " Its error is smallest at the times of its training, and larger at nearer and at wider "
         "ones: the mark of a model that has learned its solver."
     )
-    return frame.verdict(
-        report.is_flow,
-        "Yes, it is a flow." if report.is_flow else "No, it is bound to the times of its training.",
+    why = (
         f" Asked at nearer times, and under fine RK4 in place of the flow, its error rises by "
         f"{kept} {frame.number(report.rise)} of the spread of the observed states. That of a flow "
-        f"may rise by {frame.number(report.threshold)}.",
-        kink if report.has_kink else None,
+        f"may rise by {frame.number(report.threshold)}."
     )
+    return verdict, why + kink * report.has_kink
 
 
 def _numbers(report: "SeriesReport") -> Element:

@@ -67,7 +67,8 @@ def sweep(
     training step. (The authors' code multiplies the number of steps instead.) Other methods,
     which the paper does not train with, are tested with themselves and, if their order is below
     4, with RK4; adaptive solvers with themselves at 0.1, 1 and 10 times their tolerances. Steps
-    longer than the interval are left out.
+    that no block takes are left out: those longer than the interval, or than the longest way
+    between two times of `save_at`, which cuts them.
 
     The model is untouched and its weights are shared. The data is read once for all solvers.
 

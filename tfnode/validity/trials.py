@@ -46,8 +46,12 @@ class Trial:
 
 
 def training_trial(model: keras.Model, blocks: Sequence[ODEBlock]) -> Trial:
-    """The solvers that the blocks of a model have, after a check that a sweep fits them all."""
-    found = tuple(block.solver for block in blocks)
+    """The solvers of the blocks of a model, after a check that a sweep fits them all.
+
+    A step that the times of `save_at` cut is as long as the way between them: multiples of one that
+    is never taken would not be what they are called.
+    """
+    found = tuple(map(_as_taken, blocks))
     if len({(type(solver), solver.tableau) for solver in found}) > 1:
         raise ValueError(
             "Every block of the model must have the same method, so that one sweep fits them all. "
@@ -55,6 +59,13 @@ def training_trial(model: keras.Model, blocks: Sequence[ODEBlock]) -> Trial:
             "example with `tfnode.with_solver`."
         )
     return Trial(found, 1.0)
+
+
+def _as_taken(block: ODEBlock) -> Any:
+    solver = block.solver
+    if isinstance(solver, AdaptiveSolver) or _fits(block, solver):
+        return solver
+    return solver.with_step_size(block.longest_step)
 
 
 def require_fixed_step(training: Trial, what: str) -> None:
@@ -72,7 +83,7 @@ def sweep_trials(
     methods: Sequence[SolverLike] | None,
     factors: Sequence[float] | None,
 ) -> list[Trial]:
-    """The trials of a sweep, steps that are longer than the interval left out.
+    """The trials of a sweep, steps that no block would take left out.
 
     Args:
         blocks: The blocks of the model.
@@ -95,7 +106,8 @@ def sweep_trials(
     fitting = [trial for trial in trials if fits(blocks, trial)]
     if not fitting:
         raise ValueError(
-            "A sweep needs at least one solver whose step is not longer than the interval. "
+            "A sweep needs at least one solver whose step is not longer than the interval, or than "
+            "the way between two times of `save_at`. "
             f"Received: solvers={methods}, factors={factors} with a training solver "
             f"{training.solvers[0]}. Leave them out for those of the paper."
         )
@@ -165,11 +177,13 @@ def scaled(training: Trial, factor: float, method: str = "training") -> Trial:
 
 
 def fits(blocks: Sequence[ODEBlock], trial: Trial) -> bool:
-    """Whether no step is longer than its interval; a block's weight may be single precision."""
-    return trial.is_adaptive or all(
-        solver.step_size <= block.length * (1 + 1e-6)
-        for solver, block in zip(trial.solvers, blocks)
-    )
+    """Whether every block takes the steps of its solver, which its times do not cut."""
+    return trial.is_adaptive or all(map(_fits, blocks, trial.solvers))
+
+
+def _fits(block: ODEBlock, solver: Any) -> bool:
+    """Whether a block takes the steps of a solver; its weight may be single precision."""
+    return solver.step_size <= block.longest_step * (1 + 1e-6)
 
 
 def fine_trial(
@@ -181,7 +195,8 @@ def fine_trial(
     step of the sweep where that is of RK4's order too.
     """
     factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
-    steps = [block.length / num_steps for block in blocks]
+    # With twice the step the times do not cut it either.
+    steps = [min(block.length / num_steps, block.longest_step / 2) for block in blocks]
     if not training.is_adaptive:
         # Where they differ by the rounding of a block's weight alone, the multiple is taken: twice
         # that is a step of the sweep, and is not tried again.

@@ -1,5 +1,6 @@
 """The verdict on a trained model, and the critical step of a grid search."""
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ from tfnode.validity.details import Details, class_changes, nearest_samples
 from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.report import VERSION, CheckRow, ValidityReport
 from tfnode.validity.results import made_with
+from tfnode.validity.schedules import Schedule
+from tfnode.validity.series_plan import FACTORS, MARGIN, THRESHOLD, SeriesPlan, block_with_times
 from tfnode.validity.sweeps import row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
@@ -65,6 +68,9 @@ def check(
     from the training solver, over the spread of the outputs about their mean. With a `metric`, its
     difference decides in either task.
 
+    Of a model whose block has `save_at`, with states as labels, the report has the verdict of
+    `check_series` too, as `series`: whether it is a flow at other times than those it was asked at.
+
     Judge on the whole test set. The paper's check during training allows 0.1 on one batch, for the
     noise of a batch; such models may lose ten points under RK4, so the default is stricter.
 
@@ -102,7 +108,8 @@ def check(
             rows only, and `gap` is the largest of those.
 
     Returns:
-        `ValidityReport`.
+        `ValidityReport`. Its `series` is None of a classifier, of samples with weights, and where
+        `check_series` would refuse the model or the labels.
 
     Raises:
         ValueError: If `threshold` is not in [0, 1) for accuracies, or negative or not finite, if
@@ -121,22 +128,47 @@ def check(
     further = [Trial((solver,) * len(subject.blocks)) for solver in given]
     swept = [*sweep_trials(subject.blocks, training, None, None), *further]
     trials = [t for t in dict.fromkeys([training, *swept, half]) if t != fine] + [fine]
+    series = _series_plan(subject, reference_steps)
+    every = [*trials, *(series.places if series else ())]
 
     def compare(evaluation: Evaluation, fine: Trial | None) -> _Comparison:
         judge = evaluation.judge(model, training, task, metric)
         return _Comparison(subject, judge, evaluation, training, fine)
 
-    if not stop_early:
-        return compare(evaluate(subject, trials, verbose), fine).report(threshold, half)
-    subject.samples.keep()
-    # Those whose rows count whatever is measured, and which cost a fraction of the others.
-    sure = [t for t in trials if t not in (half, fine) and is_finer(t, training)]
-    evaluation = evaluate(subject, sure, verbose)
-    report = compare(evaluation, None).report(threshold, None)
-    if not report.is_ode:
+    if stop_early:
+        # Those whose rows count whatever is measured, and which cost a fraction of the others.
+        sure = [t for t in trials if t not in (half, fine) and is_finer(t, training)]
+        subject.samples.keep()
+        evaluation = evaluate(subject, sure, verbose)
+        report = compare(evaluation, None).report(threshold, None)
+        if not report.is_ode:
+            return report
+        others = evaluate(subject, [t for t in every if t not in sure], verbose)
+        evaluation = evaluation.joined(others)
+    else:
+        evaluation = evaluate(subject, every, verbose)
+    report = compare(evaluation.only(trials), fine).report(threshold, half)
+    if series is None:
         return report
-    others = evaluate(subject, [t for t in trials if t not in sure], verbose)
-    return compare(evaluation.joined(others, trials), fine).report(threshold, half)
+    # A threshold of a metric is in its own unit.
+    risen = threshold if report.measure == "outputs" else THRESHOLD
+    found = series.report(evaluation, risen, MARGIN, subject.rounding)
+    return dataclasses.replace(report, series=found)
+
+
+def _series_plan(subject: Subject, reference_steps: int) -> SeriesPlan | None:
+    """What a model of a time series is asked too; None for any other."""
+    if subject.task == "classification" or subject.samples.first_weights is not None:
+        return None
+    if all(block.save_at is None for block in subject.blocks):
+        return None
+    try:
+        block = block_with_times(subject.model)
+        schedule = Schedule.of(block.t0, None, block.save_at)
+        return SeriesPlan.of(subject, schedule, FACTORS, reference_steps)
+    except ValueError:
+        # Its answers are no states at its times, or not of these alone.
+        return None
 
 
 class _Comparison:

@@ -1,0 +1,255 @@
+"""What a model of a time series is asked, and what follows from its answers."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Self
+
+import keras
+import numpy as np
+
+from tfnode import arguments
+from tfnode import solvers as tfnode_solvers
+from tfnode.layers import ODEBlock
+from tfnode.models import Twin, held_blocks
+from tfnode.models.judge import largest_gap, relative_distance
+from tfnode.models.outputs import judged_output, with_mask
+from tfnode.validity.convergence import rounding_floor
+from tfnode.validity.evaluation import Evaluation, Subject
+from tfnode.validity.results import made_with
+from tfnode.validity.schedules import Schedule
+from tfnode.validity.series_report import SeriesReport, SeriesRow
+from tfnode.validity.trials import Trial, fine_trial, training_trial
+
+# By what the distance of the times is divided and multiplied, unless others are asked for.
+FACTORS = (2, 4)
+# The rise of the error that a flow may have, over the spread of the observed states.
+THRESHOLD = 0.02
+# The relative rise of the error that makes a kink.
+MARGIN = 0.01
+
+# How far two computations of the same states may be apart, over their spread.
+_SAME = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesPlan:
+    """The times that a model is asked at.
+
+    Args:
+        schedule: `Schedule`.
+        places: Dictionary from trials to the places of their times, the widest times first, and the
+            flow last.
+    """
+
+    schedule: Schedule
+    places: Mapping[Trial, tuple[Fraction, ...]]
+
+    @classmethod
+    def of(
+        cls, subject: Subject, schedule: Schedule, factors: Sequence[int], reference_steps: int
+    ) -> Self:
+        """The plan for a model, after a look at what it makes of the first samples.
+
+        Raises:
+            ValueError: If it cannot be judged as a model of a time series.
+        """
+        block = next(block for block in subject.blocks if block.save_at is not None)
+        _check_answers(subject, schedule, block)
+        nearer = [Fraction(1, factor) for factor in factors]
+        fractions = sorted({*nearer, Fraction(1), *(1 / f for f in nearer)}, reverse=True)
+        training = training_trial(subject.model, subject.blocks)
+        places = {
+            _asked(training, subject.blocks, factor, schedule): schedule.places(factor)
+            for factor in fractions
+            if schedule.every * factor <= schedule.last
+        }
+        fine = fine_trial(subject.blocks, training, float(min(nearer)), reference_steps)
+        flow = dataclasses.replace(fine, save_at=_other_times(schedule.times[1:], block))
+        return cls(schedule, {**places, flow: schedule.places(Fraction(1, schedule.every))})
+
+    def report(
+        self, evaluation: Evaluation, threshold: float, margin: float, rounding: float
+    ) -> SeriesReport:
+        """The verdict, from the outputs under each trial of the plan."""
+        rows = _Comparison(evaluation, self).rows()
+        better = [row for row in rows if row.factor is None or row.factor < 1]
+        others = [row for row in rows if row.factor != 1]
+        # One that is not finite asked as in training shows nothing.
+        is_shown = all(math.isfinite(row.training_error) for row in rows)
+        rises = [row.error - row.training_error for row in better]
+        rise = largest_gap([0.0, *rises]) if is_shown else math.inf
+        floor = rounding_floor(rounding)
+        bounds = [row.training_error * (1 + margin) + floor for row in others]
+        return SeriesReport(
+            is_flow=bool(rise <= threshold),
+            rise=rise,
+            gap=largest_gap(row.gap for row in better),
+            threshold=threshold,
+            has_kink=is_shown and all(row.error > bound for row, bound in zip(others, bounds)),
+            num_samples=len(evaluation.y),
+            trained_until=self.schedule.times[self.schedule.last],
+            rows=tuple(rows[:-1]),
+            flow=rows[-1],
+            versions=made_with(),
+        )
+
+
+class _Comparison:
+    """Compares states under each trial with the observed ones, and with those of the training.
+
+    Args:
+        evaluation: `Evaluation`.
+        plan: `SeriesPlan`.
+    """
+
+    def __init__(self, evaluation: Evaluation, plan: SeriesPlan) -> None:
+        schedule = plan.schedule
+        self._evaluation, self._schedule, self._places = evaluation, schedule, plan.places
+        # Labels of a single number may lack its axis.
+        shape = (*evaluation.y.shape[:2], *next(iter(evaluation.outputs.values())).shape[2:])
+        self._observed = evaluation.y.reshape(shape)[:, schedule.num_before :]
+        self._unit = joined(self._observed[:, : schedule.last])
+        (self._training,) = (trial for trial in plan.places if trial.factor == 1)
+
+    def rows(self) -> list[SeriesRow]:
+        return [self._row(trial, places) for trial, places in self._places.items()]
+
+    def _row(self, trial: Trial, places: tuple[Fraction, ...]) -> SeriesRow:
+        last, own = self._schedule.last, self._places[self._training]
+        observed = [p for p in places if p.denominator == 1]
+        common = [p for p in own if p in places and p <= last]
+        states, trained = self._states(trial, common), self._states(self._training, common)
+        return SeriesRow(
+            factor=trial.factor,
+            time_step=self._schedule.time_step(places),
+            step_size=trial.describe()["step_size"],
+            num_steps=self._evaluation.costs[trial]["num_steps"],
+            gap=relative_distance(joined(states), joined(trained), self._unit),
+            error=self._error(trial, common),
+            training_error=self._error(self._training, common),
+            error_between=self._error_or_none(
+                trial, [p for p in observed if p <= last and p not in own]
+            ),
+            error_beyond=self._error_or_none(trial, [p for p in observed if p > last]),
+        )
+
+    def _states(self, trial: Trial, places: Sequence[Fraction]) -> np.ndarray:
+        indices = [self._places[trial].index(place) for place in places]
+        return self._evaluation.outputs[trial][:, indices]
+
+    def _error(self, trial: Trial, places: Sequence[Fraction]) -> float:
+        observed = self._observed[:, [int(place) - 1 for place in places]]
+        return relative_distance(joined(self._states(trial, places)), joined(observed), self._unit)
+
+    def _error_or_none(self, trial: Trial, places: Sequence[Fraction]) -> float | None:
+        return self._error(trial, places) if places else None
+
+
+def joined(states: np.ndarray) -> np.ndarray:
+    """The states of all samples at all times, `(num_samples * num_times, ...)`."""
+    return states.reshape(-1, *states.shape[2:])
+
+
+# === What is asked ===
+def _asked(
+    training: Trial, blocks: Sequence[ODEBlock], factor: Fraction, schedule: Schedule
+) -> Trial:
+    """The trial that is asked at a multiple of the distance of times, its steps with them."""
+    times = schedule.at(schedule.places(factor))
+    lengths = [b.length if b.save_at is None else abs(times[-1] - b.t0) for b in blocks]
+    each = training.solvers
+    if not training.is_adaptive:
+        # A step is no longer than the way.
+        steps = [min(float(factor) * s.step_size, length) for s, length in zip(each, lengths)]
+        each = tuple(s.with_step_size(step) for s, step in zip(each, steps))
+    block = next(block for block in blocks if block.save_at is not None)
+    return Trial(each, float(factor), _other_times(times, block))
+
+
+def _other_times(times: tuple[float, ...], block: ODEBlock) -> tuple[float, ...] | None:
+    """What a trial says of times: nothing, if they are those that the block has."""
+    return None if times == block.save_at else times
+
+
+# === What can be asked ===
+def block_with_times(model: keras.Layer) -> ODEBlock:
+    """A block of a model that says at which times the model answers.
+
+    Raises:
+        ValueError: If there is none, or several with different times.
+    """
+    blocks = [block for block in held_blocks(model) if block.save_at is not None]
+    if len({(block.t0, block.save_at) for block in blocks}) != 1:
+        raise arguments.refused(
+            "A model of a time series must have an `ODEBlock` with `save_at`, or several of the "
+            f"same times; it has {len(blocks)}",
+            "model",
+            model,
+            "Build it with `tfnode.ODEBlock(..., save_at=times)`, or pass its field with a solver.",
+        )
+    return blocks[0]
+
+
+def _check_answers(subject: Subject, schedule: Schedule, block: ODEBlock) -> None:
+    """Raises if the first answers do not fit the schedule, or are not each of its own time.
+
+    Layers behind the block may put its times together, or go through them in their order. What they
+    answer depends on the other times that they are asked at, whatever the field is. So the model
+    is asked at more times, on the way of the same steps: these change no state at the others.
+    """
+    assert block.save_at is not None
+    step, more = _on_the_way(block.t0, block.save_at)
+    solvers = tuple(
+        tfnode_solvers.Euler(step if b.save_at is not None else b.length) for b in subject.blocks
+    )
+    outputs, mask = _first_outputs(subject, solvers, None)
+    schedule.check(subject.samples.first_labels, outputs, len(block.save_at))
+    if mask is not None:
+        raise ValueError(
+            "A time series is compared at all its times. Received: a model whose outputs have a "
+            "mask. Pass the samples of each length by themselves, without it."
+        )
+    try:
+        others, _ = _first_outputs(subject, solvers, more)
+    except Exception as error:
+        # Whatever a layer raises that cannot have another number of times.
+        raise _together(subject, f"an error: {error}") from error
+    if others.shape[:2] != (len(outputs), len(more)):
+        raise _together(subject, f"outputs of the shape {others.shape}")
+    others = others[:, [more.index(time) for time in block.save_at]]
+    change = relative_distance(joined(others), joined(outputs))
+    # One that is not finite shows nothing.
+    if max(_SAME, 10 * subject.rounding) < change < math.inf:
+        raise _together(subject, f"outputs that change by {change:.2g} of their spread")
+
+
+def _on_the_way(t0: float, times: tuple[float, ...]) -> tuple[float, tuple[float, ...]]:
+    """A step size, and the times with those between them that its steps lead through."""
+    starts = (t0, *times[:-1])
+    step = max(abs(end - start) for start, end in zip(starts, times)) / 2
+    found: list[float] = []
+    for start, end in zip(starts, times):
+        # Not one that is as good as the end.
+        if abs(end - start) > 1.5 * step:
+            found.append(start + math.copysign(step, end - start))
+        found.append(end)
+    return step, tuple(found)
+
+
+def _first_outputs(
+    subject: Subject, solvers: tuple[Any, ...], times: tuple[float, ...] | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The outputs for the first batch at some times, and their mask."""
+    twin = Twin(subject.model, subject.reached, solvers, with_mask, save_at=times)
+    return judged_output(*twin(subject.samples.first_inputs))
+
+
+def _together(subject: Subject, answer: str) -> ValueError:
+    return ValueError(
+        "A model of a time series must answer at each time from the state at that time alone. "
+        f"Received: model={subject.model.name!r}, which gave {answer} where it was asked at times "
+        "between its own. Judge the part of it that ends with the block, or with layers that treat "
+        "every time alike."
+    )
