@@ -76,7 +76,8 @@ def test_an_ode_is_a_yes(ask, paths, tmp_path):
     options = ("--data", data, "--reference-steps", 8)
     figure = tmp_path / "new" / "figure.svg"
     page = tmp_path / "new" / "page.html"
-    status, printed = ask("check", model, *options, "--figure", figure, "--html", page)
+    drawn = ("--figure", figure, "--html", page, "--class-names", "left", "right")
+    status, printed = ask("check", model, *options, *drawn)
     assert status == 0
     assert printed.startswith(f"{model} is an ODE: gap 0.0000, threshold 0.02, 40 samples\n")
     assert printed.splitlines()[1].split()[2:] == ["accuracy", "gap", "error"]
@@ -88,6 +89,19 @@ def test_an_ode_is_a_yes(ask, paths, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert f"Is {model} an ODE?" in text
+    # Named where an answer is near to a change.
+    assert '<bdi title="left">left</bdi> before <bdi title="right">right</bdi>' in text
+
+
+def test_names_of_classes_are_as_many_as_they_are_and_for_a_page(ask, paths, tmp_path, capsys):
+    model, data = paths(RK4(1 / 4))
+    page = tmp_path / "page.html"
+    with pytest.raises(command_line.Stop, match=r"each of the 2 classes.* Received: class_names="):
+        ask("check", model, "--data", data, "--html", page, "--class-names", "one")
+    assert not page.exists()
+    with pytest.raises(SystemExit):
+        ask("check", model, "--data", data, "--class-names", "left", "right")
+    assert "--class-names is for --html. Received: " in capsys.readouterr().err
 
 
 def test_a_model_that_is_none_is_a_no_and_json_is_the_report(ask, paths):

@@ -3,8 +3,6 @@
 import pathlib
 from collections.abc import Sequence
 
-import keras
-
 import tfnode
 from scripts import command_line
 from tfnode import files
@@ -34,7 +32,7 @@ def report(
         samples = subjects.samples(data)
         loaded = archives.load(model.read_bytes(), str(model))
         if class_names is not None:
-            check_names(class_names, loaded)
+            subjects.check_names(class_names, loaded)
         judged = tfnode.validity.check(loaded, samples)
         judged.to_html(page, class_names)
     except ValueError as error:
@@ -43,21 +41,3 @@ def report(
     verdict = "an ODE" if judged.is_ode else "not an ODE"
     print(f"{model.stem}: {verdict} (gap {judged.gap:.3g}, threshold {judged.threshold})")
     print(f"Written: {page}")
-
-
-def check_names(class_names: Sequence[str], model: keras.Model) -> None:
-    """Refuses names that are not as many as the classes of a model with one output.
-
-    Raises:
-        ValueError: If they are more or fewer.
-    """
-    shape = model.output_shape
-    if not isinstance(shape, tuple):
-        return
-    # A single logit tells two classes apart.
-    count = max(2, shape[-1])
-    if len(class_names) != count:
-        raise ValueError(
-            f"--class-names must name each of the {count} classes of the model, from class 0 up. "
-            f"Received: class_names={list(class_names)}. Leave it out for their numbers."
-        )

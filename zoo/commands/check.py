@@ -37,12 +37,20 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--html", type=pathlib.Path, metavar="FILE", help="where to write the report as a page"
     )
+    parser.add_argument(
+        "--class-names",
+        nargs="+",
+        metavar="NAME",
+        help="for the page, from class 0 up; pretrained weights know theirs",
+    )
 
 
 def answer(args: argparse.Namespace) -> answers.Answer:
     """Judges a model; the answer is its report."""
     if args.figure is not None and args.figure.suffix not in _FIGURES:
         args.parser.error(f"--figure must end in one of {_FIGURES}. Received: {str(args.figure)!r}")
+    if args.class_names is not None and args.html is None:
+        args.parser.error(f"--class-names is for --html. Received: {args.class_names} without it")
     subjects.check_arguments(args, needs_data=True)
     wanted = {"figure": args.figure, "html": args.html}
     paths = {name: path for name, path in wanted.items() if path is not None}
@@ -53,6 +61,8 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     if paths:
         parts.require("A figure or a page", "matplotlib")
     subject = subjects.load(args)
+    if args.class_names is not None:
+        subjects.check_names(args.class_names, subject.model)
     report = validity.check(
         subject.model, subject.data, args.threshold, reference_steps=subject.reference_steps
     )
@@ -60,6 +70,7 @@ def answer(args: argparse.Namespace) -> answers.Answer:
         with files.beside(args.figure) as written:
             report.plot(subject.name).savefig(written)
     if args.html is not None:
-        report.to_html(args.html, title=f"Is {subject.name} an ODE?")
+        names = args.class_names or subject.class_names
+        report.to_html(args.html, names, title=f"Is {subject.name} an ODE?")
     text = cards.describe(subject.name, report)
     return answers.Answer(0 if report.is_ode else 1, json.loads(report.to_json()), text)

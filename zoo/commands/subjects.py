@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 import zipfile
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.commands import command_line
@@ -28,6 +29,7 @@ class Subject:
         model: Keras model.
         data: Arrays `(x, y)`, or None.
         data_name: String, what the data is called, or None.
+        class_names: Strings, the names of the classes of pretrained weights; else None.
         reference_steps: Integer, the least steps of the fine RK4.
         published: `WeightsEntry` of pretrained weights, if nothing else is asked than what their
             report says; else None.
@@ -37,6 +39,7 @@ class Subject:
     model: "keras.Model"
     data: Any
     data_name: str | None
+    class_names: Sequence[str] | None
     reference_steps: int
     published: "WeightsEntry | None"
 
@@ -86,7 +89,8 @@ def load(args: argparse.Namespace) -> Subject:
             model = archives.load(pathlib.Path(args.model).read_bytes(), args.model)
         else:
             model = zoo.get_model(args.model)
-        return Subject(args.model, model, given, args.data, args.reference_steps or 256, None)
+        steps = args.reference_steps or 256
+        return Subject(args.model, model, given, args.data, None, steps, None)
     entry = zoo.get_weights(args.model)
     is_as_published = args.data is None and args.reference_steps is None
     data_name = args.data or f"{entry.dataset}:{entry.split}"
@@ -95,9 +99,28 @@ def load(args: argparse.Namespace) -> Subject:
         model=zoo.get_model(entry.model, weights=entry.name),
         data=samples(data_name) if given is None else given,
         data_name=data_name,
+        class_names=entry.classes,
         reference_steps=args.reference_steps or entry.rk4_steps,
         published=entry if is_as_published else None,
     )
+
+
+def check_names(class_names: Sequence[str], model: "keras.Model") -> None:
+    """Refuses names that are not as many as the classes of a model with one output.
+
+    Raises:
+        ValueError: If they are more or fewer.
+    """
+    shape = model.output_shape
+    if not isinstance(shape, tuple):
+        return
+    # A single logit tells two classes apart.
+    count = max(2, shape[-1])
+    if len(class_names) != count:
+        raise ValueError(
+            f"--class-names must name each of the {count} classes of the model, from class 0 up. "
+            f"Received: class_names={list(class_names)}. Leave it out for their numbers."
+        )
 
 
 def _is_pretrained(model: str) -> bool:
