@@ -68,7 +68,7 @@ SETTINGS = {
         "RK4, 12 steps",
         "Euler, 2 steps",
         "RK4 with 12 steps",
-        "whose is 2. Reports of version 1,",
+        "whose is 3. Reports of version 1,",
         "numbered from 0",
         "the lower one 256 of RK4",
         "its first 30 samples",
