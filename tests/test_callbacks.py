@@ -205,6 +205,35 @@ def test_no_step_is_longer_than_the_way_between_the_times(first, steps, policy):
     assert columns(callback, "num_steps", "action")[-1] == (4, "keep")
 
 
+def test_the_floor_leaves_steps_between_many_times():
+    """A 500th of the interval is none where 300 times cut it already: an eighth of their way is."""
+    times = tuple((k + 1) / 300 for k in range(300))
+    model = frozen(-700.0, level=0.0, solver="rk4", save_at=times)
+    callback = tfnode.StepAdaption((X, ONES), every=1, policy="damped", initial_step_size=1.0)
+    fit(model, callback, iterations=4)
+    assert columns(callback, "num_steps")[0] == (300,)
+    assert callback._bounds() == pytest.approx((1 / 2400, 1 / 300))
+    assert tfnode.adaption.DampedRule().within(*callback._bounds()).num_steps(1 / 2400) == 8
+
+
+def test_times_of_a_call_do_not_bound_the_steps_of_the_block():
+    class Called(keras.Model):
+        def __init__(self):
+            super().__init__()
+            times = tuple(k / 100 for k in range(1, 101))
+            self.block = tfnode.ODEBlock(keras.layers.Dense(1), "euler", save_at=times)
+
+        def call(self, x):
+            return self.block(x, t1=1.0)
+
+    model = Called()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    callback = tfnode.StepAdaption((X, X), every=1, initial_step_size=0.5)
+    fit(model, callback, y=X, iterations=1)
+    assert callback.history[0]["step_size"] == 0.5
+    assert callback._bounds() == pytest.approx((1 / 500, 1.0))
+
+
 @pytest.mark.parametrize("rate, t1", [(-0.5, 1.0), (-3.0, 2.0), (8.0, -1.0)])
 def test_auto_starts_from_hairers_rule(rate, t1):
     model = frozen(rate, t1=(t1,), solver="midpoint")

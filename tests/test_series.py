@@ -10,7 +10,6 @@ import pytest
 import tfnode
 from tfnode import validity
 from tfnode.solvers import RK4, BogackiShampine32, Euler
-from tfnode.validity import series_plan
 
 TIMES = np.arange(9) / 4
 Z0 = np.array([[1.0], [2.0], [-1.0]])
@@ -306,11 +305,24 @@ class Backwards(keras.layers.Layer):
         return keras.ops.flip(z, axis=1)
 
 
+class Since(keras.layers.Layer):
+    """The states less one of them, as displacements are."""
+
+    def __init__(self, place):
+        super().__init__()
+        self._place = place
+
+    def call(self, z):
+        return z - z[:, self._place, None]
+
+
 @pytest.mark.parametrize(
     "layers, answer",
     [
         ([keras.layers.GRU(1, return_sequences=True)], r"outputs that change by \d"),
         ([Backwards()], r"outputs that change by \d"),
+        ([Since(0)], r"outputs that change by \d"),
+        ([Since(-1)], r"outputs that change by \d"),
         ([keras.layers.Flatten(), keras.layers.Dense(4)], "an error: "),
         ([keras.layers.GRU(4)], r"outputs of the shape \(3, 4\)"),
         ([keras.layers.Reshape((4, 1))], "an error: "),
@@ -324,23 +336,40 @@ def test_answers_that_depend_on_each_other_are_no_series(layers, answer):
     assert judged(mixing, (Z0, states)).series is None
 
 
+class OfItsOwn(keras.Model):
+    """A model that calls its block with times of its own."""
+
+    def __init__(self, save_at, times_of_call):
+        super().__init__()
+        self._block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(1 / 2), save_at=save_at)
+        self._times_of_call = times_of_call
+
+    def call(self, x):
+        return self._block(x, **self._times_of_call)
+
+
+@pytest.mark.parametrize("times", [{"t1": 1.0}, {"save_at": [0.5, 1.0]}])
+def test_times_of_a_call_cut_no_step_of_the_block(times):
+    """Two steps of a half, though the block itself would take a hundred steps."""
+    found = {}
+    for save_at in (tuple(k / 100 for k in range(1, 101)), None):
+        asked = OfItsOwn(save_at, times)
+        data = Z0, np.asarray(asked(Z0))
+        assert data[1].ravel()[-1] == -1 / 4
+        found[save_at] = judged(asked, data, task="regression")
+        assert found[save_at].rows[0].step_size == 1 / 2
+    (of_block, of_call) = found.values()
+    assert of_block.gap == of_call.gap > 0.1
+    asked = OfItsOwn((0.5, 1.0), times)
+    asked(Z0)
+    with pytest.raises(ValueError, match=r"must leave the times to its block.* Received: "):
+        check_model(asked, data=STACK, times=None)
+
+
 def test_layers_that_treat_every_time_alike_are_a_series():
     layers = [keras.layers.Dense(8, "tanh"), keras.layers.LayerNormalization()]
     asked = behind(*layers, keras.layers.TimeDistributed(keras.layers.Dense(1)))
     assert judged(asked).series == check_model(asked, data=STACK, times=None, factors=[2, 4])
-
-
-@pytest.mark.parametrize(
-    "steps, more",
-    [
-        ([0.5, 1.0], (0.25, (0.25, 0.5, 0.75, 1.0))),
-        ([0.1, 1.1, 1.8], (0.5, (0.1, 0.6, 1.1, 1.8))),
-        ([-1.0, -1.25], (0.5, (-0.5, -1.0, -1.25))),
-    ],
-)
-def test_times_that_the_steps_lead_through(steps, more):
-    found = series_plan._on_the_way(0.0, tuple(steps))
-    assert found == (pytest.approx(more[0]), pytest.approx(more[1]))
 
 
 def test_what_is_no_states_is_no_series():
@@ -379,6 +408,60 @@ def test_check_names_what_judges_a_field():
         judged(lambda t, z: -z)
 
 
+@pytest.mark.parametrize("solver", [RK4(0.01), Euler(0.006)])
+def test_steps_that_no_float_can_take_are_no_reason_to_refuse_a_check(solver):
+    class Field(keras.layers.Layer):
+        def call(self, t, z):
+            return -z + 0 * t
+
+    late = tuple(2000 + t for t in TIMES[1:5])
+    options = {"t0": 2000.0, "t1": late[-1], "save_at": late, "time_dependent": True}
+    asked = keras.Sequential([keras.Input((1,)), tfnode.ODEBlock(Field(), solver, **options)])
+    data = Z0, STATES[:, 1:5]
+    report = judged(asked, data)
+    assert (report.is_ode, report.series) == (True, None)
+    with pytest.raises(ValueError, match="A step must move the times"):
+        check_model(asked, data=data, times=None, factors=[4])
+
+
+def test_a_chaotic_solution_is_none_of_its_layers():
+    """A field whose coarse steps would be chaotic, at uneven times, and whose own are exact."""
+
+    class Logistic(keras.layers.Layer):
+        def call(self, z):
+            return rate * z * (1 - z)
+
+    rate, times = 2.95 / 0.35, np.cumsum(np.random.default_rng(1).uniform(0.53, 0.7, 60))
+    block = tfnode.ODEBlock(Logistic(), RK4(0.05), t1=times[-1], save_at=times)
+    asked = keras.Sequential([keras.Input((1,)), block])
+    z0 = np.array([[0.1], [0.2], [0.03]])
+    states = 1 / (1 + (1 / z0[..., None] - 1) * np.exp(-rate * times)[:, None])
+    assert judged(asked, (z0, states)).series.is_flow
+
+
+def test_states_that_are_not_finite_are_refused_wherever_they_come():
+    states = np.tile(STACK[1], (700, 1, 1))
+    states[2000, 1] = math.nan
+    with pytest.raises(ValueError, match="observed states must be finite"):
+        check_model(model(), data=(np.tile(Z0, (700, 1)), states), times=None)
+
+
+def test_a_reference_has_its_steps_where_the_times_end_early():
+    class Steep(keras.layers.Layer):
+        def call(self, z):
+            return -10 * z
+
+    reports = []
+    for t1 in (1.0, 100.0):
+        block = tfnode.ODEBlock(Steep(), BogackiShampine32(1e-4, 1e-4), t1=t1, save_at=TIMES[1:5])
+        data = Z0, Z0[:, None] * np.exp(-10 * TIMES[1:5])[:, None]
+        reports.append(judged(keras.Sequential([keras.Input((1,)), block]), data))
+    early, late = reports
+    assert early.rows == late.rows
+    assert early.series == late.series
+    assert early.rows[-1].num_steps == 16
+
+
 # === Steps that the times cut ===
 def test_rows_have_the_steps_that_are_taken():
     """A step of 3/8 is cut to 1/4, and so are its multiples."""
@@ -390,6 +473,10 @@ def test_rows_have_the_steps_that_are_taken():
     rows = validity.sweep(model(Euler(1.0)), STACK, metric="mse", factors=(1, 2))
     assert [row.step_size for row in rows] == [1 / 4] * 3
     assert [row.is_training for row in rows] == [True, False, False]
+    asked = model(Euler(1.0))
+    (row,) = validity.sweep(asked, STACK, [asked.layers[1].solver], metric="mse")
+    assert (row.step_size, row.num_steps, row.is_training) == (1 / 4, 4, True)
+    assert judged(asked, solvers=[RK4(1.0)]).rows == judged(asked).rows
 
 
 def test_the_reference_is_known_by_steps_that_differ():

@@ -14,7 +14,7 @@ from linear_models import FLOW, ORDERS, X, Y, growth, linear, predicted
 import tfnode
 import zoo
 from tfnode import solvers, validity
-from tfnode.models import digest, held_blocks
+from tfnode.models import digest, reached_blocks
 from tfnode.solvers import RK4, DormandPrince, Euler, Heun, Midpoint
 from tfnode.validity.trials import Trial, fine_trial, sweep_trials, training_trial
 
@@ -244,23 +244,23 @@ def test_several_blocks_inputs_and_an_unrolled_one():
 
 def test_adaptive_solvers_are_tried_at_tolerances_and_against_fine_rk4():
     model = linear(DormandPrince(rtol=1e-3, atol=1e-4))
-    blocks = held_blocks(model)
-    training = training_trial(model, blocks)
-    trials = sweep_trials(blocks, training, None, None)
+    reached = reached_blocks(model, X)
+    training = training_trial(model, reached)
+    trials = sweep_trials(reached, training, None, None)
     assert [(t.factor, t.solvers[0].rtol, t.solvers[0].atol) for t in trials] == [
         (f, pytest.approx(f * 1e-3), pytest.approx(f * 1e-4)) for f in (0.1, 1.0, 10.0)
     ]
     assert trials[1] == training
-    assert fine_trial(blocks, training, 0.5, 256).solvers == (RK4(1 / 256),)
+    assert fine_trial(reached, training, 0.5, 256).solvers == (RK4(1 / 256),)
     with pytest.raises(ValueError, match="chooses its own steps"):
-        sweep_trials(blocks, training, ["rk4"], None)
+        sweep_trials(reached, training, ["rk4"], None)
 
 
 def test_no_tolerance_is_tried_below_what_the_dtype_can_meet():
     model = linear(DormandPrince(rtol=1e-3, atol=5e-6))
-    blocks = held_blocks(model)
-    floor = blocks[0].min_tolerance
-    trials = sweep_trials(blocks, training_trial(model, blocks), None, None)
+    reached = reached_blocks(model, X)
+    floor = reached[0].block.min_tolerance
+    trials = sweep_trials(reached, training_trial(model, reached), None, None)
     assert [(t.solvers[0].rtol, t.solvers[0].atol) for t in trials] == [
         (pytest.approx(1e-4), floor),
         (pytest.approx(1e-3), pytest.approx(5e-6)),
@@ -268,8 +268,8 @@ def test_no_tolerance_is_tried_below_what_the_dtype_can_meet():
     ]
     assert all(tfnode.with_solver(model, t.solvers[0]) for t in trials)
     at_floor = linear(DormandPrince(rtol=floor, atol=floor))
-    blocks = held_blocks(at_floor)
-    trials = sweep_trials(blocks, training_trial(at_floor, blocks), None, None)
+    reached = reached_blocks(at_floor, X)
+    trials = sweep_trials(reached, training_trial(at_floor, reached), None, None)
     assert [t.factor for t in trials] == [1.0, 10.0]
     assert validity.check(at_floor, (X, Y), verbose=0).is_ode
 
@@ -281,7 +281,7 @@ def test_no_tolerance_is_tried_below_what_the_dtype_can_meet():
 def test_the_reference_is_finer_than_everything_of_its_order(solver, step_size):
     model = linear(solver)
     training = Trial((solver,), 1.0)
-    assert fine_trial(held_blocks(model), training, 0.5, 256).solvers == (RK4(step_size),)
+    assert fine_trial(reached_blocks(model, X), training, 0.5, 256).solvers == (RK4(step_size),)
 
 
 def test_progress_is_shown_on_demand(capsys):

@@ -92,6 +92,26 @@ class Scaled(tfnode.ODEBlock):
         return super().call(inputs, conditions, **kwargs)
 
 
+def test_check_of_a_model_with_times():
+    dt = 1 / 4
+    times = [dt, 2 * dt]
+    field = keras.layers.Rescaling((np.exp(-dt) - 1) / dt)
+    block = tfnode.ODEBlock(field, solvers.Euler(2 * dt), t1=1.0, save_at=times)
+    model = keras.Sequential([keras.Input((1,)), block])
+    x = np.array([[1.0], [2.0]])
+    data = x, x[:, None] * np.exp(-np.array(times))[:, None]
+    report = validity.check(model, data, reference_steps=16, verbose=0)
+    assert (report.is_ode, report.series.is_flow, report.series.has_kink) == (False, False, True)
+    assert report.rows[0].step_size == dt
+    backwards = keras.Sequential([keras.Input((1,)), *model.layers, Backwards()])
+    assert validity.check(backwards, data, reference_steps=16, verbose=0).series is None
+
+
+class Backwards(keras.layers.Layer):
+    def call(self, z):
+        return keras.ops.flip(z, axis=1)
+
+
 def test_a_block_of_a_users_own_class():
     """It stays itself under another solver, and is checked as it is."""
     block, x = Scaled(solvers.RK4(0.5)), np.ones((3, 2), "float32")

@@ -20,7 +20,7 @@ from tfnode.callbacks.batches import endless_batches
 from tfnode.callbacks.processes import is_first, of_first
 from tfnode.models import held_blocks
 from tfnode.typing import Data, PathLike
-from tfnode.validity.trials import training_trial
+from tfnode.validity.trials import check_one_method
 
 _NUM_SAMPLES = 1000
 
@@ -99,7 +99,7 @@ class FinalReport(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         # What is reported is a sweep, which this refuses at the end.
-        training_trial(self.model, held_blocks(self.model))
+        check_one_method(self.model, held_blocks(self.model))
         self._epochs = self._epochs_of_history()
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -67,7 +67,8 @@ class StepAdaption(SolverAdaption):
         policy: `"paper"`, `"damped"`, or a `tfnode.adaption.Rule` for fixed steps: for example a
             `DampedRule` with other constants, or one of your own. Its floor and its cap are those
             of the blocks: a 500th of the longest interval, and the longest step that all take,
-            which is no longer than the way between two times of `save_at`.
+            which is no longer than the way between two times of `save_at`; the floor is no more
+            than an eighth of that.
         threshold: Float, the largest accepted gap between the accuracies. This and the next two
             are the paper's rule's; every other rule has constants of its own.
         shrink: Float in (0, 1), the factor after a larger gap.
@@ -165,8 +166,9 @@ class StepAdaption(SolverAdaption):
 
     def _bounds(self) -> tuple[float, float]:
         # A longer step would be cut, so that half of it might be the same.
-        high = min(block.longest_step for block in self._blocks)
-        low = min(max(block.length for block in self._blocks) / 500, high)
+        high = min(found.longest_step for found in self._reached)
+        # Where there are many times there must be steps between them.
+        low = min(max(found.way for found in self._reached) / 500, high / 8)
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
         low, high = np.array((low, high), self._blocks[0].time_dtype).tolist()
         return low, high

@@ -1,7 +1,6 @@
 """`ODEBlock`: a vector field, an interval and a solver as a Keras layer."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -355,12 +354,6 @@ class ODEBlock(keras.layers.Layer):
     def length(self) -> float:
         """Float, the length of the interval of integration."""
         return abs(self._t1 - self._t0)
-
-    @property
-    def longest_step(self) -> float:
-        """Float, the longest step that is taken: the longest way between two of its times."""
-        times = (self._t0, *(self.save_at or (self._t1,)))
-        return max(abs(end - start) for start, end in itertools.pairwise(times))
 
     @property
     def time_dtype(self) -> str:

@@ -9,6 +9,9 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
+from keras import ops
+
 # A function from a block, its state, its conditions and the times of the call, None for those of
 # the block, to the block that runs in its place.
 Resolve = Callable[[Any, Any, Any, Any], Any]
@@ -53,6 +56,26 @@ def stand_in_for(block: Any, state: Any, conditions: Any, times: Any) -> Any:
     for resolve in reversed(_SCOPES.get()):
         block = resolve(block, state, conditions, times)
     return block
+
+
+class Reordered:
+    """A stand-in for a block, whose states come in another order of its times.
+
+    Args:
+        block: `ODEBlock` with `save_at`, which integrates.
+        places: List of integers, indices into its times.
+    """
+
+    def __init__(self, block: Any, places: list[int]) -> None:
+        self._block, self._places = block, places
+        self.regularization, self._t0, self._t1 = block.regularization, block.t0, block.t1
+
+    def _times(self, *times_of_call: Any) -> Any:
+        return self._block._times(*times_of_call)
+
+    def _integrate(self, *arguments: Any) -> Any:
+        states = self._block._integrate(*arguments)
+        return keras.tree.map_structure(lambda z: ops.take(z, self._places, axis=0), states)
 
 
 @contextlib.contextmanager

@@ -32,12 +32,30 @@ class Reached:
         direct: Integer, how many of these calls come from no other block's field.
         nested: Tuple of pairs: the position of another block among those reached, and how often
             an evaluation of its field calls this one.
+        has_times: Boolean, whether a call has times of its own, which another call may have not.
     """
 
     block: ODEBlock
     inputs: tuple[tuple[Any, Any], ...]
     direct: int
     nested: tuple[tuple[int, int], ...] = ()
+    has_times: bool = False
+
+    @property
+    def way(self) -> float:
+        """Float, the length of what is integrated, at most."""
+        block = self.block
+        return block.length if self.has_times else abs(_times_of(block)[-1] - block.t0)
+
+    @property
+    def longest_step(self) -> float:
+        """Float, the longest step that is taken: the longest way between two of the times.
+
+        Of calls with times of their own it is not known, and is the longest that the block allows.
+        """
+        times = (self.block.t0, *_times_of(self.block))
+        ways = [abs(end - start) for start, end in itertools.pairwise(times)]
+        return abs(times[-1] - times[0]) if self.has_times else max(ways)
 
     @property
     def calls(self) -> int:
@@ -47,6 +65,10 @@ class Reached:
         see the shape of the result. A graph of TensorFlow leaves that call out.
         """
         return len(self.inputs)
+
+
+def _times_of(block: ODEBlock) -> tuple[float, ...]:
+    return block.save_at or (block.t1,)
 
 
 def calls_of(reached: Sequence[Reached], blocks: Sequence[ODEBlock]) -> list[int]:
@@ -173,6 +195,7 @@ def _with_positions(seen: list[list[tuple]]) -> list[Reached]:
                 inputs=tuple((state, conditions) for _, _, state, conditions, _ in calls),
                 direct=len(calls) - outer.total(),
                 nested=tuple((i, number // evaluations[i]) for i, number in outer.items()),
+                has_times=any(times is not None for _, times, *_ in calls),
             )
         )
     return reached

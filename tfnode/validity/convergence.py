@@ -131,7 +131,7 @@ def convergence_test(
         model: Any Keras model with fixed-step `ODEBlock`s of one method.
         data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
         factors: Iterable of floats, the multiples of the training step, which is always one of
-            them. Those that no block takes are left out, as in `sweep`.
+            them. Those that are too long are left out, as in `sweep`.
         margin: Float, the relative rise of the loss that counts; below it a loss is flat.
         task: `"classification"`, `"regression"`, or None to infer it as `sweep` does.
         reference_steps: Integer, the fewest steps of RK4 in place of the flow.
@@ -152,10 +152,10 @@ def convergence_test(
     reference_steps = check_reference_steps(reference_steps)
     verbose = arguments.verbosity(verbose, "auto")
     subject = Subject.of(model, data, task)
-    training = training_trial(model, subject.blocks)
+    training = training_trial(model, subject.reached)
     require_fixed_step(training, "A convergence test")
     trials = [scaled(training, factor) for factor in multiples]
-    trials = [trial for trial in trials if fits(subject.blocks, trial)]
+    trials = [trial for trial in trials if fits(subject.reached, trial)]
     if len(trials) < 2:
         raise ValueError(
             "A convergence test compares the training step with at least one other that is not "
@@ -163,7 +163,7 @@ def convergence_test(
             f"Received: factors={multiples} with {training.solvers[0]}. "
             "Add a factor below 1."
         )
-    reference = fine_trial(subject.blocks, training, multiples[-1], reference_steps)
+    reference = fine_trial(subject.reached, training, multiples[-1], reference_steps)
     evaluation = evaluate(subject, [*trials, reference], verbose)
     outputs = evaluation.outputs[reference]
     judge = evaluation.judge(model, reference, task)

@@ -96,11 +96,11 @@ def certify(
     reference_steps = check_reference_steps(reference_steps)
     verbose = arguments.verbosity(verbose, "auto")
     subject = Subject.of(model, data, "classification", is_scored=False, remedy=_REMEDY)
-    training = training_trial(model, subject.blocks)
+    training = training_trial(model, subject.reached)
     require_fixed_step(training, "A certificate")
-    fine = fine_trial(subject.blocks, training, 0.25, reference_steps)
+    fine = fine_trial(subject.reached, training, 0.25, reference_steps)
     steps = [training, scaled(training, 0.5), scaled(training, 0.25), fine]
-    swept = sweep_trials(subject.blocks, training, None, None)
+    swept = sweep_trials(subject.reached, training, None, None)
     evaluation = evaluate(subject, [*steps, *swept], verbose)
     outputs = evaluation.outputs
     judge = Judge(model, evaluation.y, outputs[training], "classification", remedy=_REMEDY)

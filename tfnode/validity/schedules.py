@@ -100,6 +100,10 @@ class Schedule:
                 "Pass the times of the states as `times`, and swap the axes of what "
                 "`tfnode.odeint` returned."
             )
+        self.check_finite(states)
+
+    def check_finite(self, states: np.ndarray) -> None:
+        """Raises if observed states are not finite numbers."""
         if states.dtype.kind not in "iuf" or not np.isfinite(states).all():
             rule = "The observed states must be finite numbers"
             raise arguments.refused(rule, "data", states, "Leave the others out.")

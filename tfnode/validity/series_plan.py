@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from tfnode import arguments
-from tfnode import solvers as tfnode_solvers
 from tfnode.layers import ODEBlock
-from tfnode.models import Twin, held_blocks
+from tfnode.layers.stand_ins import Reordered, stand_ins
+from tfnode.models import Reached, held_blocks
 from tfnode.models.judge import largest_gap, relative_distance
 from tfnode.models.outputs import judged_output, with_mask
 from tfnode.validity.convergence import rounding_floor
@@ -55,24 +55,32 @@ class SeriesPlan:
         Raises:
             ValueError: If it cannot be judged as a model of a time series.
         """
-        block = next(block for block in subject.blocks if block.save_at is not None)
-        _check_answers(subject, schedule, block)
+        _check_answers(subject, schedule)
         nearer = [Fraction(1, factor) for factor in factors]
         fractions = sorted({*nearer, Fraction(1), *(1 / f for f in nearer)}, reverse=True)
-        training = training_trial(subject.model, subject.blocks)
+        reached = subject.reached
+        training = training_trial(subject.model, reached)
         places = {
-            _asked(training, subject.blocks, factor, schedule): schedule.places(factor)
+            _asked(training, reached, factor, schedule): schedule.places(factor)
             for factor in fractions
             if schedule.every * factor <= schedule.last
         }
-        fine = fine_trial(subject.blocks, training, float(min(nearer)), reference_steps)
-        flow = dataclasses.replace(fine, save_at=_other_times(schedule.times[1:], block))
-        return cls(schedule, {**places, flow: schedule.places(Fraction(1, schedule.every))})
+        fine = fine_trial(reached, training, float(min(nearer)), reference_steps)
+        flow = dataclasses.replace(fine, save_at=_other_times(schedule.times[1:], reached))
+        places[flow] = schedule.places(Fraction(1, schedule.every))
+        for trial in places:
+            _check_steps(trial, reached)
+        return cls(schedule, places)
 
     def report(
         self, evaluation: Evaluation, threshold: float, margin: float, rounding: float
     ) -> SeriesReport:
-        """The verdict, from the outputs under each trial of the plan."""
+        """The verdict, from the outputs under each trial of the plan.
+
+        Raises:
+            ValueError: If an observed state is not finite.
+        """
+        self.schedule.check_finite(evaluation.y)
         rows = _Comparison(evaluation, self).rows()
         better = [row for row in rows if row.factor is None or row.factor < 1]
         others = [row for row in rows if row.factor != 1]
@@ -154,23 +162,28 @@ def joined(states: np.ndarray) -> np.ndarray:
 
 # === What is asked ===
 def _asked(
-    training: Trial, blocks: Sequence[ODEBlock], factor: Fraction, schedule: Schedule
+    training: Trial, reached: Sequence[Reached], factor: Fraction, schedule: Schedule
 ) -> Trial:
     """The trial that is asked at a multiple of the distance of times, its steps with them."""
     times = schedule.at(schedule.places(factor))
-    lengths = [b.length if b.save_at is None else abs(times[-1] - b.t0) for b in blocks]
+    ways = [f.way if f.block.save_at is None else abs(times[-1] - f.block.t0) for f in reached]
     each = training.solvers
     if not training.is_adaptive:
         # A step is no longer than the way.
-        steps = [min(float(factor) * s.step_size, length) for s, length in zip(each, lengths)]
+        steps = [min(float(factor) * s.step_size, way) for s, way in zip(each, ways)]
         each = tuple(s.with_step_size(step) for s, step in zip(each, steps))
-    block = next(block for block in blocks if block.save_at is not None)
-    return Trial(each, float(factor), _other_times(times, block))
+    return Trial(each, float(factor), _other_times(times, reached))
 
 
-def _other_times(times: tuple[float, ...], block: ODEBlock) -> tuple[float, ...] | None:
-    """What a trial says of times: nothing, if they are those that the block has."""
-    return None if times == block.save_at else times
+def _other_times(times: tuple[float, ...], reached: Sequence[Reached]) -> tuple[float, ...] | None:
+    """What a trial says of times: nothing, if they are those that the blocks have."""
+    return None if any(found.block.save_at == times for found in reached) else times
+
+
+def _check_steps(trial: Trial, reached: Sequence[Reached]) -> None:
+    """Raises if a block cannot take the steps of a trial, before any is evaluated."""
+    for found, solver in zip(reached, trial.solvers):
+        found.block.with_solver(solver, found.block.save_at and trial.save_at)
 
 
 # === What can be asked ===
@@ -192,64 +205,60 @@ def block_with_times(model: keras.Layer) -> ODEBlock:
     return blocks[0]
 
 
-def _check_answers(subject: Subject, schedule: Schedule, block: ODEBlock) -> None:
+def _check_answers(subject: Subject, schedule: Schedule) -> None:
     """Raises if the first answers do not fit the schedule, or are not each of its own time.
 
     Layers behind the block may put its times together, or go through them in their order. What they
-    answer depends on the other times that they are asked at, whatever the field is. So the model
-    is asked at more times, on the way of the same steps: these change no state at the others.
+    answer depends on the other times that they are asked at, whatever the field is. So they are
+    given its states backwards, and one of them twice.
     """
-    assert block.save_at is not None
-    step, more = _on_the_way(block.t0, block.save_at)
-    solvers = tuple(
-        tfnode_solvers.Euler(step if b.save_at is not None else b.length) for b in subject.blocks
-    )
-    outputs, mask = _first_outputs(subject, solvers, None)
-    schedule.check(subject.samples.first_labels, outputs, len(block.save_at))
+    times = next(b.save_at for b in subject.blocks if b.save_at is not None)
+    if any(found.has_times for found in subject.reached):
+        raise ValueError(
+            "A model of a time series must leave the times to its block, so that it can be asked "
+            f"at others. Received: model={subject.model.name!r}, which calls the block with times "
+            "of its own. Build the block with `save_at`, and call it without."
+        )
+    outputs, mask = _first_outputs(subject, None)
+    schedule.check(subject.samples.first_labels, outputs, len(times))
     if mask is not None:
         raise ValueError(
             "A time series is compared at all its times. Received: a model whose outputs have a "
             "mask. Pass the samples of each length by themselves, without it."
         )
+    places = [*reversed(range(len(times))), len(times) // 2]
     try:
-        others, _ = _first_outputs(subject, solvers, more)
+        others, _ = _first_outputs(subject, places)
     except Exception as error:
         # Whatever a layer raises that cannot have another number of times.
         raise _together(subject, f"an error: {error}") from error
-    if others.shape[:2] != (len(outputs), len(more)):
+    if others.shape[:2] != (len(outputs), len(places)):
         raise _together(subject, f"outputs of the shape {others.shape}")
-    others = others[:, [more.index(time) for time in block.save_at]]
-    change = relative_distance(joined(others), joined(outputs))
+    change = relative_distance(joined(others), joined(outputs[:, places]))
     # One that is not finite shows nothing.
     if max(_SAME, 10 * subject.rounding) < change < math.inf:
         raise _together(subject, f"outputs that change by {change:.2g} of their spread")
 
 
-def _on_the_way(t0: float, times: tuple[float, ...]) -> tuple[float, tuple[float, ...]]:
-    """A step size, and the times with those between them that its steps lead through."""
-    starts = (t0, *times[:-1])
-    step = max(abs(end - start) for start, end in zip(starts, times)) / 2
-    found: list[float] = []
-    for start, end in zip(starts, times):
-        # Not one that is as good as the end.
-        if abs(end - start) > 1.5 * step:
-            found.append(start + math.copysign(step, end - start))
-        found.append(end)
-    return step, tuple(found)
-
-
 def _first_outputs(
-    subject: Subject, solvers: tuple[Any, ...], times: tuple[float, ...] | None
+    subject: Subject, places: list[int] | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The outputs for the first batch at some times, and their mask."""
-    twin = Twin(subject.model, subject.reached, solvers, with_mask, save_at=times)
-    return judged_output(*twin(subject.samples.first_inputs))
+    """The outputs for the first batch and their mask, with the states at other places if given."""
+
+    def resolve(block: ODEBlock, *_: Any) -> Any:
+        if places is None or block.save_at is None:
+            return block
+        return Reordered(block, places)
+
+    with stand_ins(resolve):
+        outputs = subject.model(subject.samples.first_inputs, training=False)
+    return judged_output(*with_mask(outputs))
 
 
 def _together(subject: Subject, answer: str) -> ValueError:
     return ValueError(
         "A model of a time series must answer at each time from the state at that time alone. "
-        f"Received: model={subject.model.name!r}, which gave {answer} where it was asked at times "
-        "between its own. Judge the part of it that ends with the block, or with layers that treat "
-        "every time alike."
+        f"Received: model={subject.model.name!r}, which gave {answer} where the states of its "
+        "block came in another order. Judge the part of it that ends with the block, or with "
+        "layers that treat every time alike."
     )

@@ -67,8 +67,9 @@ def sweep(
     training step. (The authors' code multiplies the number of steps instead.) Other methods,
     which the paper does not train with, are tested with themselves and, if their order is below
     4, with RK4; adaptive solvers with themselves at 0.1, 1 and 10 times their tolerances. Steps
-    that no block takes are left out: those longer than the interval, or than the longest way
-    between two times of `save_at`, which cuts them.
+    that are longer than those of some block are left out: than its interval, or than the longest
+    way between two times of `save_at`, which cuts the step of the training and of solvers that are
+    given.
 
     The model is untouched and its weights are shared. The data is read once for all solvers.
 
@@ -112,8 +113,8 @@ def sweep(
     task, metric = checked_task(task), checked_metric(metric)
     verbose = arguments.verbosity(verbose, "auto")
     subject = Subject.of(model, data, task, metric)
-    training = training_trial(model, subject.blocks)
-    trials = sweep_trials(subject.blocks, training, solvers, factors)
+    training = training_trial(model, subject.reached)
+    trials = sweep_trials(subject.reached, training, solvers, factors)
     evaluation = evaluate(subject, [training, *trials], verbose)
     judge = evaluation.judge(model, training, task, metric)
     if judge.is_empty:

@@ -8,6 +8,7 @@ import keras
 
 from tfnode import arguments, solvers
 from tfnode.layers import ODEBlock
+from tfnode.models import Reached
 from tfnode.solvers import AdaptiveSolver, SolverLike
 
 # The paper's section 4.1, and the tolerances of its supplement.
@@ -45,27 +46,38 @@ class Trial:
         }
 
 
-def training_trial(model: keras.Model, blocks: Sequence[ODEBlock]) -> Trial:
+def training_trial(model: keras.Model, reached: Sequence[Reached]) -> Trial:
     """The solvers of the blocks of a model, after a check that a sweep fits them all.
 
     A step that the times of `save_at` cut is as long as the way between them: multiples of one that
     is never taken would not be what they are called.
     """
-    found = tuple(map(_as_taken, blocks))
+    check_one_method(model, [found.block for found in reached])
+    return Trial(tuple(_as_taken(found, found.block.solver) for found in reached), 1.0)
+
+
+def check_one_method(model: keras.Model, blocks: Sequence[ODEBlock]) -> None:
+    """Raises if the blocks of a model have different methods."""
+    found = [block.solver for block in blocks]
     if len({(type(solver), solver.tableau) for solver in found}) > 1:
         raise ValueError(
             "Every block of the model must have the same method, so that one sweep fits them all. "
-            f"Received: solvers={list(found)} of model={model.name!r}. Give them one method, for "
+            f"Received: solvers={found} of model={model.name!r}. Give them one method, for "
             "example with `tfnode.with_solver`."
         )
-    return Trial(found, 1.0)
 
 
-def _as_taken(block: ODEBlock) -> Any:
-    solver = block.solver
-    if isinstance(solver, AdaptiveSolver) or _fits(block, solver):
+def given_trial(reached: Sequence[Reached], solver: Any) -> Trial:
+    """The trial of a solver that stands for itself, in every block."""
+    return Trial(tuple(_as_taken(found, solver) for found in reached))
+
+
+def _as_taken(found: Reached, solver: Any) -> Any:
+    """A solver with the step that a block takes; one that it refuses is left to it."""
+    if isinstance(solver, AdaptiveSolver) or not _fits(solver.step_size, found.way):
         return solver
-    return solver.with_step_size(block.longest_step)
+    is_cut = not _fits(solver.step_size, found.longest_step)
+    return solver.with_step_size(found.longest_step) if is_cut else solver
 
 
 def require_fixed_step(training: Trial, what: str) -> None:
@@ -78,15 +90,15 @@ def require_fixed_step(training: Trial, what: str) -> None:
 
 
 def sweep_trials(
-    blocks: Sequence[ODEBlock],
+    reached: Sequence[Reached],
     training: Trial,
     methods: Sequence[SolverLike] | None,
     factors: Sequence[float] | None,
 ) -> list[Trial]:
-    """The trials of a sweep, steps that no block would take left out.
+    """The trials of a sweep, without steps that are longer than those of some block.
 
     Args:
-        blocks: The blocks of the model.
+        reached: The blocks that the model calls.
         training: The model's own `Trial`.
         methods: None for those of the paper, or what `check_methods` returns: names are tried at
             multiples of the training step, solvers as they are.
@@ -95,15 +107,15 @@ def sweep_trials(
     if factors is None:
         factors = TOLERANCE_FACTORS if training.is_adaptive else STEP_FACTORS
     if methods is None and training.is_adaptive:
-        return _tolerance_trials(blocks, training, factors)
+        return _tolerance_trials(reached, training, factors)
     trials = []
     methods = _methods(training) if methods is None else methods
     for method in methods:
         if isinstance(method, str):
             trials += [scaled(training, factor, method) for factor in factors]
         else:
-            trials.append(Trial((solvers.get(method),) * len(training.solvers)))
-    fitting = [trial for trial in trials if fits(blocks, trial)]
+            trials.append(given_trial(reached, solvers.get(method)))
+    fitting = [trial for trial in trials if fits(reached, trial)]
     if not fitting:
         raise ValueError(
             "A sweep needs at least one solver whose step is not longer than the interval, or than "
@@ -139,10 +151,10 @@ def check_reference_steps(num_steps: int) -> int:
 
 
 def _tolerance_trials(
-    blocks: Sequence[ODEBlock], training: Trial, factors: Iterable[float]
+    reached: Sequence[Reached], training: Trial, factors: Iterable[float]
 ) -> list[Trial]:
     """The training solvers at multiples of their tolerances, none below what a dtype can meet."""
-    floors = [block.min_tolerance for block in blocks]
+    floors = [found.block.min_tolerance for found in reached]
     trials = []
     for factor in factors:
         scaled = (s.scaled(factor) for s in training.solvers)
@@ -176,18 +188,21 @@ def scaled(training: Trial, factor: float, method: str = "training") -> Trial:
     return Trial(scaled_solvers, factor)
 
 
-def fits(blocks: Sequence[ODEBlock], trial: Trial) -> bool:
-    """Whether every block takes the steps of its solver, which its times do not cut."""
-    return trial.is_adaptive or all(map(_fits, blocks, trial.solvers))
+def fits(reached: Sequence[Reached], trial: Trial) -> bool:
+    """Whether every block takes the steps of its solver, and does not cut them."""
+    if trial.is_adaptive:
+        return True
+    pairs = zip(trial.solvers, reached)
+    return all(_fits(solver.step_size, found.longest_step) for solver, found in pairs)
 
 
-def _fits(block: ODEBlock, solver: Any) -> bool:
-    """Whether a block takes the steps of a solver; its weight may be single precision."""
-    return solver.step_size <= block.longest_step * (1 + 1e-6)
+def _fits(step_size: float, longest: float) -> bool:
+    """Whether a step is not too long; a block's weight may be single precision."""
+    return step_size <= longest * (1 + 1e-6)
 
 
 def fine_trial(
-    blocks: Sequence[ODEBlock], training: Trial, finest_factor: float, num_steps: int
+    reached: Sequence[Reached], training: Trial, finest_factor: float, num_steps: int
 ) -> Trial:
     """RK4 in the place of the exact flow: at least `num_steps` steps.
 
@@ -196,7 +211,7 @@ def fine_trial(
     """
     factor = finest_factor / 2 if training.solvers[0].order >= 4 else 0.5
     # With twice the step the times do not cut it either.
-    steps = [min(block.length / num_steps, block.longest_step / 2) for block in blocks]
+    steps = [min(found.way / num_steps, found.longest_step / 2) for found in reached]
     if not training.is_adaptive:
         # Where they differ by the rounding of a block's weight alone, the multiple is taken: twice
         # that is a step of the sweep, and is not tried again.

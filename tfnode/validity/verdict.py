@@ -28,6 +28,7 @@ from tfnode.validity.trials import (
     check_methods,
     check_reference_steps,
     fine_trial,
+    given_trial,
     is_better,
     is_finer,
     sweep_trials,
@@ -108,8 +109,8 @@ def check(
             rows only, and `gap` is the largest of those.
 
     Returns:
-        `ValidityReport`. Its `series` is None of a classifier, of samples with weights, and where
-        `check_series` would refuse the model or the labels.
+        `ValidityReport`. Its `series` is None of a classifier, of samples with weights, where
+        `check_series` would refuse the model or the labels, and where the check has stopped early.
 
     Raises:
         ValueError: If `threshold` is not in [0, 1) for accuracies, or negative or not finite, if
@@ -122,11 +123,11 @@ def check(
     given = [tfnode_solvers.get(solver) for solver in check_methods(solvers)]
     stop_early = arguments.flag("stop_early", stop_early)
     subject = Subject.of(model, data, task, metric)
-    training = training_trial(model, subject.blocks)
-    fine = fine_trial(subject.blocks, training, min(STEP_FACTORS), reference_steps)
+    training = training_trial(model, subject.reached)
+    fine = fine_trial(subject.reached, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
-    further = [Trial((solver,) * len(subject.blocks)) for solver in given]
-    swept = [*sweep_trials(subject.blocks, training, None, None), *further]
+    further = [given_trial(subject.reached, solver) for solver in given]
+    swept = [*sweep_trials(subject.reached, training, None, None), *further]
     trials = [t for t in dict.fromkeys([training, *swept, half]) if t != fine] + [fine]
     series = _series_plan(subject, reference_steps)
     every = [*trials, *(series.places if series else ())]
