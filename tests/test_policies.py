@@ -76,7 +76,7 @@ def test_a_tolerance_is_adapted_and_checked_on_a_whole_split(monkeypatch):
     monkeypatch.setattr(measurements, "sweep", lambda *of: {})
     options = {"solver": "fehlberg21", "policy": "tolerance", "t1": 0.25}
     options |= {"rk4_steps": 4, "test_samples": 64}
-    of_checks = {"check_split": "test", "check_samples": 1000, "check_every": 10}
+    of_checks = {"check_split": "test", "check_samples": 1000}
     run = Run("concentric_spheres_2d", None, 0, 50, **options, **of_checks)
     result = experiments.train(run, lambda fraction: None)
     history = result["history"]
@@ -140,3 +140,13 @@ def test_the_figure_of_the_rules_is_of_seed_0():
     results = {first: [of_seed(3), of_seed(0)], second: [of_seed(3)], third: [failed, of_seed(1)]}
     lines = policies.draw(results).axes[1].lines
     assert [line.get_ydata().tolist() for line in lines] == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    "every, iterations", [(25, [25, 50, 75, 100]), (40, [40, 80]), (100, [100])]
+)
+def test_checks_come_as_often_as_they_are_asked_for(every, iterations):
+    setting = {"start_steps": 2, "batch_size": 8, "test_samples": 20, "rk4_steps": 2}
+    run = Run("concentric_spheres_2d", None, 0, 100, check_every=every, **setting)
+    result = experiments.train(run, lambda fraction: None)
+    assert result["history"]["iteration"] == iterations

@@ -10,20 +10,18 @@ import numpy as np
 from scripts.paper import data
 from scripts.paper.data import Batches
 
-# As many as `fit` takes at once on TensorFlow: from one check of step adaption to the next.
-ITERATIONS_PER_CALL = 50
-
 
 def train(
     model: keras.Model,
     batches: Batches,
     iterations: int,
     callbacks: Sequence[keras.callbacks.Callback],
+    at_once: int,
 ) -> None:
     """Trains a compiled model as one epoch of `fit` does, with the callbacks that `fit` would call.
 
     Keras's own loop takes Python, and a copy of a batch, for every iteration; this one takes them
-    for 50. Between two calls the state is in the model's variables, where callbacks read and
+    for many. Between two calls the state is in the model's variables, where callbacks read and
     assign it.
 
     Args:
@@ -31,6 +29,7 @@ def train(
         batches: The batches of the whole training.
         iterations: Integer, the optimizer's steps at the end; the model may have some already.
         callbacks: Keras callbacks.
+        at_once: Integer, the iterations of a call.
     """
     optimizer = model.optimizer
     call = Compiled(model, batches)
@@ -41,8 +40,8 @@ def train(
     every.on_train_begin()
     every.on_epoch_begin(0)
     logs, total = {}, 0.0
-    for start in range(first, iterations, ITERATIONS_PER_CALL):
-        end = min(start + ITERATIONS_PER_CALL, iterations)
+    for start in range(first, iterations, at_once):
+        end = min(start + at_once, iterations)
         every.on_train_batch_begin(start - first)
         total += float(call(start, end).sum())
         logs = {"loss": total / (end - first)}

@@ -139,7 +139,7 @@ def _train(model: keras.Model, run: Run, callbacks: list[keras.callbacks.Callbac
         return
     batches = _batches(run, run.seed)
     if keras.backend.backend() == "jax":
-        compiled_training.train(model, batches, run.iterations, callbacks)
+        compiled_training.train(model, batches, run.iterations, callbacks, run.iterations_at_once)
         return
     left = run.iterations - done
     if isinstance(batches, data.Batches):
@@ -170,7 +170,7 @@ def compiled(run: Run) -> keras.Model:
         optimizer,
         recipe.build_loss(),
         jit_compile=by_xla or keras.backend.backend() == "jax",
-        steps_per_execution=50,
+        steps_per_execution=run.iterations_at_once,
     )
     return model
 

@@ -1,6 +1,7 @@
 """`Run`: what a training is, as frozen data, with the path of its result."""
 
 import dataclasses
+import math
 from typing import Any
 
 import tfnode
@@ -13,6 +14,9 @@ Result = dict[str, Any]
 
 # RK4 that stands for the exact flow of images, whose fields are expensive.
 RK4_STEPS_OF_IMAGES = 64
+
+# The iterations that are compiled into one call, unless more checks are asked for.
+ITERATIONS_AT_ONCE = 50
 
 # What its files end in, beside that of the result.
 WEIGHTS = ".weights.h5"
@@ -113,6 +117,11 @@ class Run:
     @property
     def adapts(self) -> bool:
         return self.num_steps is None and self.tolerance is None
+
+    @property
+    def iterations_at_once(self) -> int:
+        """The iterations between two looks at the training: no check of step adaption waits."""
+        return math.gcd(ITERATIONS_AT_ONCE, self.check_every)
 
     @property
     def path(self) -> str:
