@@ -126,10 +126,10 @@ _CHEAP = (
 )
 STUDIES = {
     "inputs": Study(
-        "Why 45 and not 100?",
-        "The critical number of steps of our concentric spheres is half of the paper's. A field of "
-        "larger inputs is steeper in the same units, so that the scale of the data moves it: the "
-        "inputs are multiplied by a factor, and all else stays.",
+        "Does the critical step depend on the scale of the inputs?",
+        "The critical number of steps of our concentric spheres is half of the paper's, which does "
+        "not give the scale of its data. A field of larger inputs is steeper in the same units, so "
+        "that the scale could be why: the inputs are multiplied by a factor, and all else stays.",
         (
             *(
                 ("concentric_spheres_2d", (32, 64, 128), {"scale": scale})
