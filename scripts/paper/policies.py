@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -164,16 +165,21 @@ def page(table: str, command: str, results: Mapping[Pair, Sequence[Result]]) -> 
 
 def draw(results: Mapping[Pair, Sequence[Result]]) -> Figure:
     """The evaluations of a forward pass over training, a panel for each data set, seed 0."""
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    drawn: dict[str, Any] = {}
     for ax, model in zip(figure.subplots(1, len(MODELS)), MODELS):
         for rule in RULES:
             of_seed = {result["run"]["seed"]: result for result in results.get((model, rule), ())}
             history = of_seed.get(0, {}).get("history")
             if history is None:
                 continue
-            ax.step(history["iteration"], history["nfe"], where="pre", linewidth=1, label=rule)
+            color = f"C{list(RULES).index(rule)}"
+            times, nfe = history["iteration"], history["nfe"]
+            (drawn[rule],) = ax.step(times, nfe, where="pre", linewidth=1, color=color)
         ax.set(xlabel="iteration", ylabel="evaluations a pass", title=NAMES[model])
-        ax.set_ylim(bottom=0)
-        if ax.lines:
-            ax.legend(fontsize="small")
+        # Halving and growing are even steps, however fine the one of a strict threshold becomes.
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter("{x:g}")
+    if drawn:
+        figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=3, fontsize="small")
     return figure
