@@ -75,6 +75,7 @@ def _check_bounds(rule: Rule[Any]) -> None:
             quantity = "tolerance" if cls is ToleranceRule else "step_size"
             raise ValueError(
                 "The floor and the cap of a rule come from the blocks: for the step size they are "
-                "a 500th of the longest interval, and the longest step that all take. Received: "
+                "a 500th of the longest interval, or less where `save_at` cuts it finely, and the "
+                "longest step that all take. Received: "
                 f"policy={rule!r}. Leave `min_{quantity}` and `max_{quantity}` out."
             )

@@ -15,7 +15,8 @@ from tfnode.solvers import SolverLike
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Samples, Subject, check_built, evaluate
 from tfnode.validity.schedules import Schedule
-from tfnode.validity.series_plan import FACTORS, MARGIN, THRESHOLD, SeriesPlan, block_with_times
+from tfnode.validity.series_answers import block_with_times
+from tfnode.validity.series_plan import FACTORS, MARGIN, THRESHOLD, SeriesPlan
 from tfnode.validity.series_report import SeriesReport
 from tfnode.validity.trials import check_reference_steps
 

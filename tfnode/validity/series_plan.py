@@ -4,21 +4,17 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Self
+from typing import Self
 
-import keras
 import numpy as np
 
-from tfnode import arguments
-from tfnode.layers import ODEBlock
-from tfnode.layers.stand_ins import Reordered, stand_ins
-from tfnode.models import Reached, held_blocks
+from tfnode.models import Reached
 from tfnode.models.judge import largest_gap, relative_distance
-from tfnode.models.outputs import judged_output, with_mask
 from tfnode.validity.convergence import rounding_floor
 from tfnode.validity.evaluation import Evaluation, Subject
 from tfnode.validity.results import made_with
 from tfnode.validity.schedules import Schedule
+from tfnode.validity.series_answers import check_answers, joined
 from tfnode.validity.series_report import SeriesReport, SeriesRow
 from tfnode.validity.trials import Trial, fine_trial, training_trial
 
@@ -28,9 +24,6 @@ FACTORS = (2, 4)
 THRESHOLD = 0.02
 # The relative rise of the error that makes a kink.
 MARGIN = 0.01
-
-# How far two computations of the same states may be apart, over their spread.
-_SAME = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +48,7 @@ class SeriesPlan:
         Raises:
             ValueError: If it cannot be judged as a model of a time series.
         """
-        _check_answers(subject, schedule)
+        check_answers(subject, schedule)
         nearer = [Fraction(1, factor) for factor in factors]
         fractions = sorted({*nearer, Fraction(1), *(1 / f for f in nearer)}, reverse=True)
         reached = subject.reached
@@ -155,12 +148,6 @@ class _Comparison:
         return self._error(trial, places) if places else None
 
 
-def joined(states: np.ndarray) -> np.ndarray:
-    """The states of all samples at all times, `(num_samples * num_times, ...)`."""
-    return states.reshape(-1, *states.shape[2:])
-
-
-# === What is asked ===
 def _asked(
     training: Trial, reached: Sequence[Reached], factor: Fraction, schedule: Schedule
 ) -> Trial:
@@ -184,81 +171,3 @@ def _check_steps(trial: Trial, reached: Sequence[Reached]) -> None:
     """Raises if a block cannot take the steps of a trial, before any is evaluated."""
     for found, solver in zip(reached, trial.solvers):
         found.block.with_solver(solver, found.block.save_at and trial.save_at)
-
-
-# === What can be asked ===
-def block_with_times(model: keras.Layer) -> ODEBlock:
-    """A block of a model that says at which times the model answers.
-
-    Raises:
-        ValueError: If there is none, or several with different times.
-    """
-    blocks = [block for block in held_blocks(model) if block.save_at is not None]
-    if len({(block.t0, block.save_at) for block in blocks}) != 1:
-        raise arguments.refused(
-            "A model of a time series must have an `ODEBlock` with `save_at`, or several of the "
-            f"same times; it has {len(blocks)}",
-            "model",
-            model,
-            "Build it with `tfnode.ODEBlock(..., save_at=times)`, or pass its field with a solver.",
-        )
-    return blocks[0]
-
-
-def _check_answers(subject: Subject, schedule: Schedule) -> None:
-    """Raises if the first answers do not fit the schedule, or are not each of its own time.
-
-    Layers behind the block may put its times together, or go through them in their order. What they
-    answer depends on the other times that they are asked at, whatever the field is. So they are
-    given its states backwards, and one of them twice.
-    """
-    times = next(b.save_at for b in subject.blocks if b.save_at is not None)
-    if any(found.has_times for found in subject.reached):
-        raise ValueError(
-            "A model of a time series must leave the times to its block, so that it can be asked "
-            f"at others. Received: model={subject.model.name!r}, which calls the block with times "
-            "of its own. Build the block with `save_at`, and call it without."
-        )
-    outputs, mask = _first_outputs(subject, None)
-    schedule.check(subject.samples.first_labels, outputs, len(times))
-    if mask is not None:
-        raise ValueError(
-            "A time series is compared at all its times. Received: a model whose outputs have a "
-            "mask. Pass the samples of each length by themselves, without it."
-        )
-    places = [*reversed(range(len(times))), len(times) // 2]
-    try:
-        others, _ = _first_outputs(subject, places)
-    except Exception as error:
-        # Whatever a layer raises that cannot have another number of times.
-        raise _together(subject, f"an error: {error}") from error
-    if others.shape[:2] != (len(outputs), len(places)):
-        raise _together(subject, f"outputs of the shape {others.shape}")
-    change = relative_distance(joined(others), joined(outputs[:, places]))
-    # One that is not finite shows nothing.
-    if max(_SAME, 10 * subject.rounding) < change < math.inf:
-        raise _together(subject, f"outputs that change by {change:.2g} of their spread")
-
-
-def _first_outputs(
-    subject: Subject, places: list[int] | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The outputs for the first batch and their mask, with the states at other places if given."""
-
-    def resolve(block: ODEBlock, *_: Any) -> Any:
-        if places is None or block.save_at is None:
-            return block
-        return Reordered(block, places)
-
-    with stand_ins(resolve):
-        outputs = subject.model(subject.samples.first_inputs, training=False)
-    return judged_output(*with_mask(outputs))
-
-
-def _together(subject: Subject, answer: str) -> ValueError:
-    return ValueError(
-        "A model of a time series must answer at each time from the state at that time alone. "
-        f"Received: model={subject.model.name!r}, which gave {answer} where the states of its "
-        "block came in another order. Judge the part of it that ends with the block, or with "
-        "layers that treat every time alike."
-    )

@@ -20,7 +20,8 @@ from tfnode.validity.evaluation import Evaluation, Subject, evaluate
 from tfnode.validity.report import VERSION, CheckRow, ValidityReport
 from tfnode.validity.results import made_with
 from tfnode.validity.schedules import Schedule
-from tfnode.validity.series_plan import FACTORS, MARGIN, THRESHOLD, SeriesPlan, block_with_times
+from tfnode.validity.series_answers import block_with_times
+from tfnode.validity.series_plan import FACTORS, MARGIN, THRESHOLD, SeriesPlan
 from tfnode.validity.sweeps import row_values
 from tfnode.validity.trials import (
     STEP_FACTORS,
