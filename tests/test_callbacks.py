@@ -31,6 +31,7 @@ from tfnode.adaption import Decision, StepRule, initial_step_size, reference_sol
 from tfnode.callbacks.batches import endless_batches
 from tfnode.models import held_blocks
 from tfnode.models.outputs import decision_threshold, gives_logits
+from tfnode.solvers import RK4, Euler
 
 KEYS = (
     "iteration",
@@ -205,15 +206,76 @@ def test_no_step_is_longer_than_the_way_between_the_times(first, steps, policy):
     assert columns(callback, "num_steps", "action")[-1] == (4, "keep")
 
 
-def test_the_floor_leaves_steps_between_many_times():
-    """A 500th of the interval is none where 300 times cut it already: an eighth of their way is."""
-    times = tuple((k + 1) / 300 for k in range(300))
-    model = frozen(-700.0, level=0.0, solver="rk4", save_at=times)
-    callback = tfnode.StepAdaption((X, ONES), every=1, policy="damped", initial_step_size=1.0)
-    fit(model, callback, iterations=4)
-    assert columns(callback, "num_steps")[0] == (300,)
-    assert callback._bounds() == pytest.approx((1 / 2400, 1 / 300))
-    assert tfnode.adaption.DampedRule().within(*callback._bounds()).num_steps(1 / 2400) == 8
+class Shrinking(StepRule):
+    """Halves the step at every check, down to the floor."""
+
+    def decide(self, solver, memory, measurement):
+        finer = solver.with_step_size(max(solver.step_size / 2, self.min_step_size))
+        return Decision(finer, memory, "shrink")
+
+
+# A 500th of the interval is none where many times cut it already: an eighth of their way is, where
+# the loop takes so many steps.
+@pytest.mark.parametrize(
+    "count, solver, floor",
+    [
+        (1, Euler(1 / 4), 1 / 500),
+        (64, Euler(1 / 4), 1 / 512),
+        (70, Euler(1 / 4), 1 / 512),
+        (300, Euler(1 / 4), 1 / 512),
+        (300, RK4(1 / 2400), 1 / 2400),
+        (600, Euler(1 / 600), 1 / 601),
+    ],
+)
+def test_every_step_down_to_the_floor_can_be_taken(count, solver, floor):
+    times = tuple((k + 1) / count for k in range(count))
+    model = frozen(-1.0, solver=solver, save_at=times)
+    first = 1 / count
+    callback = tfnode.StepAdaption((X, ONES), 1, policy=Shrinking(), initial_step_size=first)
+    checks = math.ceil(math.log2(first / floor)) + 2
+    fit(model, callback, iterations=checks)
+    steps = [h for (h,) in columns(callback, "step_size")]
+    wanted = [max(first / 2**k, floor) for k in range(checks)]
+    assert steps == pytest.approx(wanted, rel=1e-6)
+    block = model.get_layer("ode_0")
+    assert block.min_step_size <= block.solver.step_size * (1 + 1e-6)
+
+
+def test_the_floor_is_that_of_the_loop_of_the_longest_block():
+    """601 steps of the second block are the most, and steps of 1 all that the first one takes."""
+    model = frozen(-1e-3, t1=(1.0, 600.0), solver=Euler(1.0))
+    callback = tfnode.StepAdaption((X, ONES), 1, policy=Shrinking(), initial_step_size=1.0)
+    fit(model, callback, iterations=2)
+    assert columns(callback, "num_steps") == [(601,), (603,)]
+    assert callback.history[1]["step_size"] == pytest.approx(600 / 601)
+
+
+@pytest.mark.parametrize("end", [2.0, 100.0])
+def test_references_go_by_what_is_integrated(end):
+    model = frozen(t1=(end,), solver=Euler(1 / 2), save_at=(1.0, 2.0))
+    callback = tfnode.StepAdaption((X, ONES), every=1, initial_step_size=1 / 2)
+    fit(model, callback, iterations=1)
+    # A relative step of 1/4: `reference_solver` takes the root of a 200th, of a way of 2.
+    reference = reference_solver(Euler(1 / 2), 2.0)
+    assert reference.step_size == pytest.approx(2 * math.sqrt(1 / 200))
+    fine, own = (probabilities(-0.5, solver, (1.0, 2.0)) for solver in (reference, Euler(1 / 2)))
+    assert callback.history[0]["change"] == pytest.approx(abs(fine - own), rel=1e-4)
+
+
+def probabilities(rate, solver, times):
+    """Those of class 1 of the frozen model, whose input is 1 and whose logits are -z and z."""
+    block = tfnode.ODEBlock(Linear(rate), solver, t1=times[-1], save_at=times)
+    z = float(np.asarray(block(np.ones((1, 1))))[0, -1, 0])
+    return 1 / (1 + math.exp(-2 * z))
+
+
+def test_a_rule_that_remembers_too_much_is_refused():
+    class Hoarder(StepRule):
+        def first_memory(self):
+            return (0.0,) * 8
+
+    with pytest.raises(ValueError, match=r"(?s)7 numbers at most.* Received: .* memory of 8"):
+        tfnode.StepAdaption((X, ONES), policy=Hoarder())
 
 
 def test_times_of_a_call_do_not_bound_the_steps_of_the_block():

@@ -252,6 +252,21 @@ def test_misuse(layers, dims, message):
         crossings(model, np.ones((4, dims)))
 
 
+def test_paths_of_a_call_with_times_of_its_own_are_refused():
+    """Up to 1/6 none meet, and the step of the block, of 2/3, takes all of them through 0."""
+
+    class Called(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = tfnode.ODEBlock(keras.layers.Rescaling(-3.0), Euler(2 / 3))
+
+        def call(self, z):
+            return self.block(z, t1=1 / 6)
+
+    with pytest.raises(ValueError, match=r"(?s)on the interval of its block.*times of its calls=T"):
+        crossings(Called(), np.eye(2))
+
+
 def test_paths_that_are_not_finite_are_refused():
     block = tfnode.ODEBlock(keras.layers.Rescaling(-3.0), tfnode.solvers.Euler(0.5))
     with pytest.raises(ValueError, match="Received: 1 samples whose states are not finite"):

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfnode
 from tfnode import validity
 from tfnode.callbacks.batches import endless_batches
-from tfnode.models.judge import Judge, largest_gap
+from tfnode.models.judge import Judge, largest_gap, relative_distance
 from tfnode.solvers import RK4, Euler
 
 losses = keras.losses
@@ -747,3 +747,19 @@ def test_batches_of_other_lengths_are_refused_at_the_second(axis):
 
     with pytest.raises(ValueError, match=rf"batches must be alike.*{axis} of shape \(2, 4"):
         validity.check(built, batches(), reference_steps=8, verbose=0)
+
+
+def test_outputs_that_differ_by_their_rounding_alone_are_measured_by_their_size():
+    """Samples of one direction, whose normalized states are one up to rounding."""
+    inputs = keras.Input((3,))
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), RK4(1 / 8))
+    built = keras.Model(inputs, keras.layers.UnitNormalization()(block(inputs)))
+    x = np.arange(1, 30)[:, None] * np.array([[0.3, 0.7, 0.1]])
+    outputs = np.asarray(built(x))
+    assert 0 < outputs.std(axis=0).max() < 1e-6
+    report = validity.check(built, (x, outputs), task="regression", reference_steps=16, verbose=0)
+    assert report.is_ode
+    assert report.gap < 1e-6
+    # A spread of many roundings counts.
+    spread = np.float32([[1.0], [1.0 + 2.0**-14]])
+    assert relative_distance(spread[::-1], spread) == pytest.approx(2.0)

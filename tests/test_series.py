@@ -118,9 +118,9 @@ def test_a_time_that_is_a_rounding_off_is_the_time_that_is_meant():
     assert report.trained_until == times[3]
 
 
-def model(solver=None, save_at=TIMES[1:5]):
+def model(solver=None, save_at=TIMES[1:5], rate=LEARNED):
     inputs = keras.Input((1,))
-    field = keras.layers.Rescaling(LEARNED)
+    field = keras.layers.Rescaling(rate)
     block = tfnode.ODEBlock(field, solver or Euler(DT), save_at=save_at)
     return keras.Model(inputs, keras.layers.Rescaling(2.0)(block(inputs)))
 
@@ -242,6 +242,61 @@ def test_what_is_refused(change, words):
     assert "Received: " in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "times, every",
+    [
+        # Every time, and not every second one, would cut the steps of a quarter.
+        (TIMES, 1),
+        (TIMES, 3),
+        (TIMES + TIMES / 9, 2),
+        (TIMES[[0, 1, 3, 4]], 2),
+    ],
+)
+def test_times_that_are_not_those_of_the_model_are_refused(times, every):
+    asked = model(save_at=[0.5, 1.0])
+    states = np.zeros((3, len(times), 1))
+    with pytest.raises(ValueError, match=r"(?s)those that its block saves at. Received: every="):
+        check_model(asked, data=(Z0, states), times=times, every=every)
+
+
+@pytest.mark.parametrize("count, until, steps", [(9, None, 4), (9, 0.5, 4), (4, None, 2)])
+def test_times_that_are_those_of_the_model_are_taken(count, until, steps):
+    data = Z0, 2 * STATES[:, :count]
+    options = {"times": TIMES[:count], "every": 2, "trained_until": until}
+    report = check_model(model(save_at=[0.5, 1.0]), data=data, **options)
+    (training,) = (row for row in report.rows if row.factor == 1)
+    # Behind the times of the training too, where there are others.
+    assert (training.num_steps, training.time_step) == (8 if count == 9 else steps, 1 / 2)
+
+
+def test_a_kink_is_seen_from_both_sides():
+    """Of a single time nothing can be left out."""
+    alone = model(Euler(1.0), rate=math.exp(-1) - 1, save_at=[1.0])
+    report = check_model(alone, data=(Z0, 2 * STATES[:, [4]]), times=None)
+    assert [row.factor for row in report.rows] == [1, 0.5]
+    assert report.rows[0].error < 1e-6 < report.rows[1].error
+    assert not report.has_kink
+
+
+class Untracked(keras.Model):
+    """A model that does not hold its block."""
+
+    def __init__(self, block):
+        super().__init__()
+        object.__setattr__(self, "hidden", {"block": block}.get)
+
+    def call(self, x):
+        return self.hidden("block")(x)
+
+
+def test_a_block_that_is_called_need_not_be_held():
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), Euler(DT), save_at=TIMES[1:5])
+    asked = Untracked(block)
+    asked(Z0)
+    found = check_model(asked, data=STACK, times=None, factors=[2, 4])
+    assert found == judged(asked).series == judged(block).series
+
+
 def test_models_that_are_refused():
     with pytest.raises(ValueError, match=r"with `save_at`, .* it has 0. Received: model"):
         check_model(model(save_at=None))
@@ -314,6 +369,38 @@ class Since(keras.layers.Layer):
 
     def call(self, z):
         return z - z[:, self._place, None]
+
+
+class OverAll(keras.layers.Layer):
+    """What is taken of all times, such as a mean or a largest value, goes into every answer."""
+
+    def __init__(self, reduce, combine):
+        super().__init__()
+        self._reduce, self._combine = reduce, combine
+
+    def call(self, z):
+        return self._combine(z, self._reduce(z, axis=1, keepdims=True))
+
+
+OF_ALL = [
+    OverAll(keras.ops.mean, keras.ops.subtract),
+    OverAll(keras.ops.max, keras.ops.subtract),
+    OverAll(keras.ops.min, keras.ops.add),
+    OverAll(lambda z, **axes: keras.ops.max(keras.ops.abs(z), **axes), keras.ops.divide),
+]
+
+
+@pytest.mark.parametrize("layer", OF_ALL)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_answers_that_depend_on_the_set_of_the_times_are_no_series(layer, count):
+    inputs = keras.Input((1,))
+    times = np.arange(1, count + 1) / count
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), RK4(1 / 8), save_at=times)
+    asked = keras.Model(inputs, layer(block(inputs)))
+    states = np.asarray(asked(Z0))
+    with pytest.raises(ValueError, match=r"(?s)at that time alone. Received: .* only some"):
+        check_model(asked, data=(Z0, states), times=None)
+    assert judged(asked, (Z0, states)).series is None
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ MISUSE = {
     "check": "the following arguments are required: MODEL",
     "check nowhere.keras": "MODEL must be a file that is there. Received: 'nowhere.keras'",
     "check mnist --data no.npz": "--data must be a file that is there. Received: 'no.npz'",
-    "check hf://user/mine": "--data is required with 'hf://user/mine'. Received: none",
+    "check hf://user/mine": "Received: MODEL='hf://user/mine' alone. Pass a file of arrays",
     "check mnist --reference-steps 0": "must be a positive integer. Received: 0",
     "check mnist --figure report.txt": "--figure must end in one of",
     **{

@@ -398,6 +398,39 @@ def test_the_certificate_by_hand(outputs):
     assert validity.Certificate.from_json(certificate.to_json()) == certificate
 
 
+def test_what_does_not_count_is_not_certified_either():
+    """As in `check`: the certified accuracy is a bound from below of that of better solvers."""
+    weights = np.arange(20) % 3.0
+    certificate = validity.certify(linear(Euler(1 / 2)), (X, Y, weights))
+    alike = validity.certify(linear(Euler(1 / 2)), (X, Y))
+    assert certificate.certified == alike.certified
+    certified = np.array(alike.certified)
+    assert certificate.fraction == pytest.approx((certified * weights).sum() / weights.sum())
+    report = validity.check(linear(Euler(1 / 2)), (X, Y, weights))
+    assert certificate.accuracy <= min(row.accuracy for row in report.rows if row.is_better)
+    none = validity.certify(linear(Euler(1 / 2)), (X, 1 - Y, np.where(certified, 0.0, 1.0)))
+    assert (none.fraction, none.accuracy, sum(none.certified)) == (0.0, 0.0, 5)
+
+
+def test_a_twin_has_the_finest_step_of_each_block():
+    z = inputs = keras.Input((1,))
+    for h in (1 / 4, 1 / 1100):
+        z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), RK4(h))(z)
+    model = keras.Model(inputs, z)
+    data = X, np.asarray(model(X))
+    report = validity.check(
+        model, data, task="regression", solvers=[RK4(1 / 600)], reference_steps=8
+    )
+    (row,) = (row for row in report.rows if row.step_size == 1 / 600)
+    assert (report.is_ode, row.num_steps) == (True, 1200)
+
+
+def test_a_threshold_of_no_accuracy_is_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr("tfnode.validity.verdict.evaluate", None)
+    with pytest.raises(ValueError, match=r"threshold=1.5"):
+        validity.check(linear(Euler(1 / 2)), (X, Y), threshold=1.5)
+
+
 def test_outputs_that_are_not_finite_are_not_certified():
     certificate = validity.certify(with_nan_weights(), (np.ones((2, 2)), [0, 1]))
     assert certificate.certified == (False, False)

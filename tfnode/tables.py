@@ -35,17 +35,18 @@ def markdown(header: Sequence, rows: Iterable[Sequence], right: Collection[int] 
     Args:
         header: As for `aligned`, likewise `rows` and `right`.
     """
-    names, *cells = _padded(header, rows, right)
+    # The rule of a column that is aligned needs a hyphen beside its colon.
+    names, *cells = _padded(header, rows, right, least=2)
     rule = ["-" * (len(n) - 1) + (":" if i in right else "-") for i, n in enumerate(names)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (names, rule, *cells))
 
 
 def _padded(
-    header: Sequence, rows: Iterable[Sequence], right: Collection[int]
+    header: Sequence, rows: Iterable[Sequence], right: Collection[int], least: int = 1
 ) -> list[tuple[str, ...]]:
     columns = []
     for i, cells in enumerate(zip(header, *rows, strict=True)):
         texts = [str(cell) for cell in cells]
-        width = max(1, *map(len, texts))
+        width = max(least, *map(len, texts))
         columns.append([t.rjust(width) if i in right else t.ljust(width) for t in texts])
     return list(zip(*columns))

@@ -59,7 +59,7 @@ _FACTS = {
     "cifar10_conv": dataclasses.replace(
         _CIFAR10,
         intended="A small classifier of CIFAR-10's classes, whose depth is a true ODE: it may be "
-        "served with fewer or more steps. " + _TO_COMPARE,
+        "served with more steps. " + _TO_COMPARE,
     ),
 }
 

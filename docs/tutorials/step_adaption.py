@@ -80,6 +80,10 @@ for name, report in reports.items():
     print(f"{name:6}  {accuracy:.1%}, under a fine RK4 {fine:.1%}, an ODE: {report.is_ode}")
 
 # %% [markdown]
+# The rule of the paper may end with fewer evaluations and more answers right under its own solver,
+# as it does here. What the damped one keeps is that these are the answers of an ODE, whichever
+# solver runs it.
+#
 # The step, the method and what the rule remembers are weights of the block: a checkpoint, or
 # `EarlyStopping(restore_best_weights=True)`, takes them along. [The guide](../damped-rule.md) says
 # why the paper's rule oscillates, and has both at the paper's scale.

@@ -130,7 +130,7 @@ def steps_table(results: Sequence[Result]) -> str:
         else:
             continue
         lines.append((case, k, contestant, *cells))
-    return tables.markdown(header, lines, right=(1, 3, 4, 5, 6)) + "\n\n" if lines else ""
+    return tables.markdown(header, lines, right=(1, 3, 4, 5, 6)) if lines else ""
 
 
 def answers_table(results: Sequence[Result]) -> str:
@@ -142,16 +142,23 @@ def answers_table(results: Sequence[Result]) -> str:
         cells = ["" if value is None else f"{1e3 * value:.2f}" for value in measured]
         lines.append((name, *cells[:2], batch, *cells[2:]))
     header = ("weights", "one sample, ms", "99 of 100", "samples", "at once, ms", "99 of 100")
-    return tables.markdown(header, lines, right=range(1, 6)) + "\n\n" if lines else ""
+    return tables.markdown(header, lines, right=range(1, 6)) if lines else ""
 
 
 def targets_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The measures and their targets, as Markdown; empty without one."""
+    if not rows:
+        return ""
     lines = []
     for r in rows:
         target = "" if r["target"] is None else f"<= {r['target']:.3g}"
         met = {None: "", True: "yes", False: "no"}[r["met"]]
         lines.append((r["measure"], f"{r['value']:.3g}", target, met))
-    return tables.markdown(("measure", "value", "target", "met"), lines, right=(1, 2))
+    table = tables.markdown(("measure", "value", "target", "met"), lines, right=(1, 2))
+    return (
+        "A ratio is the median over the rounds of the ratios within a round, in which the "
+        f"contestants take turns. A target is what we would have a value be at most.\n\n{table}"
+    )
 
 
 def page(report: Mapping[str, Any]) -> str:
@@ -160,14 +167,15 @@ def page(report: Mapping[str, Any]) -> str:
     gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
     count = len({result["round"] for result in report["results"]})
     rounds = "one round" if count == 1 else f"{count} rounds"
-    return (
-        f"# Benchmark\n\nMade by `{report['command']}` on {report['date']} in {rounds}, of "
-        f"commit {short_commit(report['commit'])} with "
-        f"{versions.in_words(report['versions'])}; {machine['processor']} "
-        f"({', '.join(machine['flags'])}), {machine['cores']} cores, "
-        f"{machine['memory_gb']} GB{gpu}.\n\n"
-        "A ratio is the median over the rounds of the ratios within a round, in which the "
-        f"contestants take turns.\n\n{steps_table(report['results'])}"
-        f"{answers_table(report['results'])}"
-        f"{targets_table(report['targets'])}\n"
-    )
+    cases = dict.fromkeys(result["case"] for result in report["results"])
+    parts = [
+        f"# Benchmark: {', '.join(cases)}",
+        f"Made by `{report['command']}` on {report['date']} in {rounds}, of commit "
+        f"{short_commit(report['commit'])} with {versions.in_words(report['versions'])}; "
+        f"{machine['processor']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
+        f"{machine['memory_gb']} GB{gpu}.",
+        steps_table(report["results"]),
+        answers_table(report["results"]),
+        targets_table(report["targets"]),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"

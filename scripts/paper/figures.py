@@ -307,9 +307,10 @@ def _key_of_sweeps(panels: Panels) -> dict[str, dict]:
     varied = "step" if results[0]["run"].get("tolerance") is None else "tolerance"
     own = lambda result: result["solvers"]["train_solver"]["class_name"]
     others = {name for r in results for name in r["sweep"]["solver"] if name != own(r)}
-    light = {"alpha": 0.35, "color": "grey"}
+    # Not grey, which is that of the seeds that are left out.
+    light = {"alpha": 0.35, "color": "black"}
     return {
-        f"the solver and the {varied} of the training": {"marker": "o", "color": "grey"},
+        f"the solver and the {varied} of the training": {"marker": "o", "color": "black"},
         f"its method, other {varied}s": {"marker": "o", **light},
         **{solver: {"marker": _MARKERS.get(solver, "s"), **light} for solver in sorted(others)},
     }

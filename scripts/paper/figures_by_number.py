@@ -171,32 +171,34 @@ def with_paths(*counts: int, seeds: Sequence[int] | None = None) -> Runs:
 _DEPENDENCE = (
     "Neural ODEs trained with different step sizes (colours) on {}. Dark discs: test solver and "
     "step of the training. Light: other solvers and steps; discs the method of the training, "
-    "crosses midpoint, triangles RK4. Means over the seeds, without those {}."
+    "crosses midpoint, triangles RK4. Means over the seeds, without those {}. {}"
 )
+_CHANCE = "Dotted: chance."
 # The rule of `selection.trained_seeds`.
 _LEFT_OUT = (
     "that end more than 10 points below the best of their setting, under the solver of the "
     "training, on the validation set, or where the runs have looked at none on the test set"
 )
-_SEEDS = "The same by seed for {}. Grey: seeds {}."
+_SEEDS = "The same by seed for {}. Grey: seeds {}. {}"
 _TWO_SPHERES = "the concentric spheres in 2 dimensions"
 
 
 def _dependence(names: str, *models: str) -> Figure:
-    caption = _DEPENDENCE.format(names, _LEFT_OUT)
+    caption = _DEPENDENCE.format(names, _LEFT_OUT, _CHANCE)
     return Figure(caption, dependence(*models), figures.solver_dependence)
 
 
 def _by_seed(model: str, name: str, counts: Sequence[int]) -> Figure:
     described = f"{name}, {', '.join(map(str, counts))} steps"
-    caption = _SEEDS.format(described, _LEFT_OUT)
+    caption = _SEEDS.format(described, _LEFT_OUT, _CHANCE)
     return Figure(caption, steps_of(model, counts), figures.seeds_of_steps)
 
 
 def _by_tolerance(solver: str, name: str) -> Figure:
     return Figure(
         f"{name} on {_TWO_SPHERES}: trained with different tolerances, tested with a tenth, the "
-        f"same and ten times the tolerance of the training (dark). Grey: seeds {_LEFT_OUT}.",
+        f"same and ten times the tolerance of the training (dark). Grey: seeds {_LEFT_OUT}. "
+        f"{_CHANCE}",
         tolerances(solver),
         figures.seeds_of_steps,
     )
@@ -206,7 +208,7 @@ FIGURES = {
     1: Figure(
         "A Neural ODE trained on the energy landscape with small (a) and with large steps (b): "
         "its paths, in the colours of the classes that it answers. (c), (d): test accuracy over "
-        "the number of steps.",
+        f"the number of steps. {_CHANCE}",
         with_paths(256, 8, seeds=[0]),
         lambda results: figures.trajectories_and_accuracies(*(r[0] for r in results.values())),
         EACH,
@@ -224,14 +226,15 @@ FIGURES = {
     ),
     4: _dependence("MNIST and CIFAR-10", "mnist", "cifar10"),
     5: Figure(
-        "Step adaption on MNIST and CIFAR-10: test accuracy and number of steps.",
+        "Step adaption on MNIST and CIFAR-10: test accuracy, and the number of steps at the times "
+        f"at which it was measured. {_CHANCE}",
         adapted("mnist", "cifar10"),
         figures.adaption,
         CURVE,
     ),
     6: Figure(
-        "Step adaption on the energy landscape: (a) test accuracy, at some times also under "
-        "better solvers, (b) number of steps.",
+        "Step adaption on the energy landscape, one seed: (a) test accuracy, at some times also "
+        f"under better solvers, (b) number of steps at the times of (a). {_CHANCE}",
         adapted("energy_landscape"),
         lambda results: figures.behaviour(*results.values()),
         CURVE,
@@ -253,8 +256,8 @@ FIGURES = {
     21: _by_tolerance("dormandprince", "Dormand and Prince's method 5(4)"),
     22: Figure(
         "(a) The true dynamics of the energy landscape, in position and velocity, in the colours "
-        "of the classes; then paths of Neural ODEs from different seeds, 256 steps, in the colours "
-        "of their answers; and, where a run has kept it, its vector field beside the true one.",
+        "of the classes; then paths of Neural ODEs of 256 steps, one a seed, in the colours of "
+        "their answers; and, where a run has kept it, its vector field beside the true one.",
         with_paths(256),
         lambda results: figures.true_and_learned_paths(*results.values()),
     ),

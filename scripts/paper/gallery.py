@@ -33,6 +33,11 @@ def draw(
         "finished": sum(map(len, results.values())),
         "failed": [f"{title} ({n} of {len(panels[title])})" for title, n in failed.items() if n],
         "not_run": [title for title, of_panel in found.items() if not of_panel],
+        "in_part": [
+            f"{title} ({len(found[title])} of {len(of_panel)} runs)"
+            for title, of_panel in panels.items()
+            if 0 < len(found[title]) < len(of_panel)
+        ],
         "origins": origins.in_words([r for of_panel in results.values() for r in of_panel]),
     }
     need = FIGURES[number].need
@@ -73,8 +78,12 @@ def _provenance(note: dict[str, Any]) -> str:
     if not note["runs"]:
         return ""
     iterations = " and ".join(map(str, note["iterations"]))
-    # A note of an older release names no failed runs.
-    lists = {"Failed": note.get("failed"), "Not run": note["not_run"]}
+    # A note of an older release names neither failed runs nor panels of which some are missing.
+    lists = {
+        "Failed": note.get("failed"),
+        "In part": note.get("in_part"),
+        "Not run": note["not_run"],
+    }
     left_out = "".join(f" {name}: {', '.join(of)}." for name, of in lists.items() if of)
     return (
         f"*Drawn from {note['finished']} of {note['runs']} runs in the {note['setting']} setting, "

@@ -13,7 +13,7 @@ import tfnode
 import tfnode.adaption
 import tfnode.callbacks
 from scripts.paper.data import Data
-from scripts.paper.runs import Solver
+from scripts.paper.runs import ITERATIONS_AT_ONCE, Solver
 from tfnode.models import held_blocks
 
 # The trajectories of a figure, and where a vector field is drawn in each direction.
@@ -35,8 +35,8 @@ class TestCurve(keras.callbacks.Callback):
         self._test = test
         self._iterations = iterations
         self._report = report
-        # In whole executions of 50 iterations.
-        self._every = 50 * max(1, iterations // 5000)
+        # In whole executions.
+        self._every = ITERATIONS_AT_ONCE * max(1, iterations // (100 * ITERATIONS_AT_ONCE))
         self._solvers_every = 10 * self._every
         if len(test[0]) >= 10_000:
             self._every *= 5

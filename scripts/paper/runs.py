@@ -73,7 +73,8 @@ class Run:
         optimizer: String in place of the recipe's, or None; likewise `learning_rate` and
             `batch_size`.
         test_samples: Integer, the first test samples to measure accuracies on; None for all.
-        rk4_steps: Integer, the steps of the RK4 that stands for the exact flow.
+        rk4_steps: Integer, the steps of the RK4 that stands for the exact flow, in each unit of
+            time.
         paths: Boolean, whether some trajectories are kept.
         gradient: String, that of the ODE block; results agree up to rounding.
         dtype: String, Keras's name of the dtype policy of the training; what is measured when it
@@ -113,6 +114,16 @@ class Run:
     kinetic: float = 0.0
     jacobian: float = 0.0
     end_time: float = 0.0
+
+    def __post_init__(self) -> None:
+        changed = [self.threshold, self.shrink, self.growth]
+        if self.policy != "paper" and (not self.look_ahead or changed != [None] * 3):
+            raise ValueError(
+                "The constants and the look-ahead are those of the paper's rule. "
+                f"Received: policy={self.policy!r} with threshold={self.threshold}, "
+                f"shrink={self.shrink}, growth={self.growth} and look_ahead={self.look_ahead}. "
+                "Leave these out."
+            )
 
     @property
     def adapts(self) -> bool:

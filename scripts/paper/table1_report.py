@@ -36,28 +36,33 @@ def report(results: Mapping[str, Sequence[Result]], out: pathlib.Path, command: 
         print(f"Written: {path}")
 
 
-def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> list[pathlib.Path]:
-    """Draws the paper's figures 5 and 6 for each row; returns the paths."""
-    paths = []
+def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> dict[pathlib.Path, str]:
+    """Draws the paper's figures 5 and 6 for each row; returns their captions by their paths."""
+    pictures = {}
     for model, runs in results.items():
         adapted = [r for r in usable(runs) if r["run"]["num_steps"] is None and r["test_curve"]]
         if not adapted:
             continue
+        name, count = NAMES[model], len(adapted)
+        seeds = "one seed" if count == 1 else f"{count} seeds"
         drawn = {
-            f"figure5_{model}.png": figures.adaption({NAMES[model]: adapted}),
-            f"figure6_{model}.png": figures.behaviour(adapted),
+            f"figure5_{model}.png": (f"{name}, {seeds}", figures.adaption({name: adapted})),
+            f"figure6_{model}.png": (
+                f"{name}, seed {adapted[0]['run']['seed']}, and under better solvers",
+                figures.behaviour(adapted),
+            ),
         }
-        for name, figure in drawn.items():
-            with files.beside(out / name) as written:
+        for file, (caption, figure) in drawn.items():
+            with files.beside(out / file) as written:
                 figure.savefig(written, dpi=120)
-            paths.append(out / name)
-    return paths
+            pictures[out / file] = f"Step adaption on {caption}"
+    return pictures
 
 
 def document(
     printed: Sequence[str],
     provenance: dict[str, Any],
-    pictures: Sequence[pathlib.Path],
+    pictures: Mapping[pathlib.Path, str],
     rows: Sequence[dict[str, Any]],
 ) -> str:
     """Returns the results as a Markdown page; `printed` are the table and that of the grid."""
@@ -70,15 +75,29 @@ def document(
         "16 in the quick setting. *Grid NFE*: the numbers of Euler steps below and above the "
         "critical one, above which the accuracies under the training solver and its reference "
         "differ by at most 10 points; the accuracy beside it is the highest of the valid numbers "
-        "of steps, as in the paper. *Trained seeds*: those within 10 points of the best. All three "
-        "are chosen by the validation set, or for images by a part of the training set, where the "
-        "runs have looked at it, and else by the test set.",
+        "of steps, as in the paper, and not that of the critical one. *Near the best*: the seeds "
+        "within 10 points of the best of their setting, whereas the paper does not say which it "
+        "left out. All three are chosen by the validation set, or for images by a part of the "
+        "training set, where the runs have looked at it, and else by the test set; so is the gap "
+        "to the reference of the grid.",
         "## The grid",
         printed[1],
         *failures(rows),
-        *(f"![{path.stem}]({path.name})" for path in pictures),
+        *_training(pictures),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _training(pictures: Mapping[pathlib.Path, str]) -> list[str]:
+    """The part of the page on how the steps were adapted; nothing where none were."""
+    if not pictures:
+        return []
+    return [
+        "## The trainings with step adaption",
+        "Test accuracy and number of steps, both at the times at which the accuracy was measured; "
+        "the rule may change the step between them. Dotted: chance.",
+        *(f"![{caption}]({path.name})\n\n{caption}." for path, caption in pictures.items()),
+    ]
 
 
 def failures(rows: Sequence[dict[str, Any]]) -> list[str]:

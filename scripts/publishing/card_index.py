@@ -56,7 +56,7 @@ def page(content: manifest.Manifest) -> str:
         "The pretrained weights, accuracies on the test set, and for images on the part of it that "
         "their cards name. *Evaluations* are those of the vector field in a forward pass; the "
         "*gap* is the largest difference in accuracy to a better solver, in points. "
-        "`scripts/train.py` made each, `scripts/verify_zoo.py` measures them again, and "
+        "The command on its card made each, `scripts/verify_zoo.py` measures them again, and "
         "`scripts/write_cards.py` wrote this."
     )
     return "\n\n".join(["# The zoo", intro, tables.markdown(header, cells)]) + "\n"

@@ -102,7 +102,7 @@ class DampedRule:
         return dataclasses.replace(self, min_step_size=low, max_step_size=high)
 
     def start(self, solver: FixedStepSolver) -> FixedStepSolver:
-        """Returns the solver with its step size `snapped` to the interval over an integer."""
+        """Returns the solver with its step size `snapped` to the cap over an integer."""
         check_solver(solver, FixedStepSolver)
         return solver.with_step_size(self.snapped(solver.step_size))
 

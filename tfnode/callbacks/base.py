@@ -18,6 +18,7 @@ from tfnode.callbacks.processes import is_first
 from tfnode.callbacks.reports import TensorBoardWriter, ValidityFigure
 from tfnode.keras_internals import iterations_of
 from tfnode.layers import ODEBlock
+from tfnode.layers.ode_block import MEMORY
 from tfnode.models import Reached, Twin, held_blocks, looked_at
 from tfnode.models.judge import Judge, NothingCounts
 from tfnode.models.outputs import judged_output, with_mask
@@ -48,6 +49,12 @@ class SolverAdaption(keras.callbacks.Callback):
         self._every = arguments.count("every", every, advice=advice)
         batch_size = arguments.count("batch_size", batch_size, advice=advice)
         self._verbose = arguments.verbosity(verbose)
+        if len(rule.first_memory()) >= MEMORY:
+            raise ValueError(
+                f"A rule may remember {MEMORY - 1} numbers at most, which a weight of each block "
+                f"holds. Received: policy={rule!r} with a memory of {len(rule.first_memory())}. "
+                "Let it remember fewer."
+            )
         check_data(data)
         data = self._data = rereadable(data)
         self._given_rule = self._rule = rule

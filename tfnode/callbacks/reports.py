@@ -18,7 +18,7 @@ from tfnode.adaption import Rule
 from tfnode.batches import joined
 from tfnode.callbacks.batches import endless_batches
 from tfnode.callbacks.processes import is_first, of_first
-from tfnode.models import held_blocks
+from tfnode.models import held_blocks, reached_blocks
 from tfnode.typing import Data, PathLike
 from tfnode.validity.trials import check_one_method
 
@@ -171,8 +171,8 @@ class ExportAtEnd(FinalReport):
         super().on_train_begin(logs)
 
     def report(self, samples: tuple) -> None:
-        blocks = held_blocks(self.model)
-        solver, length = blocks[0].solver, min(block.length for block in blocks)
+        reached = reached_blocks(self.model, samples[0])
+        solver, length = reached[0].block.solver, min(found.way for found in reached)
         export.export_saved_models(
             self.model,
             self._export_dir,

@@ -31,8 +31,8 @@ class StepAdaption(SolverAdaption):
     `policy="damped"` does not: it looks at how far the class probabilities lie apart under the two
     solvers, leaves the step alone while that is in a band, and remembers where it failed. Where
     Euler's method keeps failing it moves to the midpoint method and on to RK4, at equal cost
-    (`tfnode.adaption.DampedRule`). It may as well start from RK4, which then is the cheapest way
-    that we know to a model that is an ODE.
+    (`tfnode.adaption.DampedRule`). It may as well start from RK4, which costs about as much and
+    keeps the model an ODE from its first iterations on.
 
     `logs` gets `step_size`, `num_steps`, `nfe` (both summed over the blocks) and `accuracy_gap`,
     NaN before the first check. List this callback before those that shall see them.
@@ -167,8 +167,9 @@ class StepAdaption(SolverAdaption):
     def _bounds(self) -> tuple[float, float]:
         # A longer step would be cut, so that half of it might be the same.
         high = min(found.longest_step for found in self._reached)
-        # Where there are many times there must be steps between them.
-        low = min(max(found.way for found in self._reached) / 500, high / 8)
+        # Where there are many times there must be steps between them, which the loops take.
+        finest = max(found.block.min_step_size for found in self._reached)
+        low = max(min(max(found.way for found in self._reached) / 500, high / 8), finest)
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
         low, high = np.array((low, high), self._blocks[0].time_dtype).tolist()
         return low, high
@@ -207,7 +208,7 @@ class StepAdaption(SolverAdaption):
         return measure(solver), self._nfe
 
     def _references(self, each: Sequence[FixedStepSolver]) -> list[FixedStepSolver]:
-        return [self._rule.reference(s, b.length) for s, b in zip(each, self._blocks)]
+        return [self._rule.reference(s, r.way) for s, r in zip(each, self._reached)]
 
     # === Reports ===
     @property

@@ -128,7 +128,7 @@ class ToleranceAdaption(SolverAdaption):
     def _measurement(self, solver: AdaptiveSolver, batch: tuple) -> tuple[Measurement, int]:
         own = self._measuring_twin("itself", [block.solver for block in self._blocks])
         # Another method, which has a loop for the batch on TensorFlow only.
-        each = [available(self._rule.reference(b.solver, b.length)) for b in self._blocks]
+        each = [available(self._rule.reference(r.block.solver, r.way)) for r in self._reached]
         better = self._measuring_twin("reference", each)
         outputs, nfe = self._measure_at(own, solver.rtol, batch[0])
         reference = self._measure_reference(better, each[0], nfe, batch[0])

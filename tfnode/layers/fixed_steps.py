@@ -10,7 +10,7 @@ from tfnode import solvers
 from tfnode.integrate.grids import Grid, fixed_grid, num_fixed_steps, smallest_step
 from tfnode.layers.checks import check_moves_times
 
-# The static bound on the loop. The paper's rule never goes below 1/500 of the interval.
+# The static bound on the loop. The floor of the paper's rule is 1/500 of the interval.
 _MAX_NUM_STEPS = 512
 
 
@@ -50,6 +50,14 @@ class FixedSteps:
     @property
     def length(self) -> float:
         return abs(self.times[-1] - self.t0)
+
+    @property
+    def min_step_size(self) -> float:
+        """The finest step that `checked` takes."""
+        least = self.length / self.max_num_steps
+        if not self.time_dependent:
+            return least
+        return max(least, smallest_step(self.t0, self.times[-1], self.dtype))
 
     def grid(self, step_size: Any, times: Any = None) -> Grid:
         """The grid of a step size, a tensor; through other times if they are given."""

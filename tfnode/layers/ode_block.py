@@ -23,7 +23,7 @@ from tfnode.layers.vector_field import VectorField
 
 tree = keras.tree
 
-# The numbers that a rule of `tfnode.adaption` may remember, after the one that says that it does.
+# One that says whether a rule of `tfnode.adaption` has started, and what it may remember.
 MEMORY = 8
 
 
@@ -408,6 +408,15 @@ class ODEBlock(keras.layers.Layer):
     @step_size.setter
     def step_size(self, value: float) -> None:
         self._fixed("step_size").assign_number("step_size", value)
+
+    @property
+    def min_step_size(self) -> float:
+        """Float, the finest step that the compiled loop takes; for fixed steps.
+
+        The loop is as long as the solver needs that the block is built with, and takes 512 steps at
+        least. A block with a finer solver has a longer one.
+        """
+        return self._fixed("min_step_size").steps.min_step_size
 
     @property
     def num_steps(self) -> int:

@@ -59,11 +59,11 @@ def stand_in_for(block: Any, state: Any, conditions: Any, times: Any) -> Any:
 
 
 class Reordered:
-    """A stand-in for a block, whose states come in another order of its times.
+    """A stand-in for a block, which has some of its states, in another order.
 
     Args:
         block: `ODEBlock` with `save_at`, which integrates.
-        places: List of integers, indices into its times.
+        places: List of integers: 0 for the input, 1 for the state at the first time, and so on.
     """
 
     def __init__(self, block: Any, places: list[int]) -> None:
@@ -73,9 +73,14 @@ class Reordered:
     def _times(self, *times_of_call: Any) -> Any:
         return self._block._times(*times_of_call)
 
-    def _integrate(self, *arguments: Any) -> Any:
-        states = self._block._integrate(*arguments)
-        return keras.tree.map_structure(lambda z: ops.take(z, self._places, axis=0), states)
+    def _integrate(self, z0: Any, *arguments: Any) -> Any:
+        states = self._block._integrate(z0, *arguments)
+
+        def chosen(start: Any, states: Any) -> Any:
+            start = ops.cast(ops.expand_dims(start, 0), states.dtype)
+            return ops.take(ops.concatenate([start, states]), self._places, axis=0)
+
+        return keras.tree.map_structure(chosen, z0, states)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfnode import arguments
+from tfnode.layers.checks import epsilon
 from tfnode.models.outputs import decision_threshold, gives_logits, loss_of
 from tfnode.typing import Metric, Tensor
 
@@ -16,6 +17,9 @@ TASKS = ("classification", "regression")
 
 # What to do if the labels are those of the other task, for those who take one.
 PASS_TASK = 'pass task="{task}"'
+
+# A spread of so many roundings of the numbers is none.
+_ROUNDINGS = 4
 
 # Parts of the names of Keras's losses.
 _CLASSIFYING = ("crossentropy", "hinge")
@@ -360,7 +364,8 @@ def relative_distance(
     """The root mean square of the difference, over that of the reference about its mean.
 
     The mean over the samples is subtracted, so that a large constant in the outputs does not hide
-    a difference; outputs that are the same for every sample are measured by their size.
+    a difference; outputs that are the same for every sample, up to the rounding of their dtype, are
+    measured by their size.
 
     Args:
         outputs: NumPy array `(num_samples, ...)`.
@@ -374,6 +379,7 @@ def relative_distance(
         the numbers.
     """
     arrays = [outputs, reference, reference if about is None else about]
+    rounding = _ROUNDINGS * max(epsilon(str(a.dtype)) for a in arrays if a.dtype.kind not in "biu")
     arrays = [a.astype("float64") for a in arrays]
     if weights is not None:
         weights = np.broadcast_to(weights[..., None], outputs.shape)
@@ -384,7 +390,8 @@ def relative_distance(
     outputs, reference, unit = (np.ldexp(a, -exponent) for a in arrays)
     change = root_mean_square(outputs - reference, weights)
     spread = root_mean_square(unit - _mean_sample(unit, weights), weights)
-    scale = spread or root_mean_square(unit, weights)
+    size = root_mean_square(unit, weights)
+    scale = spread if spread > rounding * size else size
     if change == 0:
         return 0.0
     return change / scale if scale else float("inf")

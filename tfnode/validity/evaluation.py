@@ -16,6 +16,7 @@ from tfnode.layers.checks import epsilon
 from tfnode.models import Reached, Twin, looked_at
 from tfnode.models.judge import PASS_TASK, Judge
 from tfnode.models.outputs import judged_output, with_mask
+from tfnode.solvers import FixedStepSolver, Solver
 from tfnode.typing import Data, Metric, Nested
 from tfnode.validity.trials import Trial
 
@@ -45,11 +46,16 @@ class Evaluation:
     costs: dict[Trial, dict[str, int | None]]
 
     def judge(
-        self, model: keras.Model, trial: Trial, task: str | None, metric: Metric | None = None
+        self,
+        model: keras.Model,
+        trial: Trial,
+        task: str | None,
+        metric: Metric | None = None,
+        remedy: str = PASS_TASK,
     ) -> Judge:
         """The judge of the outputs, which takes what they mean from those of one trial."""
         outputs = self.outputs[trial]
-        return Judge(model, self.y, outputs, task, metric, self.weights, self.mask)
+        return Judge(model, self.y, outputs, task, metric, self.weights, self.mask, remedy=remedy)
 
     def joined(self, other: "Evaluation") -> "Evaluation":
         """This and another evaluation on the same samples."""
@@ -58,8 +64,10 @@ class Evaluation:
 
     def only(self, trials: Iterable[Trial]) -> "Evaluation":
         """What it has of some trials, in their order."""
+        trials = list(trials)
         outputs = {trial: self.outputs[trial] for trial in trials}
-        return dataclasses.replace(self, outputs=outputs)
+        costs = {trial: self.costs[trial] for trial in trials}
+        return dataclasses.replace(self, outputs=outputs, costs=costs)
 
 
 class Samples:
@@ -219,17 +227,17 @@ def _twins(subject: Subject, trials: list[Trial]) -> list[tuple[Trial, Twin]]:
         groups.setdefault(key, []).append(trial)
     twins = []
     for group in groups.values():
-        # The finest step bounds the steps of the compiled loop.
-        finest = min(group, key=lambda trial: () if trial.is_adaptive else _step_sizes(trial))
-        twin = Twin(
-            subject.model, subject.reached, finest.solvers, with_mask, save_at=finest.save_at
-        )
+        # The finest step of each block bounds the steps of its compiled loop.
+        each = [min(of_block, key=_step_size) for of_block in zip(*(t.solvers for t in group))]
+        save_at = group[0].save_at
+        twin = Twin(subject.model, subject.reached, each, with_mask, save_at=save_at)
         twins += [(trial, twin) for trial in group]
     return twins
 
 
-def _step_sizes(trial: Trial) -> tuple[float, ...]:
-    return tuple(solver.step_size for solver in trial.solvers)
+def _step_size(solver: Solver) -> float:
+    """Where steps are adaptive, a trial has a twin of its own."""
+    return solver.step_size if isinstance(solver, FixedStepSolver) else 0.0
 
 
 def _cost(trial: Trial, twin: Twin) -> dict[str, int | None]:

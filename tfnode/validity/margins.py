@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from tfnode import arguments
-from tfnode.models.judge import Judge, relative_distance
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Subject, evaluate
 from tfnode.validity.results import Result
@@ -26,12 +25,12 @@ _REMEDY = 'call `check` with task="{task}"'
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Certificate(Result):
-    """What `certify` found, sample by sample in the order of the data.
+    """What `certify` found, answer by answer in the order of the data: one a sample, or more.
 
     Args:
-        fraction: Float, the fraction of the samples that are certified.
-        accuracy: Float, the fraction of the samples that are certified and right; a better solver's
-            accuracy is at least this, where the estimates of the errors hold.
+        fraction: Float, the fraction of the answers that are certified, as they count.
+        accuracy: Float, the fraction that is certified and right; a better solver's accuracy is at
+            least this, where the estimates of the errors hold.
         num_samples: Integer.
         certified: Tuple of Booleans.
         margins: Tuple of floats, the lead of the predicted class over the class that an error
@@ -82,7 +81,8 @@ def certify(
 
     Args:
         model: Any Keras classifier with fixed-step `ODEBlock`s of one method.
-        data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`.
+        data: Batches `(inputs, labels)` or a tuple of arrays `(x, y)`, as for `sweep`, with which
+            sample weights and masks count.
         reference_steps: Integer, the fewest steps of the fine RK4, as for `check`.
         verbose: 0, 1 for a progress bar, or `"auto"` for one if it takes long.
 
@@ -103,7 +103,7 @@ def certify(
     swept = sweep_trials(subject.reached, training, None, None)
     evaluation = evaluate(subject, [*steps, *swept], verbose)
     outputs = evaluation.outputs
-    judge = Judge(model, evaluation.y, outputs[training], "classification", remedy=_REMEDY)
+    judge = evaluation.judge(model, training, "classification", remedy=_REMEDY)
     if judge.has_labels:
         raise ValueError(
             "A certificate is for samples of one class each. "
@@ -119,16 +119,16 @@ def certify(
     # The class that an error would reach first.
     first = nearest.argmin(axis=-1)[..., None]
     certified = (nearest > 0).all(axis=-1)
-    training_error = relative_distance(outputs[training], outputs[fine])
+    training_error = judge.distance(outputs[training], outputs[fine])
     for trial in swept:
-        error = relative_distance(outputs[trial], outputs[fine])
+        error = judge.distance(outputs[trial], outputs[fine])
         if is_better(trial, training, error, training_error):
             certified &= judge.classes(outputs[trial]) == classes
     margins, errors = (np.take_along_axis(a, first, -1).ravel() for a in (margins, errors))
     right = judge.is_right(outputs[training])
     return Certificate(
-        fraction=float(certified.mean()),
-        accuracy=float((certified & right).mean()),
+        fraction=judge.mean(certified),
+        accuracy=judge.mean(certified & right),
         num_samples=len(evaluation.y),
         certified=tuple(certified.ravel().tolist()),
         margins=tuple(margins.tolist()),

@@ -116,7 +116,8 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
 
     Raises:
         ValueError: If the model does not have exactly one `ODEBlock`, if its field depends on
-            time, or if its state is not two-dimensional or not finite.
+            time, if it is called with times of its own, or if its state is not two-dimensional or
+            not finite.
     """
     states, curves = _paths(model, x)
     num_steps, num_samples = states.shape[0] - 1, states.shape[1]
@@ -140,10 +141,11 @@ def _paths(model: keras.Model, x: Nested) -> tuple[np.ndarray, np.ndarray]:
     arguments.model(model)
     x = arguments.tensors("x", x, advice="Pass inputs of the model, (num_samples, ...).")
     reached = reached_blocks(model, x)
-    if len(reached) != 1 or reached[0].calls != 1 or reached[0].block.time_dependent:
+    is_one = len(reached) == 1 and reached[0].calls == 1 and not reached[0].has_times
+    if not is_one or reached[0].block.time_dependent:
         raise ValueError(
-            "Crossings are defined for one ODE whose field does not depend on time. "
-            f"Received: model={model.name!r} with the blocks "
+            "Crossings are defined for one ODE on the interval of its block, whose field does not "
+            f"depend on time. Received: model={model.name!r} with the blocks "
             f"{[_described(found) for found in reached]}. Pass a single block and its input states."
         )
     block, (inputs,) = reached[0].block, reached[0].inputs
@@ -192,7 +194,12 @@ def _followed(
 
 def _described(found: Reached) -> tuple[str, ...]:
     block = found.block
-    return block.name, f"calls={found.calls}", f"time_dependent={block.time_dependent}"
+    return (
+        block.name,
+        f"calls={found.calls}",
+        f"time_dependent={block.time_dependent}",
+        f"times of its calls={found.has_times}",
+    )
 
 
 def step_crossings(curves: np.ndarray, pieces: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from tfnode.models.residual import ResidualModel, Stage, check_names, residual_m
 from tfnode.typing import Data, Metric
 from tfnode.validity.evaluation import Samples, check_built
 from tfnode.validity.resnet_report import ResNetReport, ResNetStage
+from tfnode.validity.trials import fine_step_size
 from tfnode.validity.verdict import check, checked_settings
 
 # Enough for means over all features; the states of every layer are kept.
@@ -116,8 +117,8 @@ def _stages(found: ResidualModel, inputs: Any, reference_steps: int) -> tuple[Re
 
 def _measured(stage: Stage, z: Any, reference_steps: int) -> ResNetStage:
     depth = len(stage.layers)
-    # As the finest RK4 of the verdict.
-    fine = solvers.RK4(min(depth / reference_steps, 0.5))
+    # As the finest RK4 of the verdict; the states are those behind every layer, a step of 1.
+    fine = solvers.RK4(fine_step_size(depth, 1.0, reference_steps))
     layers, flow = (_states(stage, solver, z) for solver in (stage.block.solver, fine))
     residuals = np.diff(layers, axis=0)
     way = root_mean_square(layers[-1] - layers[0])

@@ -64,13 +64,35 @@ class Schedule:
         ways = itertools.pairwise(found)
         last = sum(sign * (t - end) <= _ROUNDING * abs(t - before) for before, t in ways)
         if last < every:
-            raise arguments.refused(
-                "A model is judged at times that it was trained with",
-                "times",
-                times,
-                f"Pass some up to {end}, of which every={every} leaves at least one.",
+            raise ValueError(
+                "A model is judged at times that it was trained with. "
+                f"Received: every={every} and trained_until={trained_until} with the times "
+                f"{known.tolist()}. Pass some up to {end}, of which `every` leaves at least one."
             )
-        return cls(found, num_before, every, last)
+        schedule = cls(found, num_before, every, last)
+        if saved is not None:
+            schedule._check_saved([t for t in saved if t != start])
+        return schedule
+
+    def _check_saved(self, saved: Sequence[float]) -> None:
+        """Raises if the times of the training are not those that a model saves at, up to the last.
+
+        Its steps would be cut at other ones than in training.
+        """
+        places = [place for place in self.places(Fraction(1)) if place <= self.last]
+        trained = self.at(places)
+        ways = itertools.pairwise((self.times[0], *trained))
+        are_near = (abs(s - t) <= _ROUNDING * abs(t - b) for s, (b, t) in zip(saved, ways))
+        rest = saved[len(trained) :]
+        end = abs(self.times[self.last] - self.times[0])
+        is_behind = not rest or abs(rest[0] - self.times[0]) > end
+        if len(saved) < len(trained) or not all(are_near) or not is_behind:
+            raise ValueError(
+                "The times that a model was trained with are those that its block saves at. "
+                f"Received: every={self.every}, which leaves the times {list(trained)}, and a "
+                f"model that saves at {list(saved)}. Pass the times of the observed states, of "
+                "which every so many-th is one of these."
+            )
 
     def places(self, factor: Fraction) -> tuple[Fraction, ...]:
         """Where a model is asked, at a multiple of its distance of places."""

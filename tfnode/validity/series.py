@@ -108,8 +108,6 @@ def check_series(
     batches.check_data(data)
     if solver is None:
         check_built(model)
-        block = block_with_times(model)
-        schedule = Schedule.of(block.t0, times, block.save_at, every, trained_until)
     else:
         solver, field = tfnode_solvers.get(solver), _checked_field(model)
         schedule = Schedule.of(None, times, None, every, trained_until)
@@ -118,6 +116,9 @@ def check_series(
         trained = schedule.at(schedule.places(Fraction(1)))
         model = _block_of(field, solver, schedule.times, trained, samples.first_inputs)
     reached, outputs = looked_at(model, samples.first_inputs)
+    if solver is None:
+        block = block_with_times(model, reached)
+        schedule = Schedule.of(block.t0, times, block.save_at, every, trained_until)
     batches.check_inputs(samples.first_inputs, single_output(outputs), "the first batch")
     subject = Subject(model, reached, samples)
     plan = SeriesPlan.of(subject, schedule, factors, reference_steps)

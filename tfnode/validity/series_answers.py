@@ -1,6 +1,7 @@
 """Whether what a model answers is a time series: at each time what follows from its state then."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 from tfnode import arguments
 from tfnode.layers import ODEBlock
 from tfnode.layers.stand_ins import Reordered, stand_ins
-from tfnode.models import held_blocks
+from tfnode.models import Reached
 from tfnode.models.judge import relative_distance
 from tfnode.models.outputs import judged_output, with_mask
 from tfnode.validity.evaluation import Subject
@@ -19,13 +20,13 @@ from tfnode.validity.schedules import Schedule
 _SAME = 1e-3
 
 
-def block_with_times(model: keras.Layer) -> ODEBlock:
-    """A block of a model that says at which times the model answers.
+def block_with_times(model: keras.Layer, reached: Sequence[Reached]) -> ODEBlock:
+    """A block that a model calls and that says at which times it answers.
 
     Raises:
         ValueError: If there is none, or several with different times.
     """
-    blocks = [block for block in held_blocks(model) if block.save_at is not None]
+    blocks = [found.block for found in reached if found.block.save_at is not None]
     if len({(block.t0, block.save_at) for block in blocks}) != 1:
         raise arguments.refused(
             "A model of a time series must have an `ODEBlock` with `save_at`, or several of the "
@@ -42,9 +43,10 @@ def check_answers(subject: Subject, schedule: Schedule) -> None:
 
     Layers behind the block may put its times together, or go through them in their order. What they
     answer depends on the other times that they are asked at, whatever the field is. So they are
-    given its states backwards, and one of them twice.
+    given parts of its states, backwards: what is taken of all times, such as a largest value or a
+    mean, is another one in one of the parts at least.
     """
-    times = next(b.save_at for b in subject.blocks if b.save_at is not None)
+    num_times = len(block_with_times(subject.model, subject.reached).save_at or ())
     if any(found.has_times for found in subject.reached):
         raise ValueError(
             "A model of a time series must leave the times to its block, so that it can be asked "
@@ -52,13 +54,26 @@ def check_answers(subject: Subject, schedule: Schedule) -> None:
             "of its own. Build the block with `save_at`, and call it without."
         )
     outputs, mask = _first_outputs(subject, None)
-    schedule.check(subject.samples.first_labels, outputs, len(times))
+    schedule.check(subject.samples.first_labels, outputs, num_times)
     if mask is not None:
         raise ValueError(
             "A time series is compared at all its times. Received: a model whose outputs have a "
             "mask. Pass the samples of each length by themselves, without it."
         )
-    places = [*reversed(range(len(times))), len(times) // 2]
+    for places in _parts(num_times):
+        _check_part(subject, outputs, places)
+
+
+def _parts(num_times: int) -> list[list[int]]:
+    """Parts of the places of some times that have all of them, backwards; 0 is the input."""
+    half = num_times // 2
+    if not half:
+        return [[1, 0]]
+    return [[*range(half, 0, -1)], [*range(num_times, half, -1)]]
+
+
+def _check_part(subject: Subject, outputs: np.ndarray, places: list[int]) -> None:
+    """Raises if some of the states alone have other answers than among all of them."""
     try:
         others, _ = _first_outputs(subject, places)
     except Exception as error:
@@ -66,7 +81,10 @@ def check_answers(subject: Subject, schedule: Schedule) -> None:
         raise _together(subject, f"an error: {error}") from error
     if others.shape[:2] != (len(outputs), len(places)):
         raise _together(subject, f"outputs of the shape {others.shape}")
-    change = relative_distance(joined(others), joined(outputs[:, places]))
+    kept = [i for i, place in enumerate(places) if place]
+    before = outputs[:, [places[i] - 1 for i in kept]]
+    unit = joined(np.concatenate([outputs, others], axis=1))
+    change = relative_distance(joined(others[:, kept]), joined(before), unit)
     # One that is not finite shows nothing.
     if max(_SAME, 10 * subject.rounding) < change < math.inf:
         raise _together(subject, f"outputs that change by {change:.2g} of their spread")
@@ -90,9 +108,9 @@ def _first_outputs(
 def _together(subject: Subject, answer: str) -> ValueError:
     return ValueError(
         "A model of a time series must answer at each time from the state at that time alone. "
-        f"Received: model={subject.model.name!r}, which gave {answer} where the states of its "
-        "block came in another order. Judge the part of it that ends with the block, or with "
-        "layers that treat every time alike."
+        f"Received: model={subject.model.name!r}, which gave {answer} where only some of the "
+        "states of its block were there, backwards. Judge the part of it that ends with the "
+        "block, or with layers that treat every time alike."
     )
 
 

@@ -77,6 +77,7 @@ class SeriesPlan:
         rows = _Comparison(evaluation, self).rows()
         better = [row for row in rows if row.factor is None or row.factor < 1]
         others = [row for row in rows if row.factor != 1]
+        is_between = any(row.factor is not None and row.factor > 1 for row in rows)
         # One that is not finite asked as in training shows nothing.
         is_shown = all(math.isfinite(row.training_error) for row in rows)
         rises = [row.error - row.training_error for row in better]
@@ -88,7 +89,9 @@ class SeriesPlan:
             rise=rise,
             gap=largest_gap(row.gap for row in better),
             threshold=threshold,
-            has_kink=is_shown and all(row.error > bound for row, bound in zip(others, bounds)),
+            has_kink=is_shown
+            and is_between
+            and all(row.error > bound for row, bound in zip(others, bounds)),
             num_samples=len(evaluation.y),
             trained_until=self.schedule.times[self.schedule.last],
             rows=tuple(rows[:-1]),

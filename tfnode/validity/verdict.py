@@ -71,7 +71,8 @@ def check(
     difference decides in either task.
 
     Of a model whose block has `save_at`, with states as labels, the report has the verdict of
-    `check_series` too, as `series`: whether it is a flow at other times than those it was asked at.
+    `check_series` too, as `series`: whether it is a flow at other times than those it was asked at,
+    by the same threshold where the outputs decide, and else by that of `check_series`.
 
     Judge on the whole test set. The paper's check during training allows 0.1 on one batch, for the
     noise of a batch; such models may lose ten points under RK4, so the default is stricter.
@@ -124,6 +125,8 @@ def check(
     given = [tfnode_solvers.get(solver) for solver in check_methods(solvers)]
     stop_early = arguments.flag("stop_early", stop_early)
     subject = Subject.of(model, data, task, metric)
+    if metric is None:
+        _check_threshold(threshold, subject)
     training = training_trial(model, subject.reached)
     fine = fine_trial(subject.reached, training, min(STEP_FACTORS), reference_steps)
     half = Trial(tuple(s.with_step_size(2 * s.step_size) for s in fine.solvers))
@@ -165,7 +168,7 @@ def _series_plan(subject: Subject, reference_steps: int) -> SeriesPlan | None:
     if all(block.save_at is None for block in subject.blocks):
         return None
     try:
-        block = block_with_times(subject.model)
+        block = block_with_times(subject.model, subject.reached)
         schedule = Schedule.of(block.t0, None, block.save_at)
         return SeriesPlan.of(subject, schedule, FACTORS, reference_steps)
     except ValueError:
@@ -196,7 +199,6 @@ class _Comparison:
 
     def report(self, threshold: float, half: Trial | None) -> ValidityReport:
         """The verdict; `half` is the trial with twice the step of the finest RK4."""
-        _check_threshold(threshold, self.measure, self._subject.rounding)
         rows = {trial: self.row(trial) for trial in self._evaluation.outputs}
         # The training row is better than itself, with a gap of 0 where its outputs are finite.
         better = {trial: row for trial, row in rows.items() if row.is_better}
@@ -323,16 +325,17 @@ def _checked_threshold(threshold: float, high: float = math.inf) -> float:
     return arguments.number("threshold", threshold, 0, high, "[)", advice=advice)
 
 
-def _check_threshold(threshold: float, measure: str, rounding: float) -> None:
-    if measure == "accuracy":
+def _check_threshold(threshold: float, subject: Subject) -> None:
+    """Raises, or warns, if a threshold of accuracies or of outputs says nothing."""
+    if subject.task == "classification":
         # A fraction of the samples.
         _checked_threshold(threshold, 1)
-    if measure == "outputs" and threshold < 2 * rounding:
+    elif threshold < 2 * subject.rounding:
         warnings.warn(
             "A threshold below the rounding of the field asks for more than its dtype has: the gap "
-            f"may be rounding. Received: threshold={threshold} with a rounding of {rounding:.1g}. "
-            "Judge the same weights in a model with dtype='float32'.",
-            stacklevel=4,
+            f"may be rounding. Received: threshold={threshold} with a rounding of "
+            f"{subject.rounding:.1g}. Judge the same weights in a model with dtype='float32'.",
+            stacklevel=3,
         )
 
 

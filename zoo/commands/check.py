@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     subjects.add_arguments(parser)
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=command_line.difference,
         default=0.02,
         help="the largest gap of an ODE, as a fraction; 0.02 if left out",
     )
@@ -50,7 +50,10 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     if args.figure is not None and args.figure.suffix not in _FIGURES:
         args.parser.error(f"--figure must end in one of {_FIGURES}. Received: {str(args.figure)!r}")
     if args.class_names is not None and args.html is None:
-        args.parser.error(f"--class-names is for --html. Received: {args.class_names} without it")
+        args.parser.error(
+            f"--class-names is for --html. Received: {args.class_names} without it. Name the page, "
+            "or leave them out."
+        )
     subjects.check_arguments(args, needs_data=True)
     wanted = {"figure": args.figure, "html": args.html}
     paths = {name: path for name, path in wanted.items() if path is not None}

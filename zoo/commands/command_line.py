@@ -66,6 +66,11 @@ def natural(text: str) -> int:
     return _integer(text, "an integer of at least 0", lambda value: value >= 0)
 
 
+def several(text: str) -> int:
+    """An integer from 2 up."""
+    return _integer(text, "an integer of at least 2", lambda value: value >= 2)
+
+
 def port(text: str) -> int:
     """The number of a port."""
     return _integer(text, "a port from 1 to 65535", lambda value: 1 <= value <= 65535)
@@ -79,12 +84,21 @@ def _integer(text: str, rule: str, is_valid: Callable[[int], bool]) -> int:
 
 def minutes(text: str) -> float:
     """A positive, finite number."""
+    return _number(text, "a positive number", lambda value: 0 < value < math.inf)
+
+
+def difference(text: str) -> float:
+    """A finite number from 0 up."""
+    return _number(text, "a number of at least 0", lambda value: 0 <= value < math.inf)
+
+
+def _number(text: str, rule: str, is_valid: Callable[[float], bool]) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number. Received: {text}")
+    if not is_valid(value):
+        raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text}")
     return value
 
 

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reference-steps",
-        type=command_line.positive,
+        type=command_line.several,
         metavar="N",
         help="the least of RK4 in the place of the exact flow; 256, or as the weights were judged",
     )
@@ -69,9 +69,15 @@ def check_arguments(args: argparse.Namespace, needs_data: bool) -> None:
     """Refuses, before anything is imported, files that are not there, and a model without data."""
     for name, value, suffix in (("MODEL", args.model, _ARCHIVE), ("--data", args.data, _ARRAYS)):
         if value is not None and value.endswith(suffix) and not pathlib.Path(value).is_file():
-            args.parser.error(f"{name} must be a file that is there. Received: {value!r}")
+            args.parser.error(
+                f"{name} must be a file that is there. Received: {value!r}. Look for it, or for a "
+                "typing error."
+            )
     if needs_data and args.data is None and not _is_pretrained(args.model):
-        args.parser.error(f"--data is required with {args.model!r}. Received: none")
+        args.parser.error(
+            "--data is required with a model that is not pretrained. Received: "
+            f"MODEL={args.model!r} alone. Pass a file of arrays or the name of a data set."
+        )
 
 
 def load(args: argparse.Namespace) -> Subject:
@@ -114,8 +120,8 @@ def check_names(class_names: Sequence[str], model: "keras.Model") -> None:
     shape = model.output_shape
     if not isinstance(shape, tuple):
         return
-    # A single logit tells two classes apart.
-    count = max(2, shape[-1])
+    # A single logit tells two classes apart, and so does an output without an axis of classes.
+    count = max(2, shape[-1] or 1)
     if len(class_names) != count:
         raise ValueError(
             f"--class-names must name each of the {count} classes of the model, from class 0 up. "
