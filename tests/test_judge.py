@@ -763,3 +763,16 @@ def test_outputs_that_differ_by_their_rounding_alone_are_measured_by_their_size(
     # A spread of many roundings counts.
     spread = np.float32([[1.0], [1.0 + 2.0**-14]])
     assert relative_distance(spread[::-1], spread) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_smoothed_labels_of_yes_and_no(axes):
+    soft = np.where(np.arange(8) % 2, 0.9, 0.1).reshape(8, *axes)
+    outputs = np.float32(np.linspace(-1, 1, 8))[:, None]
+    loss = losses.BinaryCrossentropy(from_logits=True)
+    found = judge(loss, soft, outputs)
+    assert found.labels.tolist() == (np.arange(8) % 2).tolist()
+    hard = judge(loss, np.round(soft), outputs)
+    assert found.is_right(outputs).tolist() == hard.is_right(outputs).tolist()
+    with pytest.raises(ValueError, match=r"Labels must be classes from 0 to 1.* Received: "):
+        judge(loss, soft + 0.2, outputs)

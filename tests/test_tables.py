@@ -27,6 +27,8 @@ def test_markdown_says_what_is_aligned_to_the_right():
         "| a   | None |      1 |",
         "| bbb |      |     22 |",
     ]
+    # The rule needs a hyphen, however narrow its column is.
+    assert tables.markdown("K", [[8]], right=[0]).splitlines() == ["|  K |", "| -: |", "|  8 |"]
     # A column without any text is one all the same.
     assert tables.markdown(("x", ""), []).splitlines() == ["| x |   |", "| - | - |"]
 

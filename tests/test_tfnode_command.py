@@ -284,7 +284,8 @@ MISUSE = {
     "check nowhere.keras": "MODEL must be a file that is there. Received: 'nowhere.keras'",
     "check mnist --data no.npz": "--data must be a file that is there. Received: 'no.npz'",
     "check hf://user/mine": "Received: MODEL='hf://user/mine' alone. Pass a file of arrays",
-    "check mnist --reference-steps 0": "must be a positive integer. Received: 0",
+    "check mnist --reference-steps 1": "must be an integer of at least 2. Received: 1",
+    "check mnist --threshold -1": "must be a number of at least 0. Received: -1",
     "check mnist --figure report.txt": "--figure must end in one of",
     **{
         f"check mnist {option} {path}": f"`{option}` must be a file that can be written"

@@ -8,6 +8,7 @@ import keras
 from keras.src.backend import AutocastScope, get_keras_mask
 from keras.src.backend import in_stateless_scope as _in_stateless_scope
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope as _in_symbolic_scope
 from keras.src.saving.serialization_lib import serialize_with_public_class
 
 
@@ -22,6 +23,11 @@ def no_autocast() -> AbstractContextManager:
 def in_stateless_scope() -> bool:
     """Whether no variable may be assigned, as while a model is exported."""
     return _in_stateless_scope()
+
+
+def in_symbolic_scope() -> bool:
+    """Whether Keras calls a layer for the shapes of its outputs alone, and keeps no graph."""
+    return _in_symbolic_scope()
 
 
 def stateless_values() -> dict[int, Any]:

@@ -47,6 +47,6 @@ def _padded(
     columns = []
     for i, cells in enumerate(zip(header, *rows, strict=True)):
         texts = [str(cell) for cell in cells]
-        width = max(least, *map(len, texts))
+        width = max(least if i in right else 1, *map(len, texts))
         columns.append([t.rjust(width) if i in right else t.ljust(width) for t in texts])
     return list(zip(*columns))

@@ -180,3 +180,15 @@ def test_fit_stops_at_a_loss_that_is_not_finite():
     adaption = tfnode.StepAdaption((good, np.ones(8, int)), every=1)
     with pytest.raises(FloatingPointError, match="The loss must stay finite"):
         model.fit(np.nan * good, np.ones(8, int), verbose=0, callbacks=[adaption])
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX alone computes otherwise than is declared")
+def test_double_precision_that_is_none_is_refused():
+    """Every bound on tolerances and steps would go by a rounding that is not there."""
+    with pytest.raises(ValueError, match=r"Received: dtype='float64' for 'b'. Set JAX_ENABLE_X64"):
+        tfnode.ODEBlock(keras.layers.Dense(2), dtype="float64", name="b")
+
+
+def test_double_precision_that_is_there_is_taken(double):
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solvers.RK4(1 / 32), dtype="float64")
+    assert ops.convert_to_numpy(block(X)).dtype == "float64"

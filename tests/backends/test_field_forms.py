@@ -157,3 +157,39 @@ def test_conditions_of_a_functional_model_that_is_not_told_the_time():
     )
     found = ops.convert_to_numpy(eager(block)(Z, conditions=CONDITIONS))
     np.testing.assert_allclose(found, Z * (1 + CONDITIONS), rtol=1e-6)
+
+
+@keras.saving.register_keras_serializable("tfnode_tests")
+class Rotation(keras.layers.Layer):
+    """The rotation of a pair, in the structure that a call gives it or as a tuple."""
+
+    def call(self, z):
+        first, second = z
+        return second, -first
+
+
+@pytest.mark.parametrize("structure", [tuple, list])
+def test_a_state_of_several_tensors_comes_back_from_a_file(structure, tmp_path):
+    inputs = structure([keras.Input((1,)), keras.Input((1,))])
+    model = keras.Model(inputs, tfnode.ODEBlock(Rotation(), tfnode.solvers.RK4(1 / 8))(inputs))
+    x = structure([np.ones((3, 1), "float32"), np.zeros((3, 1), "float32")])
+    expected = [ops.convert_to_numpy(z) for z in model(x)]
+    assert expected[0][0] == pytest.approx(np.cos(1), abs=1e-4)
+    model.save(tmp_path / "model.keras")
+    for again in (
+        keras.saving.load_model(tmp_path / "model.keras"),
+        keras.Model.from_config(model.get_config()),
+        keras.models.clone_model(model),
+    ):
+        for found, z in zip(again(x), expected, strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(found), z)
+
+
+def test_a_structure_that_is_another_one_is_refused():
+    class First(keras.layers.Layer):
+        def call(self, z):
+            return z[:1]
+
+    block = tfnode.ODEBlock(First(), tfnode.solvers.RK4(1 / 8))
+    with pytest.raises(ValueError, match="The field must map a state to a derivative"):
+        block((np.ones((3, 1), "float32"), np.ones((3, 1), "float32")))

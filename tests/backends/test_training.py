@@ -258,3 +258,65 @@ class TestNotHere:
             tfnode.export.export_saved_models(model, tmp_path / "m", [solvers.RK4(0.5)], data())
         assert BACKEND in str(error.value)
         assert not (tmp_path / "m").exists()
+
+
+# === Data, and methods that graphs do not have ===
+def as_torch(x, y):
+    torch = pytest.importorskip("torch")
+    pairs = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    return torch.utils.data.DataLoader(pairs, batch_size=8)
+
+
+def as_tensorflow(x, y):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+
+
+@pytest.mark.parametrize("form", [as_tensorflow, as_torch])
+def test_a_check_takes_every_form_of_data_that_fit_takes(form):
+    x, y = data(8)
+    found = []
+    for of_check in ((x, y), form(x, y)):
+        model = compiled(classifier(solvers.Euler(0.25)), keras.optimizers.SGD(0.0))
+        callback = tfnode.StepAdaption(of_check, every=1, batch_size=8, initial_step_size=0.25)
+        model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[callback])
+        found.append(columns(callback, "step_size", "train_accuracy", "reference_accuracy"))
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch traces nothing, so that no graph is stale")
+def test_a_method_that_a_graph_does_not_have_is_told_and_step_adaption_traces_again():
+    """One Euler step of -z from 1 gives 0, and one of RK4 0.375."""
+    model = frozen(-1.0, solvers.Euler(1.0))
+    block = model.get_layer("ode")
+    assert model.predict(ONES, verbose=0)[0, 1] == 0
+    assert not block.is_stale
+    # Another step is no other method.
+    block.solver = solvers.Euler(1 / 2)
+    with pytest.warns(UserWarning, match=r"methods that it was traced with.* Received: RK4"):
+        block.solver = solvers.RK4(1.0)
+    assert block.is_stale
+    assert model.predict(ONES, verbose=0)[0, 1] == 0
+    callback = tfnode.StepAdaption((ONES, np.ones(8, int)), every=1, initial_step_size=1.0)
+    history = fit_frozen(model, [callback], 1)
+    assert columns(callback, "method", "nfe") == [("rk4", 4)]
+    # The logits are -z and z.
+    assert history.history["loss"] == [pytest.approx(np.log1p(np.exp(-2 * 0.375)))]
+    assert model.predict(ONES, verbose=0)[0, 1] == pytest.approx(0.375)
+    assert not block.is_stale
+
+
+def test_layers_that_keras_calls_for_their_shapes_leave_no_graph():
+    class Wrapped(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solvers.Euler(1.0))
+
+        def call(self, z):
+            return self.block(z)
+
+    wrapped = Wrapped()
+    model = keras.Sequential([keras.Input((1,)), wrapped])
+    wrapped.block.solver = solvers.RK4(1.0)
+    assert model.predict(ONES, verbose=0)[0] == pytest.approx(0.375)

@@ -319,8 +319,10 @@ class SolverAdaption(keras.callbacks.Callback):
     def _check(self, iteration: int, batch: tuple) -> None:
         before = self._solver
         record = self._record(before)
+        # The data may come from another backend's pipeline, as `fit` takes it.
+        x = keras.tree.map_structure(ops.convert_to_tensor, batch[0])
         try:
-            measurement, nfe = self._measurement(before, batch)
+            measurement, nfe = self._measurement(before, (x, *batch[1:]))
         except NothingCounts:
             # A gap that is not a number would shrink the step, and this batch speaks for none.
             return

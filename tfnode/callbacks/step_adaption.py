@@ -160,6 +160,7 @@ class StepAdaption(SolverAdaption):
             more = [method for method in more if method.tableau not in known]
             if more:
                 block.methods = (*methods, *more)
+            if more or block.is_stale:
                 # What was traced has the old methods in it.
                 self.model.make_train_function(force=True)
                 self.model.test_function = self.model.predict_function = None

@@ -83,6 +83,11 @@ def check(failure: Failure, state: Any, problem: Any, equation: str = "") -> Any
     return failed
 
 
+def is_in_graph(value: Any) -> bool:
+    """Whether a graph is being traced, in which a value is a tensor without a number."""
+    return _in_tensorflow_graph() or _is_traced(value)
+
+
 def _in_tensorflow_graph() -> bool:
     if keras.backend.backend() != "tensorflow":
         return False

@@ -149,6 +149,12 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
         solver: The solver of the block.
         name: String, the name of the block.
     """
+    if "float64" in (dtype, field_dtype) and _has_single_precision():
+        raise ValueError(
+            "JAX computes in double precision only if it is told that it may, and else in single. "
+            f"Received: dtype='float64' for {name!r}. Set JAX_ENABLE_X64=1 in the environment, or "
+            'call `jax.config.update("jax_enable_x64", True)` first.'
+        )
     if not isinstance(solver, solvers.AdaptiveSolver):
         return
     if dtype not in ("float32", "float64"):
@@ -167,6 +173,15 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
             "float32.",
             stacklevel=3,
         )
+
+
+def _has_single_precision() -> bool:
+    """Whether what is declared as double precision is computed in single."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return not jax.config.read("jax_enable_x64")
 
 
 def check_state(state: Any, name: str, argument: str = "inputs") -> None:

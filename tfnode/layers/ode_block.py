@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from tfnode import arguments, solvers
+from tfnode.integrate.failures import is_in_graph
 from tfnode.integrate.problems import Statistics
-from tfnode.keras_internals import attributes, no_autocast
+from tfnode.keras_internals import attributes, in_symbolic_scope, no_autocast
 from tfnode.layers import checks, solver_weights
 from tfnode.layers.adaptive_steps import AdaptiveSteps
 from tfnode.layers.altered_fields import mean_penalty
@@ -234,10 +235,11 @@ class ODEBlock(keras.layers.Layer):
             states, statistics = forward.adaptive(weights.steps, problem, z0, weights.watch)
             weights.note(statistics, training)
             return states
-        tableaus = tuple(method.tableau for method in weights.methods)
         if self.unroll:
-            return forward.unrolled(weights.static_grid, z0, *tableaus)
-        return forward.along(weights.grid(times), z0, tableaus, weights.chosen)
+            return forward.unrolled(weights.static_grid, z0, *weights.tableaus)
+        if is_in_graph(tree.flatten(z0)[0]) and not in_symbolic_scope():
+            weights.note_trace()
+        return forward.along(weights.grid(times), z0, tuple(weights.tableaus), weights.chosen)
 
     def _forward(self, conditions: Any, training: bool | None) -> ForwardPass:
         return ForwardPass(self.vector_field, conditions, self.gradient, training)
@@ -366,7 +368,8 @@ class ODEBlock(keras.layers.Layer):
 
         A solver can be assigned: another fixed-step method with its step size, or the same
         adaptive method with other tolerances. A graph that was traced before takes the new step
-        size or tolerances; it takes the new method if that is one of `methods`, else the old one.
+        size or tolerances; it takes the new method if that was one of `methods`, else it keeps the
+        old one, of which there is a warning.
 
         Raises:
             ValueError: On assignment, between fixed and adaptive steps; `tfnode.with_solver`
@@ -393,6 +396,14 @@ class ODEBlock(keras.layers.Layer):
         methods = arguments.items("methods", methods, "solvers", advice=advice)
         checked = (solvers.check_solver(method, solvers.FixedStepSolver) for method in methods)
         self._fixed("methods").allow(tuple(checked))
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a graph that was traced before has other methods than these, and keeps them.
+
+        `model.compile` drops those of a model.
+        """
+        return isinstance(self._weights, FixedStepWeights) and self._weights.is_stale
 
     @property
     def step_size(self) -> Any:

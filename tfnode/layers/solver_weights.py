@@ -1,6 +1,7 @@
 """A block's solver as weights: the one place that says what it is, and where it is changed."""
 
 import dataclasses
+import warnings
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from tfnode.integrate.grids import Grid
 from tfnode.integrate.problems import Problem, Statistics
 from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
 from tfnode.layers.fixed_steps import FixedSteps
+from tfnode.tableaus import ButcherTableau
 
 # Where a file has the state of what a block draws from, if it draws.
 RANDOM_STATE = "random_state"
@@ -39,6 +41,7 @@ class FixedStepWeights:
         self.steps = steps.reaching(solver)
         self._unroll = unroll
         self._methods: tuple[solvers.FixedStepSolver, ...] = (solver,)
+        self._traced: list[ButcherTableau] | None = None
         self.step_size = make("step_size", (), solver.step_size, steps.dtype)
         self._method = make("method", (), _number_of(solver), "int32")
         self.variables = {"step_size": self.step_size, "method": self._method}
@@ -62,9 +65,35 @@ class FixedStepWeights:
         if not isinstance(solver, solvers.FixedStepSolver):
             raise refused(solver, self.solver, self.steps.name)
         self.assign_number("step_size", solver.step_size)
-        if solver.tableau not in [method.tableau for method in self._methods]:
+        if solver.tableau not in self.tableaus:
             self._methods = (solver,)
+        if self._traced is not None and solver.tableau not in self._traced:
+            self._warn_of_graphs(solver)
         self._method.assign(_number_of(solver))
+
+    def _warn_of_graphs(self, solver: solvers.FixedStepSolver) -> None:
+        if _number_of(solver) == int(read(self._method)):
+            return
+        names = " or ".join(tableau.name for tableau in self._traced or ())
+        warnings.warn(
+            "A graph keeps the methods that it was traced with, whatever the block says. Received: "
+            f"{solver} for {self.steps.name!r}, of which a graph has {names}. Compile the model "
+            "again, or take `tfnode.with_solver(model, solver)`.",
+            stacklevel=5,
+        )
+
+    @property
+    def tableaus(self) -> list[ButcherTableau]:
+        return [method.tableau for method in self._methods]
+
+    def note_trace(self) -> None:
+        """Notes that a graph is traced, which has the present methods."""
+        self._traced = self.tableaus
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the graph that was traced last has other methods."""
+        return self._traced is not None and self._traced != self.tableaus
 
     def assign_number(self, name: str, value: Any) -> None:
         if self._unroll:

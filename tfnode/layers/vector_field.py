@@ -154,13 +154,15 @@ def _as_state(derivative: Any, z: Any, field: str) -> Any:
     """The derivative in the dtypes of the state, whose structure and shapes it must have."""
     if not _has_shapes_of(derivative, z):
         raise _unfit(derivative, z, field)
-    return tree.map_structure(lambda dz, z: ops.cast(dz, z.dtype), derivative, z)
+    # Keras saves tuples as lists, so that a field may be called with one and answer with the other.
+    leaves = zip(tree.flatten(derivative), tree.flatten(z))
+    return tree.pack_sequence_as(z, [ops.cast(dz, z.dtype) for dz, z in leaves])
 
 
 def _has_shapes_of(derivative: Any, state: Any) -> bool:
     """Whether a derivative has a state's structure and shapes, as far as these are known."""
     try:
-        tree.assert_same_structure(state, derivative)
+        tree.assert_same_structure(_as_tuples(state), _as_tuples(derivative))
     except (TypeError, ValueError):
         return False
     shapes = [
@@ -171,6 +173,15 @@ def _has_shapes_of(derivative: Any, state: Any) -> bool:
         len(a) == len(b) and all(m == n or None in (m, n) for m, n in zip(a, b))
         for a, b in zip(*shapes)
     )
+
+
+def _as_tuples(structure: Any) -> Any:
+    """A nested structure with tuples for all its sequences."""
+    if isinstance(structure, dict):
+        return {key: _as_tuples(value) for key, value in structure.items()}
+    if isinstance(structure, (tuple, list)):
+        return tuple(map(_as_tuples, structure))
+    return structure
 
 
 def _unfit(derivative: Any, state: Any, field: str) -> ValueError:

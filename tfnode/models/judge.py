@@ -259,6 +259,9 @@ class Judge:
         else:
             labels = y[..., 0] if y.ndim == outputs.ndim and y.shape[-1] == 1 else y
             classes = np.arange(max(2, outputs.shape[-1]))
+            if outputs.shape[-1] == 1 and labels.dtype.kind == "f" and not self._ignored:
+                # Smoothed labels of yes and no, as above.
+                labels = np.where((labels >= 0) & (labels <= 1), labels > 0.5, labels)
             good = labels.shape == outputs.shape[:-1] and bool(
                 np.isin(labels, [*classes, *self._ignored]).all()
             )
