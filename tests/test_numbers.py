@@ -23,6 +23,7 @@ from zoo import manifest
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 SPHERES, MINIMA = policies.MODELS
+GRID = (32, 64, 128, 256)
 ITERATIONS = {"mnist": 7020, "cifar10": 7800, SPHERES: 10_000, MINIMA: 30_000}
 
 # What each page says of results: functions that return parts of its text.
@@ -35,7 +36,7 @@ SETTINGS = {
         "in 2, 3, 10 and 900 dimensions",
         "spheres in 900 dimensions",
         "under RK4 with 256 steps, for images with 64",
-        "those within 10 points",
+        "the seeds within 10 points",
         "the criterion allows 10",
         "A gap of 10 points",
         "seed 0",
@@ -66,6 +67,7 @@ SETTINGS = {
         "10 000 and 30 000 iterations",
         "RK4 with 256 steps",
         "of 200 and 600",
+        "A threshold of 0.01 was not run there yet",
     ],
     "docs/is-it-an-ode.md": [
         "RK4, 12 steps",
@@ -222,8 +224,8 @@ def the_table():
         for model in (SPHERES, MINIMA)
         for result in [*by_rule(model, "euler_k*"), *by_rule(model, "euler_adaption")]
     )
-    assert "five seeds, an hour and a half on two cores" in readme()
-    assert 1.25 < hours / 2 / 3600 < 1.75
+    assert "five seeds, in less than two hours on two cores" in readme()
+    assert 1 < hours / 2 / 3600 < 2
     return [table]
 
 
@@ -231,16 +233,23 @@ def readme():
     return prose.of((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
+def gaps(model, k):
+    """Those by which the seeds are chosen, in points."""
+    accuracies = map(selection.validated, by_rule(model, f"euler_k{k:03d}"))
+    return [100 * abs(a["train_solver"] - a["reference"]) for a in accuracies]
+
+
 @says("README.md")
 def the_critical_steps():
-    def gaps(model, k):
-        accuracies = [r["accuracy"] for r in by_rule(model, f"euler_k{k:03d}")]
-        return each([[100 * abs(a["train_solver"] - a["reference"]) for a in accuracies]])
-
-    assert [row(model)["critical"] for model in (SPHERES, MINIMA)] == [(32, 64), (32, 64)]
+    assert [row(model)["critical"] for model in (SPHERES, MINIMA)] == [(32, 64), (16, 32)]
+    spheres, minima = ([each([gaps(m, k)]) for k in row(m)["critical"]] for m in (SPHERES, MINIMA))
+    of_64 = [table1.spread(of_grid(model, 64)["rk4_fine"]) for model in (SPHERES, MINIMA)]
+    best = [table1.best(row(model)) for model in (SPHERES, MINIMA)]
     return [
-        f"at 32 steps the gap is {gaps(MINIMA, 32)} points",
-        f"at 64 steps the gap is {gaps(SPHERES, 64)} points",
+        f"the gap is {spheres[0]} points at 32 steps and {spheres[1]} at 64, on Three Minima "
+        f"{minima[0]} at 16 and {minima[1]} at 32",
+        f"here {best[0]['num_steps']} on the spheres and {best[1]['num_steps']} on Three Minima",
+        f"the models of 64 steps have {of_64[0]} and {of_64[1]} %",
     ]
 
 
@@ -254,7 +263,8 @@ def the_accuracy_under_its_own_solver():
     assert seeds[0] == 5
     return [
         f"{one} % with one step, {eight} % with eight, {finest} % with 256",
-        f"{of_one} %, {of_eight} % ({seeds[1]} of 5 seeds) and {of_finest} % ({seeds[2]} of 5)",
+        f"it is {of_one} %, {of_eight} % ({seeds[1]} of 5 seeds) and {of_finest} % "
+        f"({seeds[2]} of 5)",
     ]
 
 
@@ -265,17 +275,14 @@ def the_paper_s_rule():
     points = [each([lost(results)]) for results in adapted]
     grid = {k: [lost(by_rule(m, f"euler_k{k:03d}")) for m in (SPHERES, MINIMA)] for k in (128, 256)}
     means = {k: max(map(statistics.mean, of_models)) for k, of_models in grid.items()}
-    assert means[256] <= 0.2 < means[128]
-    trained = row(MINIMA)["adaption"]["trained"]
+    assert 0.2 < round(means[256], 3) <= 0.3 < means[128]
     return [
         f"needs {nfe[0]} evaluations an iteration on the spheres, where the paper reports "
         f"{table1.PAPER[SPHERES][2]}, and {nfe[1]} on Three Minima, where it reports "
         f"{table1.PAPER[MINIMA][2]}",
         f"{points[0]} points on the spheres and {points[1]} on Three Minima",
-        "with 256 evaluations, loses no more than 0.2 points in the mean",
+        "with 256 evaluations, loses no more than 0.3 points in the mean",
         f"one of the ten runs loses {max(map(max, grid[256])):.1f}",
-        f"these seeds lose {trained['train_solver'][0] - trained['rk4_fine'][0]:.1f} points in the "
-        "mean",
     ]
 
 
@@ -284,7 +291,7 @@ def the_damped_rule_in_short():
     damped = [by_rule(model, "rk4_damped") for model in (SPHERES, MINIMA)]
     nfe = each([[r["nfe_per_iteration"] for r in results] for results in damped])
     points = each(map(lost, damped), digits=2)
-    return [f"loses {points} points, with {nfe} evaluations an iteration"]
+    return [f"loses from RK4 {points} points, with {nfe} evaluations an iteration"]
 
 
 @says("README.md")
@@ -320,8 +327,12 @@ def what_could_explain_the_paper_s_evaluations():
     same = [r for r in found[papers] if r["run"]["seed"] in range(2)]
     assert {len(found[name]) for name in (half, quarter)} == {len(same)} == {2}
     (left,) = [r for r in found[papers] if r not in selection.trained_seeds(found[papers])[0]]
-    below, above = row(SPHERES)["critical"]
-    gaps = {
+    minima = each([list(map(policies.nfe, by_rule(MINIMA, "euler_adaption")))])
+    failing = {m: {k: sum(g > 10 for g in gaps(m, k)) for k in GRID} for m in (SPHERES, MINIMA)}
+    assert {k: bool(n) for k, n in failing[SPHERES].items()} == {32: 1, 64: 1, 128: 0, 256: 0}
+    assert {k: n for k, n in failing[MINIMA].items() if k > 32} == {64: 0, 128: 1, 256: 0}
+    assert [row(model)["critical"] for model in (SPHERES, MINIMA)] == [(32, 64), (16, 32)]
+    of_scales = {
         k: [
             f"{100 * table1.summary(by_rule(SPHERES, f'euler_k{k:03d}', scale), k)['gap']:.1f}"
             for scale in ("inputs0.5_", "", "inputs2.0_")
@@ -332,13 +343,18 @@ def what_could_explain_the_paper_s_evaluations():
         f"needs {nfe(papers)} evaluations an iteration here, "
         f"{row(SPHERES)['adaption']['trained']['nfe_per_iteration']:.1f} without the one seed that "
         f"stays at {100 * left['accuracy']['train_solver']:.0f} %, where the paper reports "
-        f"{table1.PAPER[SPHERES][2]}",
-        f"between {below} and {above} steps, the paper's between 64 and 128, as its "
-        f"{table1.PAPER[SPHERES][0]} evaluations",
+        f"{table1.PAPER[SPHERES][2]}; on Three Minima {minima} and "
+        f"{table1.PAPER[MINIMA][2]}",
+        "between 32 and 64 steps and between 16 and 32, the paper's at twice as many, as its "
+        f"{table1.PAPER[SPHERES][0]} and {table1.PAPER[MINIMA][0]} evaluations",
+        "the spheres become valid between 64 and 128 steps, as in the paper: at 64 steps "
+        f"{failing[SPHERES][64]} of them differ by more than 10 points. Three Minima would become "
+        f"valid between 32 and 64, as in the paper, but for one seed that differs by "
+        f"{max(gaps(MINIMA, 128)):.1f} points at 128",
         "at 64 steps is {} points with inputs halved, {} as they are, and {} with".format(
-            *gaps[64]
+            *of_scales[64]
         ),
-        "at 32 steps {}, {} and {}".format(*gaps[32]),
+        "at 32 steps {}, {} and {}".format(*of_scales[32]),
         f"it needs {nfe(without)} evaluations {seeds(without)}",
         f"in place of a batch {nfe(test)} {seeds(test)}",
         f"with the checks counted {each([[policies.nfe_with_checks(r) for r in found[papers]]])}",
@@ -396,7 +412,12 @@ def what_regularization_saves():
             cells += [each([[studies.last_nfe(r) for r in results]]), line[5]]
         rows.append(f"| {title} | {' | '.join(cells)} |")
     worst = max(max(lost(rs)) for m in (SPHERES, MINIMA) for rs in of_regularization(m).values())
-    return [*rows, f"no model lost more than {worst:.1f} points under a fine RK4"]
+    plain = each([list(map(studies.last_nfe, by_rule(MINIMA, "rk4_damped")))])
+    return [
+        *rows,
+        f"no model lost more than {worst:.1f} points under a fine RK4",
+        f"end at {plain} there",
+    ]
 
 
 @says("docs/cheap-fields.md")
@@ -484,10 +505,13 @@ def what_decides():
     method, threshold = "paper, from RK4", "paper, from Euler, threshold 0.01"
     fixed = "none, 8 steps of RK4"
     losses = [statistics.mean(lost(found[rule])) for rule in policies.CONSTANTS]
+    guess = lost(by_rule(MINIMA, "rk4_k008"))
     return [
         f"loses {points(method)} points and learns badly, {accuracy(method)} %",
         f"loses {points(threshold)} points, for {nfe(threshold)} evaluations",
-        f"lose {points(fixed)} points for {found[fixed][0]['run']['num_steps'] * 4} evaluations",
+        f"lose {points(fixed)} points there for {found[fixed][0]['run']['num_steps'] * 4} "
+        "evaluations",
+        f"the same guess loses {policies.over_seeds(guess, 2)} points, and up to {max(guess):.1f}",
         "loses from {:.1f} to {:.1f} points in the mean".format(*(of(losses) for of in (min, max))),
     ]
 
@@ -504,7 +528,7 @@ def what_the_damped_rule_reaches():
     for results in (r for model in (SPHERES, MINIMA) for r in by_rule(model, "euler_damped")):
         history = results["history"]
         climbed = history["iteration"][history["method"].index("rk4")]
-        assert climbed < results["run"]["iterations"] / 3
+        assert climbed < results["run"]["iterations"] / 3 or results["run"]["model"] == MINIMA
         assert history["method"][-1] == "rk4"
     return [
         f"lose {each(map(lost, damped), 2)} points, and none of the ten more than "
@@ -512,7 +536,7 @@ def what_the_damped_rule_reaches():
         f"they lose {each(map(lost, paper), 2)} points, and up to "
         f"{max(max(lost(results)) for results in paper):.1f}",
         f"on the spheres, {nfe(damped[0])} and not {nfe(paper[0])}, and",
-        f"about as many, {nfe(damped[1])} and {nfe(paper[1])}",
+        f"it needs more, {nfe(damped[1])} and {nfe(paper[1])}",
         f"in {changes(damped)} checks, and not in {changes(paper)}",
         f"{accuracy(paper[1])} % and {accuracy(damped[1])} %, do not differ",
         # The accuracy of a batch moves by one sample in 128.

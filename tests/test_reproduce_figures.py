@@ -81,5 +81,7 @@ def test_failed_runs_are_told_from_those_that_were_not_run(tmp_path, capsys):
     failed = [f"{title} Euler (1 of {len(euler)})", f"{title} RK4 (2 of {len(rk4)})"]
     assert note["failed"] == failed
     assert (note["finished"], note["not_run"]) == (1, [])
+    in_part = [f"{title} Euler (2 of {len(euler)} runs)", f"{title} RK4 (2 of {len(rk4)} runs)"]
+    assert note["in_part"] == in_part
     page = (tmp_path / "out" / "README.md").read_text()
-    assert f"Failed: {', '.join(failed)}.*" in page
+    assert f"Failed: {', '.join(failed)}. In part: {', '.join(in_part)}.*" in page

@@ -174,6 +174,10 @@ _DEPENDENCE = (
     "crosses midpoint, triangles RK4. Means over the seeds, without those {}. {}"
 )
 _CHANCE = "Dotted: chance."
+_CLOSE = (
+    "Even the paths of an ODE cross as a solver finds them where they run together closer than its "
+    "error."
+)
 # The rule of `selection.trained_seeds`.
 _LEFT_OUT = (
     "that end more than 10 points below the best of their setting, under the solver of the "
@@ -208,7 +212,7 @@ FIGURES = {
     1: Figure(
         "A Neural ODE trained on the energy landscape with small (a) and with large steps (b): "
         "its paths, in the colours of the classes that it answers. (c), (d): test accuracy over "
-        f"the number of steps. {_CHANCE}",
+        f"the number of steps. {_CHANCE} {_CLOSE}",
         with_paths(256, 8, seeds=[0]),
         lambda results: figures.trajectories_and_accuracies(*(r[0] for r in results.values())),
         EACH,
@@ -257,7 +261,8 @@ FIGURES = {
     22: Figure(
         "(a) The true dynamics of the energy landscape, in position and velocity, in the colours "
         "of the classes; then paths of Neural ODEs of 256 steps, one a seed, in the colours of "
-        "their answers; and, where a run has kept it, its vector field beside the true one.",
+        "their answers; and, where a run has kept it, its vector field beside the true one. "
+        f"{_CLOSE}",
         with_paths(256),
         lambda results: figures.true_and_learned_paths(*results.values()),
     ),

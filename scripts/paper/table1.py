@@ -99,7 +99,7 @@ def lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
         name = NAMES[r["model"]]
         paper = (grid_nfe, spread(grid_accuracy), "", f"{nfe}", "", spread(accuracy), "")
         table.append((name, "paper", *paper))
-        entries = [entry for entry in (_best(r), r["adaption"]) if entry]
+        entries = [entry for entry in (best(r), r["adaption"]) if entry]
         table.append((name, _ours(entries), *_grid_cells(r), *_adaption_cells(r["adaption"])))
         if any(entry["trained"] for entry in entries):
             table.append((name, "ours, near the best", *_of_trained(r)))
@@ -115,7 +115,7 @@ def _ours(entries: Sequence[dict[str, Any]]) -> str:
 
 def _of_trained(r: dict[str, Any]) -> tuple[str, ...]:
     """The cells of those seeds that have trained, of the adaption or the grid maybe all."""
-    entry, adaption = _best(r), r["adaption"]
+    entry, adaption = best(r), r["adaption"]
     grid = ("", "", "") if entry is None else ("", *_accuracies(entry["trained"] or entry))
     if adaption is None:
         return (*grid, "", "", "", "")
@@ -129,10 +129,10 @@ def _grid_cells(r: dict[str, Any]) -> tuple[str, ...]:
     if above is None:
         return (f"> {below}", "none valid", "none valid")
     nfe = f"{below}-{above}" if below else f"<= {above}"
-    return (nfe, *_accuracies(_best(r)))
+    return (nfe, *_accuracies(best(r)))
 
 
-def _best(r: dict[str, Any]) -> dict[str, Any] | None:
+def best(r: dict[str, Any]) -> dict[str, Any] | None:
     """The valid number of steps that classifies best, which is the one that the paper reports."""
     above = r["critical"][1]
     valid = [entry for entry in r["grid"] if above is not None and entry["num_steps"] >= above]
