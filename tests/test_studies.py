@@ -59,6 +59,14 @@ def test_a_line_of_regularization():
     assert cells[-3] == f"{np.mean(steps):.1f} ± {np.std(steps, ddof=1):.1f}"
 
 
+@pytest.mark.parametrize("changes", [{"threshold": 0.01}, {"growth": 1.2}, {"look_ahead": False}])
+def test_what_a_run_changes_of_the_paper_s_rule_is_no_other_rule_s(changes):
+    """Its path would name a rule that it is not trained by."""
+    assert Run("energy_landscape", None, 0, 50, **changes).rule() != "paper"
+    with pytest.raises(ValueError, match=r"those of the paper's rule. Received: policy='damped'"):
+        Run("energy_landscape", None, 0, 50, policy="damped", **changes)
+
+
 def test_a_run_with_regularization_begins_as_one_without_it():
     plain = Run("energy_landscape", 4, 3, 50)
     run = dataclasses.replace(plain, kinetic=0.1, jacobian=0.2, end_time=0.25)

@@ -104,6 +104,16 @@ def test_names_of_classes_are_as_many_as_they_are_and_for_a_page(ask, paths, tmp
     assert "--class-names is for --html. Received: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("shape, count", [((None,), 2), ((None, 1), 2), ((None, 3), 3)])
+def test_names_are_as_many_as_the_classes_of_an_output(shape, count):
+    class Answering:
+        output_shape = shape
+
+    subjects.check_names("abc"[:count], Answering())
+    with pytest.raises(ValueError, match=rf"each of the {count} classes.* Received: class_names="):
+        subjects.check_names("a", Answering())
+
+
 def test_a_model_that_is_none_is_a_no_and_json_is_the_report(ask, paths):
     # One step of Euler's method takes z to -2 z, and the flow never changes the sign.
     model, data = paths(Euler(1.0), factor=-3.0)

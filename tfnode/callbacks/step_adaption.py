@@ -170,7 +170,8 @@ class StepAdaption(SolverAdaption):
         high = min(found.longest_step for found in self._reached)
         # Where there are many times there must be steps between them, which the loops take.
         finest = max(found.block.min_step_size for found in self._reached)
-        low = max(min(max(found.way for found in self._reached) / 500, high / 8), finest)
+        wanted = min(max(found.way for found in self._reached) / 500, high / 8)
+        low = min(max(wanted, finest), high)
         # Rounded as the weight rounds them, so that a step size at a cap is seen to be there.
         low, high = np.array((low, high), self._blocks[0].time_dtype).tolist()
         return low, high

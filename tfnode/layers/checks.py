@@ -149,7 +149,7 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
         solver: The solver of the block.
         name: String, the name of the block.
     """
-    if "float64" in (dtype, field_dtype) and _has_single_precision():
+    if "float64" in (dtype, field_dtype) and not _has_double_precision():
         raise ValueError(
             "JAX computes in double precision only if it is told that it may, and else in single. "
             f"Received: dtype='float64' for {name!r}. Set JAX_ENABLE_X64=1 in the environment, or "
@@ -175,13 +175,10 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
         )
 
 
-def _has_single_precision() -> bool:
-    """Whether what is declared as double precision is computed in single."""
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return not jax.config.read("jax_enable_x64")
+def _has_double_precision() -> bool:
+    """Whether what is declared as double precision is computed in it."""
+    number = keras.ops.convert_to_tensor(np.zeros((), "float64"))
+    return keras.backend.standardize_dtype(number.dtype) == "float64"
 
 
 def check_state(state: Any, name: str, argument: str = "inputs") -> None:

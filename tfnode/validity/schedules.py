@@ -14,6 +14,7 @@ from tfnode import arguments
 # A time is one that is given if it lies behind it by no more than this part of the way from the
 # time before: 3 * 0.1 is a rounding more than 0.3, and more than that in single precision.
 _ROUNDING = 1e-3
+_ADVICE = "Pass those of the observed states; for a field the first is that of the inputs."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +46,15 @@ class Schedule:
 
         A field has no `t0`, which is then the first of the times.
         """
-        advice = "Pass those of the observed states; for a field the first is that of the inputs."
-        known = saved if times is None else times
-        known = arguments.reals("times", known, advice=advice)
-        is_list = known.ndim == 1 and known.size > 0
-        start = float(known[0]) if t0 is None and is_list else t0 or 0.0
-        num_before = int(is_list and known[0] == start)
-        moves = np.diff([start, *known[num_before:]]) if is_list else np.zeros(1)
-        sign = 1 if moves.size and moves[0] > 0 else -1
-        if not moves.size or not (sign * moves > 0).all():
-            rule = "Times must increase or decrease from that of the inputs on"
-            raise arguments.refused(rule, "times", times, advice)
+        known = checked_times(saved if times is None else times)
+        start = float(known[0]) if t0 is None else t0
+        num_before = int(known[0] == start)
+        moves = np.diff([start, *known[num_before:]])
+        if not moves.size or not _has_one_sign(moves):
+            raise _refused(times)
+        sign = 1 if moves[0] > 0 else -1
         end = saved[-1] if saved is not None else known[-1]
-        if trained_until is not None:
-            advice = "Pass a time, or None for all of them."
-            end = arguments.number("trained_until", trained_until, advice=advice)
+        end = end if trained_until is None else trained_until
         found = (start, *known[num_before:].tolist())
         ways = itertools.pairwise(found)
         last = sum(sign * (t - end) <= _ROUNDING * abs(t - before) for before, t in ways)
@@ -129,3 +124,20 @@ class Schedule:
         if states.dtype.kind not in "iuf" or not np.isfinite(states).all():
             rule = "The observed states must be finite numbers"
             raise arguments.refused(rule, "data", states, "Leave the others out.")
+
+
+def checked_times(times: Any) -> np.ndarray:
+    """Times as doubles, which must increase or decrease."""
+    known = arguments.reals("times", times, advice=_ADVICE)
+    if known.ndim != 1 or not known.size or not _has_one_sign(np.diff(known)):
+        raise _refused(times)
+    return known
+
+
+def _has_one_sign(moves: np.ndarray) -> bool:
+    return bool((moves > 0).all() or (moves < 0).all())
+
+
+def _refused(times: Any) -> ValueError:
+    rule = "Times must increase or decrease from that of the inputs on"
+    return arguments.refused(rule, "times", times, _ADVICE)

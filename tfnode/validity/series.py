@@ -14,7 +14,7 @@ from tfnode.models.outputs import single_output
 from tfnode.solvers import SolverLike
 from tfnode.typing import Data
 from tfnode.validity.evaluation import Samples, Subject, check_built, evaluate
-from tfnode.validity.schedules import Schedule
+from tfnode.validity.schedules import Schedule, checked_times
 from tfnode.validity.series_answers import block_with_times
 from tfnode.validity.series_plan import FACTORS, MARGIN, THRESHOLD, SeriesPlan
 from tfnode.validity.series_report import SeriesReport
@@ -106,6 +106,12 @@ def check_series(
     reference_steps = check_reference_steps(reference_steps)
     verbose = arguments.verbosity(verbose, "auto")
     batches.check_data(data)
+    # Before the data is read.
+    if times is not None:
+        checked_times(times)
+    if trained_until is not None:
+        advice = "Pass a time, or None for all of them."
+        trained_until = arguments.number("trained_until", trained_until, advice=advice)
     if solver is None:
         check_built(model)
     else:
