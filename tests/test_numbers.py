@@ -332,6 +332,9 @@ def what_could_explain_the_paper_s_evaluations():
     assert {k: bool(n) for k, n in failing[SPHERES].items()} == {32: 1, 64: 1, 128: 0, 256: 0}
     assert {k: n for k, n in failing[MINIMA].items() if k > 32} == {64: 0, 128: 1, 256: 0}
     assert [row(model)["critical"] for model in (SPHERES, MINIMA)] == [(32, 64), (16, 32)]
+    halved = [by_rule(MINIMA, "euler_k032", scale) for scale in ("inputs0.5_", "")]
+    assert [len(results) for results in halved] == [3, 5]
+    of_minima = [f"{100 * table1.summary(results, 32)['gap']:.1f}" for results in halved]
     of_scales = {
         k: [
             f"{100 * table1.summary(by_rule(SPHERES, f'euler_k{k:03d}', scale), k)['gap']:.1f}"
@@ -355,6 +358,9 @@ def what_could_explain_the_paper_s_evaluations():
             *of_scales[64]
         ),
         "at 32 steps {}, {} and {}".format(*of_scales[32]),
+        "is {} points at 32 steps with inputs halved (3 of 5 seeds), and {} as they are".format(
+            *of_minima
+        ),
         f"it needs {nfe(without)} evaluations {seeds(without)}",
         f"in place of a batch {nfe(test)} {seeds(test)}",
         f"with the checks counted {each([[policies.nfe_with_checks(r) for r in found[papers]]])}",
