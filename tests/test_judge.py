@@ -760,6 +760,7 @@ def test_outputs_that_differ_by_their_rounding_alone_are_measured_by_their_size(
     report = validity.check(built, (x, outputs), task="regression", reference_steps=16, verbose=0)
     assert report.is_ode
     assert report.gap < 1e-6
+    assert relative_distance(np.array([[1], [3]]), np.array([[0], [2]])) == 1.0
     # A spread of many roundings counts.
     spread = np.float32([[1.0], [1.0 + 2.0**-14]])
     assert relative_distance(spread[::-1], spread) == pytest.approx(2.0)

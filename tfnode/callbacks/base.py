@@ -49,11 +49,12 @@ class SolverAdaption(keras.callbacks.Callback):
         self._every = arguments.count("every", every, advice=advice)
         batch_size = arguments.count("batch_size", batch_size, advice=advice)
         self._verbose = arguments.verbosity(verbose)
-        if len(rule.first_memory()) >= MEMORY:
+        remembered = len(rule.first_memory())
+        if remembered >= MEMORY:
             raise ValueError(
                 f"A rule may remember {MEMORY - 1} numbers at most, which a weight of each block "
-                f"holds. Received: policy={rule!r} with a memory of {len(rule.first_memory())}. "
-                "Let it remember fewer."
+                f"holds. Received: policy={rule!r} with a memory of {remembered}. Let it remember "
+                "fewer."
             )
         check_data(data)
         data = self._data = rereadable(data)

@@ -382,7 +382,8 @@ def relative_distance(
         the numbers.
     """
     arrays = [outputs, reference, reference if about is None else about]
-    rounding = _ROUNDINGS * max(epsilon(str(a.dtype)) for a in arrays if a.dtype.kind not in "biu")
+    roundings = [epsilon(str(a.dtype)) for a in arrays if a.dtype.kind not in "biu"]
+    rounding = _ROUNDINGS * max(roundings, default=0.0)
     arrays = [a.astype("float64") for a in arrays]
     if weights is not None:
         weights = np.broadcast_to(weights[..., None], outputs.shape)
