@@ -1,7 +1,7 @@
 """What workers of the tests of engines compute: functions that they can import.
 
 As a command it computes two small trainings on each of some engines, as `reproduce_table1.py`
-would.
+would. Keras is imported by those functions alone that need it: a worker starts the sooner.
 """
 
 import contextlib
@@ -11,12 +11,6 @@ import pathlib
 import signal
 import sys
 import time
-
-from scripts.paper import engines, experiments, measurements, runner
-from scripts.paper.runs import Run
-
-ENVIRONMENT = {**engines.ENVIRONMENT, **experiments.ENVIRONMENT}
-RUNS = [Run("concentric_spheres_2d", n, 0, 50, test_samples=100, rk4_steps=8) for n in (1, 2)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,22 +45,45 @@ def run(errand, report, directory):
     return {"name": errand.name, "attempts": attempts, "threads": os.environ["OMP_NUM_THREADS"]}
 
 
+def run_alone(errand, directory):
+    """The same in a process that imports neither Keras nor the runner."""
+    return run(errand, lambda fraction: None, directory)
+
+
+def blocked_signals():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def trainings():
+    from scripts.paper.runs import Run
+
+    return [Run("concentric_spheres_2d", n, 0, 50, test_samples=100, rk4_steps=8) for n in (1, 2)]
+
+
 def train(training, report, directory):
-    # A function of the weights, and most of the time.
+    from scripts.paper import experiments, measurements
+
+    # Functions of the weights, and most of the time: the weights say more.
     measurements.sweep = lambda model, test: {}
+    measurements.final_accuracies = lambda model, *data: {
+        "weights": [weight.tolist() for weight in model.get_weights()]
+    }
     return experiments.train(training, report, directory)
 
 
 def main(folder, *names):
+    from scripts.paper import engines, experiments, runner
+
+    environment = {**engines.ENVIRONMENT, **experiments.ENVIRONMENT, "KERAS_BACKEND": "tensorflow"}
     for name in names:
         out = pathlib.Path(folder) / name
         engine = {
-            "local": lambda: contextlib.closing(engines.Local(2, ENVIRONMENT)),
-            "slurm": lambda out=out: engines.slurm(out / "jobs", {}, ENVIRONMENT, cluster="local"),
-            "ray": lambda: engines.ray(None, ENVIRONMENT),
+            "local": lambda: contextlib.closing(engines.Local(1, environment)),
+            "slurm": lambda out=out: engines.slurm(out / "jobs", {}, environment, cluster="local"),
+            "ray": lambda: engines.ray(None, environment),
         }
         with engine[name]() as executor:
-            print(runner.run_all(train, RUNS, executor, out, out / "kept", name))
+            print(runner.run_all(train, trainings(), executor, out, out / "kept", name))
 
 
 if __name__ == "__main__":

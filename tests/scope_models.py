@@ -9,8 +9,8 @@ from tfnode import solvers
 from tfnode.models import calls_of, reached_blocks
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-# Where a test does not ask for XLA, TensorFlow compiles for twice as long as it traces. On JAX
-# without it everything would run eagerly.
+# Where a test does not ask for XLA, TensorFlow compiles for longer than it traces. On JAX without
+# it everything would run eagerly.
 JIT_COMPILE = keras.backend.backend() == "jax"
 TIMESTEPS = 5
 COARSE, FINE = solvers.Euler(1 / 2), solvers.Midpoint(1 / 4)

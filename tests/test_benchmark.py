@@ -8,7 +8,7 @@ from scripts.benchmarks import cases, processes, tables, worker
 from scripts.benchmarks.peers import Job
 
 
-def test_every_pretrained_weight_answers_one_sample_and_several():
+def test_every_pretrained_weight_is_asked_for_one_sample_and_several():
     args = argparse.Namespace(quick=False, requests=2)
     groups = cases.zoo(args)
     names = [job.contestant for (job,) in groups]

@@ -256,7 +256,7 @@ class Connection:
             raise InterruptedError
 
 
-def test_a_fit_holds_what_it_held():
+def test_a_fit_traces_no_more_and_opens_no_more_files():
     connection = Connection(3)
     with pytest.raises(InterruptedError):
         # XLA would compile for longer than the training takes.

@@ -41,8 +41,9 @@ def fit(run, directory=None, interrupted=None):
 )
 def test_goes_on_to_the_same_result(tmp_path, monkeypatch, interruptions, options):
     monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN", 0)
-    # A function of the weights, and most of the time.
+    # Functions of the weights, and most of the time.
     monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
+    monkeypatch.setattr(measurements, "final_accuracies", lambda *of: {})
     options = {"num_steps": None, "rk4_steps": 8, "test_samples": 100, **options}
     run = runs.Run("concentric_spheres_2d", seed=1, iterations=100 * interruptions, **options)
     straight, expected = fit(run)
@@ -61,6 +62,7 @@ def test_goes_on_to_the_same_result(tmp_path, monkeypatch, interruptions, option
     np.testing.assert_array_equal(ours.adaption_memory, theirs.adaption_memory)
     for ours, theirs in zip(resumed.trainable_weights, straight.trainable_weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert {"shrink", "grow", "climb"} & set(result["history"]["action"])
     if run.policy == "damped":
         # Before the last checkpoint, so that the resumed model has begun with the better method.
         assert result["history"]["action"].index("climb") < 3
@@ -118,15 +120,22 @@ def test_a_checkpoint_older_than_an_option_is_taken_up(interrupted, monkeypatch)
     content = json.loads(states.read_text())
     del content["origin"]["run"]["look_ahead"]
     states.write_text(json.dumps(content))
+
+    def taken_up(model, *of, **callbacks):
+        assert int(model.optimizer.iterations) == 50
+        raise Interruption
+
     monkeypatch.setattr(experiments, "compiled", pytest.fail)
+    monkeypatch.setattr(experiments, "_train", taken_up)
     with pytest.raises(Interruption):
-        fit(RUN, interrupted, interrupted=1)
+        fit(RUN, interrupted)
 
 
 def test_every_place_is_named_where_a_training_has_gone_on(interrupted, monkeypatch):
     (states,) = interrupted.glob("*/states.json")
     here = json.loads(states.read_text())["origin"]
     here.pop("run")
+    monkeypatch.setattr(experiments, "_train", lambda *of, **callbacks: None)
     monkeypatch.setattr(experiments, "_measured", lambda *of, **callbacks: {})
     monkeypatch.setenv(machine.COMMIT, "b" * 40)
     monkeypatch.setattr(experiments, "_device", lambda: "A GPU")

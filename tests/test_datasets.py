@@ -246,11 +246,15 @@ def _build(config, cls, path):
     ]
 
 
+# Whose particles rest soon, after few steps.
+STRONG = EnergyLandscapeConfig(name="strong", friction=2.0, t1=30.0, step_size=0.1)
+
+
 @pytest.mark.parametrize(
     "cls, config",
     [
         (ConcentricSpheres, ConcentricSpheresConfig(name="4d", dim=4)),
-        (EnergyLandscape, EnergyLandscapeConfig(name="strong", friction=2.0, t1=30.0)),
+        (EnergyLandscape, STRONG),
     ],
 )
 def test_builds_are_reproducible(cls, config, tmp_path):
@@ -263,9 +267,8 @@ def test_builds_are_reproducible(cls, config, tmp_path):
 def test_seeds_differ():
     # A seed of the builder and the index of a split.
     seeds = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    config = EnergyLandscapeConfig(name="c", friction=2.0, t1=30.0)
     spheres = [concentric_spheres.sample(3, 8, seed)[0] for seed in seeds]
-    states = [config.sample(8, seed)[0] for seed in seeds]
+    states = [STRONG.sample(8, seed)[0] for seed in seeds]
     for some in (spheres, states):
         for a, b in itertools.combinations(some, 2):
             assert not np.any(a == b)
@@ -286,7 +289,10 @@ def test_any_minima(minima):
     assert list(np.sign(curvature)) == [(-1) ** i for i in range(len(roots))]
     # A particle that starts at rest beside a minimum, inside its basin, goes there.
     starts = [[m + d, 0.0] for m in minima for d in (-0.05, 0.05)]
-    assert settle(potential, 0.5, starts).tolist() == np.repeat(range(len(minima)), 2).tolist()
+    assert (
+        settle(potential, 0.5, starts, t1=40.0).tolist()
+        == np.repeat(range(len(minima)), 2).tolist()
+    )
 
 
 def test_maxima_may_be_given():
@@ -315,11 +321,12 @@ def test_minima_and_maxima_must_interleave(minima, maxima):
 
 
 def test_in_two_dimensions_a_label_is_a_number_in_mixed_radix(tmp_path):
-    config = EnergyLandscapeConfig(name="plane", dims=2, friction=1.0, v_range=(-1.0, 1.0))
+    fast = {"friction": 1.0, "t1": 40.0, "step_size": 0.05}
+    config = EnergyLandscapeConfig(name="plane", dims=2, v_range=(-1.0, 1.0), **fast)
     states, labels = config.sample(64, seed=0)
     assert states.shape == (64, 4)
     for coordinate, digits in enumerate((labels // 3, labels % 3)):
-        alone = settle(THREE_MINIMA, 1.0, states[:, coordinate::2])
+        alone = settle(THREE_MINIMA, z0=states[:, coordinate::2], **fast)
         np.testing.assert_array_equal(digits, alone)
     assert set(labels) == set(range(9))
     info = EnergyLandscape(config=config, data_dir=tmp_path).info

@@ -58,6 +58,17 @@ def run_all(tmp_path):
     return call
 
 
+class Light:
+    """An engine whose workers do errands without the runner, and so start at once."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def submit(self, function, /, _, errand, out, checkpoints):
+        directory = runner.checkpoints_path(checkpoints, errand)
+        return self._engine.submit(jobs.run_alone, errand, directory)
+
+
 @pytest.fixture
 def local():
     with contextlib.closing(engines.Local(2, ENVIRONMENT)) as engine:
@@ -101,11 +112,9 @@ def test_a_result_that_is_no_json_ends_no_other_run(run_all):
     assert run_all.read(good)["attempts"] == 1
 
 
-def test_a_worker_that_dies_takes_no_other_run_with_it(run_all, local, monkeypatch):
-    # Every new process imports Keras.
-    monkeypatch.setattr(runner, "_ATTEMPTS", 2)
+def test_a_worker_that_dies_takes_no_other_run_with_it(run_all, local):
     runs = [Errand("dies", "dies"), Errand("once", "dies once"), *map(Errand, "abcd")]
-    failed = run_all(runs, local)
+    failed = run_all(runs, Light(local))
     assert list(failed) == [runs[0]]
     assert isinstance(failed[runs[0]], concurrent.futures.BrokenExecutor)
     assert run_all.read(runs[1])["attempts"] == 2
@@ -122,7 +131,7 @@ def test_an_error_of_the_parent_ends_the_workers(run_all, local, monkeypatch):
 
     monkeypatch.setattr(runner.files, "write_text", write_text)
     with pytest.raises(OSError, match="no space left"), contextlib.closing(local):
-        run_all([Errand("sleeps", "sleeps", cost=2), Errand("ends")], local)
+        run_all([Errand("sleeps", "sleeps", cost=2), Errand("ends")], Light(local))
     wait_for(lambda: not is_alive(int(pid.read_text())))
 
 
@@ -136,14 +145,23 @@ with contextlib.closing(engines.Local(2, {"OMP_NUM_THREADS": "1"})) as local:
     print("starts", flush=True)
     runner.run_all(run, [Errand("sleeps", "sleeps")], local, out, out / "kept", "all")
 """
+# The same without the runner, and so without Keras.
+ALONE = """
+import contextlib, pathlib, sys
+from jobs import Errand, run_alone
+from scripts.paper import engines
+with contextlib.closing(engines.Local(2, {"OMP_NUM_THREADS": "1"})) as local:
+    print("starts", flush=True)
+    local.submit(run_alone, Errand("sleeps", "sleeps"), pathlib.Path(sys.argv[1])).result()
+"""
 
 
 @contextlib.contextmanager
-def computing(out):
+def computing(out, script):
     """A process, in a group of its own, that computes an errand without an end."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(out)],
+        [sys.executable, "-c", script, str(out)],
         env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path, "TFDS_DATA_DIR": str(out)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -160,8 +178,8 @@ def computing(out):
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    pid = tmp_path / "kept" / "errands" / "sleeps" / "pid"
-    with computing(tmp_path) as process:
+    pid = tmp_path / "pid"
+    with computing(tmp_path, ALONE) as process:
         wait_for(lambda: pid.exists() and pid.read_text())
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -170,21 +188,17 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         assert not is_alive(worker)
 
 
-def blocked_signals():
-    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
-
-
 def test_a_worker_is_born_deaf_to_ctrl_c_and_its_parent_is_not():
     with contextlib.closing(engines.Local(1, ENVIRONMENT)) as local:
-        assert signal.SIGINT in local.submit(blocked_signals).result()
-    assert signal.SIGINT not in blocked_signals()
+        assert signal.SIGINT in local.submit(jobs.blocked_signals).result()
+    assert signal.SIGINT not in jobs.blocked_signals()
 
 
 def test_ctrl_c_while_the_workers_start_is_answered_by_the_parent_alone(tmp_path):
     # The jobs that a shell runs in the background ignore Ctrl-C, and so would their children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with computing(tmp_path) as process:
+        with computing(tmp_path, SCRIPT) as process:
             wait_for((tmp_path / "errands").exists)
             os.killpg(process.pid, signal.SIGINT)
             _, errors = process.communicate(timeout=60)
@@ -230,7 +244,8 @@ def trained(names, folder):
     process = subprocess.Popen(
         [sys.executable, jobs.__file__, str(folder), *names],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)},
+        # Of the parent; its workers train on TensorFlow.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder), "KERAS_BACKEND": "numpy"},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -242,7 +257,7 @@ def trained(names, folder):
             os.killpg(process.pid, signal.SIGKILL)
     assert printed.splitlines().count("{}") == len(names)
     read = lambda name, run: json.loads((folder / name / run.path).read_text())
-    return {name: [read(name, run) for run in jobs.RUNS] for name in names}
+    return {name: [read(name, run) for run in jobs.trainings()] for name in names}
 
 
 # === The command line ===

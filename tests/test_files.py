@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -269,6 +270,8 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
         with files.locked(tmp_path / "new" / ".lock"):
             inside.append(1)
             most.append(len(inside))
+            # Which lets the other threads in, if they may.
+            time.sleep(1e-3)
             inside.pop()
 
     threads = [threading.Thread(target=work) for _ in range(8)]

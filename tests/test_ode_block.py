@@ -75,6 +75,13 @@ def named_block(solver=None, **kwargs):
 
 
 @pytest.fixture
+def policy():
+    """Sets a policy of dtypes, until the test ends."""
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
 def float64():
     keras.config.set_dtype_policy("float64")
     yield
@@ -157,7 +164,9 @@ def test_gradient_of_every_method(solver, float64):
 )
 def test_gradient_in_every_mode(field, shape, num_weights, mode, float64):
     z = normal(*shape, dtype="float64")
-    assert_same_gradients(field(), z, mode, num_weights, solvers.RK4(STEP))
+    # XLA compiles steps that are written out for long: there RK4 is the dense field's alone.
+    method = solvers.Heun if mode == "xla" and field is not dense_field else solvers.RK4
+    assert_same_gradients(field(), z, mode, num_weights, method(STEP))
 
 
 @pytest.mark.parametrize("mode", ["eager", "xla"])
@@ -595,12 +604,11 @@ def test_fit_one_epoch(case):
 
 
 @all_cases
-def test_mixed_precision(case):
+def test_mixed_precision(case, policy):
     make, input_shape, *_ = CASES[case]
     x = normal(2, *input_shape)
     expected = make()(x)
-    keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy("mixed_float16")
+    policy("mixed_float16")
     keras.utils.set_random_seed(0)
     layer = make()
     z1 = layer(x)
@@ -608,19 +616,17 @@ def test_mixed_precision(case):
     assert layer(keras.Input(input_shape)).dtype == "float16"
     floats = [w for w in layer.weights if w.name != "method"]
     assert {weight.dtype for weight in floats} <= {"float32"}
-    keras.config.set_dtype_policy("float32")
-    assert z1.shape == expected.shape
+    np.testing.assert_allclose(np.float32(z1), expected, rtol=1e-2, atol=1e-2)
 
 
-def test_state_integrates_in_single_precision():
+def test_state_integrates_in_single_precision(policy):
     """512 increments of 0.1/512, each of which half precision would lose beside 1."""
-    keras.config.set_dtype_policy("mixed_float16")
+    policy("mixed_float16")
     field = layers.Dense(
         1, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.1)
     )
     block = tfnode.ODEBlock(field, solvers.Euler(1 / 512))
     z1, (times, states) = block(np.ones((1, 1))), block.trajectory(np.ones((1, 1), "float32"))
-    keras.config.set_dtype_policy("float32")
     assert np.float16(1) + np.float16(0.1 / 512) == 1
     assert z1.numpy().dtype == np.float16
     assert float(z1[0, 0]) == np.float16(1.1)
@@ -630,16 +636,15 @@ def test_state_integrates_in_single_precision():
 
 
 @pytest.mark.parametrize("outermost", [True, False], ids=["block", "model"])
-def test_mixed_precision_keeps_the_step_size(outermost):
+def test_mixed_precision_keeps_the_step_size(outermost, policy):
     """In half precision 1/500 is no multiple of the interval, and rounding hides steps."""
-    keras.config.set_dtype_policy("mixed_float16")
+    policy("mixed_float16")
     field = CountingField()
     block = tfnode.ODEBlock(field, solvers.Euler(1 / 500))
     layer = block if outermost else keras.Sequential([keras.Input((3,)), block])
     x = normal(2, 3)
     layer(x)
     executions = field.count(tf.function(layer), x)
-    keras.config.set_dtype_policy("float32")
     assert (executions, block.num_steps) == (500, 500)
 
 

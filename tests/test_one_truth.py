@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from frozen_models import ZEROS, X, columns, fit, frozen, rounded
+from frozen_models import ZEROS, X, columns, frozen, rounded
 from scope_models import block, build, compiled, inputs, outputs
 
 import tfnode
@@ -342,9 +342,8 @@ def test_an_end_that_is_a_tensor_is_refused(make):
 
 def test_records_of_the_frozen_model(straight):
     """By hand: the rule halves what is wrong, and climbs at the second failure."""
-    callback = adaption(CLIMB)
-    fit(model_for(CLIMB), callback, ZEROS, iterations=3)
-    assert columns(callback, "method", "num_steps", "action") == [
+    records = straight[CLIMB][0][:3]
+    assert [(r["method"], r["num_steps"], r["action"]) for r in records] == [
         ("euler", 1, "shrink"),
         ("euler", 2, "climb"),
         ("midpoint", 1, "shrink"),

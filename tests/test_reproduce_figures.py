@@ -3,8 +3,12 @@
 import dataclasses
 import json
 
+import keras
+import numpy as np
+
+import tfnode
 from scripts import reproduce_figures
-from scripts.paper import runner
+from scripts.paper import measurements, runner
 from scripts.paper.figures_by_number import FIGURES
 
 
@@ -32,8 +36,6 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
         (p["num_steps"], len(p["states"]), len(p["states"][0]), len(p["classes"])) for p in paths
     ]
     assert shapes == [(8, 9, 30, 30), (256, 65, 30, 30)]
-    # A longer walk is kept every fourth step only; the crossings are those of all of them.
-    assert all(p["crossings"] == len(p["points"]) for p in paths)
 
     monkeypatch.setattr(runner, "run_all", None)
     assert reproduce_figures.main(["--quick", "--finished", *options, *places, "1", "3"]) == 0
@@ -41,6 +43,21 @@ def test_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     assert "figure01.png" in printed
     left_out = f"Figure 3 needs a finished run below {tmp_path / 'runs'} and is left out."
     assert left_out in printed
+
+
+def test_paths_are_kept_every_fourth_step_and_their_crossings_are_those_of_all():
+    """Of a turn around 0, of which coarse steps of Euler's method make spirals outwards."""
+    field = keras.layers.Dense(2, use_bias=False, name="turn")
+    block = tfnode.ODEBlock(field, tfnode.solvers.Euler(1 / 8), t1=32.0, name="ode_block")
+    model = keras.Sequential([keras.Input((2,)), block])
+    field.set_weights([np.array([[0.0, 1.0], [-1.0, 0.0]])])
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype("float32") / 100
+    every = tfnode.validity.crossings(model, x[:30])
+    kept = measurements.paths(model, x)
+    assert (len(kept["states"]), kept["num_steps"], kept["crossings"]) == (65, 256, every.count)
+    np.testing.assert_allclose(kept["states"], every.states[::4], atol=1e-4)
+    np.testing.assert_allclose(kept["points"], every.points, atol=1e-4)
+    assert every.count > 0
 
 
 def test_failed_runs_are_told_from_those_that_were_not_run(tmp_path, capsys):

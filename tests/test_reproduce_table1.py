@@ -43,12 +43,26 @@ def small(tmp_path):
     signal.signal(signal.SIGINT, before)
 
 
-def test_end_to_end_and_again(small, capsys):
+def test_end_to_end_interrupted_and_again(small, capsys):
     runs, out, run = small
-    arguments = ("--iterations", 50, "--grid", 2)
-    first = run(*arguments)
-    printed, errors = first.communicate()
-    assert first.returncode == 0, errors
+    arguments = ("--iterations", 50, "--grid", 2, 1)
+    # The one with adaption costs most and comes first; the others take seconds after it.
+    process = run(*arguments)
+    first = runs / "energy_landscape" / "euler_adaption_50_seed0.json"
+    deadline = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. 1 of 3 runs are finished and kept" in errors
+    assert list(runs.glob("*/*.json")) == [first]
+    kept = first.stat().st_mtime_ns
+    # In this process, which has imported TensorFlow.
+    again = lambda: reproduce_table1.main([*map(str, (*run.options, *arguments))])
+    assert again() == 0
+    printed = capsys.readouterr().out
+    assert first.stat().st_mtime_ns == kept
     assert "| Three Minima | ours" in printed
     assert f"Written: {out / 'figure5_energy_landscape.png'}" in printed
     assert sorted(path.name for path in out.iterdir()) == [
@@ -56,7 +70,7 @@ def test_end_to_end_and_again(small, capsys):
         *("table1.csv", "table1.json", "table1.md"),
     ]
     files = sorted(path.name for path in (runs / "energy_landscape").iterdir())
-    assert files == ["euler_adaption_50_seed0.json", "euler_k002_50_seed0.json"]
+    assert files == [first.name, "euler_k001_50_seed0.json", "euler_k002_50_seed0.json"]
     result = json.loads((runs / "energy_landscape" / files[0]).read_text())
     assert result["history"]["iteration"] == [50]
     assert result["nfe_per_iteration"] == result["history"]["nfe"][0]
@@ -64,10 +78,8 @@ def test_end_to_end_and_again(small, capsys):
     assert row["adaption"]["rk4_fine"][0] == pytest.approx(100 * result["accuracy"]["rk4_fine"])
 
     times = {path: path.stat().st_mtime_ns for path in (runs / "energy_landscape").iterdir()}
-    # In this process, which has imported TensorFlow.
-    assert reproduce_table1.main([*map(str, (*run.options, *arguments))]) == 0
-    again = capsys.readouterr().out
-    assert again.endswith(printed.split("2/2 runs")[-1].split("\n", 1)[1])
+    assert again() == 0
+    assert capsys.readouterr().out.endswith(printed.split("3/3 runs")[-1].split("\n", 1)[1])
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
@@ -79,28 +91,12 @@ def test_a_number_of_steps_that_is_given_twice_is_run_once():
     ]
 
 
-def test_ctrl_c_keeps_finished_runs(small):
-    runs, _, run = small
-    # The one with adaption costs most and comes first; four more take seconds after it.
-    process = run("--iterations", 100, "--grid", 1, 2, 3, 4)
-    first = runs / "energy_landscape" / "euler_adaption_100_seed0.json"
-    deadline = time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted. 1 of 5 runs are finished and kept" in errors
-    files = [path.name for path in runs.glob("*/*.json")]
-    assert files == ["euler_adaption_100_seed0.json"]
-
-
-def test_a_place_that_cannot_be_written_to_is_named(small):
+def test_a_place_that_cannot_be_written_to_is_named(small, capsys):
     runs, _, run = small
     runs.mkdir()
     (runs / "energy_landscape").write_text("a file where the directory should be")
-    process = run("--iterations", 50, "--grid", 2)
-    _, errors = process.communicate()
-    assert process.returncode == 1
+    arguments = (*run.options, "--iterations", 50, "--grid", 2)
+    assert reproduce_table1.main([*map(str, arguments)]) == 1
+    errors = capsys.readouterr().err
     assert "A result could not be written: [Errno 17] File exists" in errors
     assert "0 of 2 runs are finished" in errors

@@ -37,7 +37,7 @@ from tfnode.solvers import (
 )
 
 TESTS = pathlib.Path(__file__).parent
-BATCH_SIZES = (1, 7, 256)
+BATCH_SIZES = (1, 7, 32)
 
 ADAPTIVE = [
     DormandPrince(1e-3, 1e-3),
@@ -386,7 +386,7 @@ def test_the_exported_zoo_answers_as_its_weights(tmp_path):
         model = tfnode.with_solver(get_model(name, weights="DEFAULT"), solver)
         case = tmp_path / name / slug
         shutil.copytree(path, case / version)
-        inputs = {str(size): samples(model, size) for size in BATCH_SIZES[:2]}
+        inputs = {str(size): samples(model, size) for size in (1, 2)}
         expected[case] = {size: model(x) for size, x in inputs.items()}
         np.savez(case / "inputs.npz", **inputs)
     run(ANSWER_ALL, tmp_path)

@@ -14,7 +14,7 @@ from linear_models import FLOW, ORDERS, X, Y, growth, linear, predicted
 import tfnode
 import zoo
 from tfnode import solvers, validity
-from tfnode.models import digest, reached_blocks
+from tfnode.models import digest, held_blocks, reached_blocks
 from tfnode.solvers import RK4, DormandPrince, Euler, Heun, Midpoint
 from tfnode.validity.trials import Trial, fine_trial, sweep_trials, training_trial
 
@@ -414,12 +414,11 @@ def test_what_does_not_count_is_not_certified_either():
 
 def test_a_twin_has_the_finest_step_of_each_block():
     z = inputs = keras.Input((1,))
-    for h in (1 / 4, 1 / 1100):
+    for h in (1 / 4, 1 / 550):
         z = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), RK4(h))(z)
     model = keras.Model(inputs, z)
-    data = X, np.asarray(model(X))
     report = validity.check(
-        model, data, task="regression", solvers=[RK4(1 / 600)], reference_steps=8
+        model, (X, X), task="regression", solvers=[RK4(1 / 600)], reference_steps=8
     )
     (row,) = (row for row in report.rows if row.step_size == 1 / 600)
     assert (report.is_ode, row.num_steps) == (True, 1200)
@@ -621,10 +620,17 @@ def test_no_certified_sample_changes_its_class(trained, landscape, reports, num_
     own = np.argmax(model.predict(x, 1000, verbose=0), -1)
     rows = [row for row in reports[num_steps].rows if row.is_better]
     better_ones = [solvers.get(row.solver.lower(), row.step_size) for row in rows]
-    for solver in (*better_ones, RK4(1 / 100), RK4(1 / 1024), Midpoint(1 / 512)):
-        better = tfnode.with_solver(model, solver).predict(x, 1000, verbose=0)
+    twins = {}
+    every = (*better_ones, RK4(1 / 100), RK4(1 / 1024), Midpoint(1 / 512))
+    # One graph for each method, whose finest step is the bound of its loop.
+    for solver in sorted(every, key=lambda solver: solver.step_size):
+        if type(solver) not in twins:
+            twins[type(solver)] = tfnode.with_solver(model, solver)
+            twins[type(solver)].compile(jit_compile=False)
+        held_blocks(twins[type(solver)])[0].solver = solver
+        better = twins[type(solver)].predict(x, 1000, verbose=0)
         assert not (certified & (own != np.argmax(better, -1))).any()
-    assert certified.mean() > 0.9 if num_steps == 256 else certified.mean() < 0.5
+    assert certified.mean() > 0.9 if num_steps == 256 else 0 < certified.mean() < 0.5
 
 
 # === Reports ===

@@ -172,6 +172,8 @@ def compiled(run: Run) -> keras.Model:
         jit_compile=by_xla or keras.backend.backend() == "jax",
         steps_per_execution=run.iterations_at_once,
     )
+    # Variables that are made while TensorFlow traces have it trace once more.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -72,8 +72,13 @@ def compiled(model, optimizer="adam"):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # As an object: a metric that is made while TensorFlow traces has it trace once more.
     accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    model.compile(optimizer, loss, metrics=[accuracy])
+    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=JIT_COMPILE)
     return model
+
+
+# Where a test does not ask for XLA, TensorFlow compiles for longer than it traces. On JAX without
+# it everything would run eagerly.
+JIT_COMPILE = keras.backend.backend() == "jax"
 
 
 class Linear(keras.layers.Layer):

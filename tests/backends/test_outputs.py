@@ -12,7 +12,10 @@ from keras import ops
 from models import TimedField, classifier, data, randomised
 
 import tfnode
+import zoo
+from scripts.publishing import goldens
 from tfnode import solvers
+from zoo import manifest
 
 PATH = pathlib.Path(__file__).with_name("outputs.json")
 
@@ -52,6 +55,17 @@ def test_outputs_are_those_of_every_backend(name):
     found = outputs(name)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_weights_that_tensorflow_has_written_are_read():
+    entry = manifest.read().weights["energy_landscape_rk4_damped_v1"]
+    golden = json.loads(goldens.path_of(entry).read_text())
+    model = zoo.get_model(entry.model, weights=entry.name)
+    assert model.get_layer("ode_block").solver == entry.solver
+    found = ops.convert_to_numpy(model(goldens.inputs(golden["inputs"])))
+    assert solvers.deserialize(golden["outputs"][0]["solver"]) == entry.solver
+    expected = np.array(golden["outputs"][0]["logits"])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from autodiff import BACKEND
-from models import classifier, compiled, data, fit_frozen, frozen
+from models import JIT_COMPILE, classifier, compiled, data, fit_frozen, frozen
 
 import tfnode
 from tfnode import solvers
@@ -101,7 +101,7 @@ def test_iterations_are_counted_where_the_optimizer_takes_steps(is_scaled):
     model = frozen(-0.5, solvers.Euler(1.0))
     optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=4)
     optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if is_scaled else optimizer
-    model.compile(optimizer, model.loss)
+    model.compile(optimizer, model.loss, jit_compile=JIT_COMPILE)
     labels = np.ones(8, int)
     callback = tfnode.StepAdaption((ONES, labels), 1, initial_step_size=0.25, growth=1.01)
     for iteration in (0, 1, 2, 3):
@@ -129,7 +129,7 @@ def test_no_iteration_is_counted_where_gradients_are_not_finite():
     model = frozen(-0.5, solvers.Euler(1.0))
     # A scale at which the gradients overflow, which each such batch halves.
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.0), 2.0**127)
-    model.compile(optimizer, model.loss)
+    model.compile(optimizer, model.loss, jit_compile=JIT_COMPILE)
     callback = tfnode.StepAdaption((ONES, np.ones(8, int)), 1, initial_step_size=0.5)
     x, y = np.full((64, 1), 8.0, "float32"), np.zeros(64, int)
     model.fit(x, y, batch_size=8, verbose=0, callbacks=[callback])
@@ -234,7 +234,27 @@ def test_tolerance_adaption(solver):
     # Every sample is the same, so all of training costs what one pass does.
     assert callback.nfe_per_iteration * 6 == block.training_evaluations
     assert block.training_evaluations >= 6 * (2 + solver.tableau.num_stages)
-    assert float(keras.ops.convert_to_numpy(block.rtol)) >= 1e-3 * (1 - 1e-6)
+    # It does not bind a solver whose evaluations are all the same.
+    assert columns(callback, "action") == [("keep",)] * 3
+    assert float(keras.ops.convert_to_numpy(block.rtol)) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("per_sample", [False, True], ids=["shared", "per_sample"])
+def test_a_tolerance_shrinks_and_grows(per_sample):
+    model = frozen(-3.0, solvers.BogackiShampine32(per_sample=per_sample))
+    callback = tfnode.ToleranceAdaption((ONES, np.ones(8, int)), every=1, initial_tolerance=1.0)
+    # Of batches whose evaluations differ.
+    x = np.repeat(np.tile(np.float32([1, 100]), 4), 8)[:, None]
+    model.fit(x, np.ones(64, int), batch_size=8, verbose=0, shuffle=False, callbacks=[callback])
+    actions = [action for (action,) in columns(callback, "action")]
+    assert actions[0] == "shrink" and "grow" in actions
+    factor = {"shrink": 0.5, "keep": 1.0, "grow": 1.1}
+    wanted = np.cumprod([1.0, *(factor[action] for action in actions)])
+    tolerances = [r["tolerance"] for r in callback.history]
+    tolerances.append(model.get_layer("ode").solver.rtol)
+    assert tolerances == pytest.approx(wanted, rel=1e-6)
+    wrong = [r["train_accuracy"] == 0 for r in callback.history]
+    assert wrong == [action == "shrink" for action in actions]
 
 
 # === What is TensorFlow's alone ===
