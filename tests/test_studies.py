@@ -30,7 +30,7 @@ def test_one_thing_is_changed_at_a_time():
     assert inputs[0][0].path == "concentric_spheres_2d/euler_k032_10000_inputs0.5_seed0.json"
     times = studies.runs(studies.STUDIES["integration_time"], args)
     sizes = [of_setting[0].start_solver().step_size for of_setting in times]
-    assert sizes == [t1 / k for t1 in (0.5, 1, 2, 4) for k in (16, 32, 64, 128)]
+    assert sizes == [t1 / k for t1 in (0.5, 1, 2, 4) for k in (8, 16, 32, 64, 128)]
 
 
 def test_regularization_is_compared_with_a_run_without_it():
@@ -78,8 +78,8 @@ def test_a_run_with_regularization_begins_as_one_without_it():
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("changes", [{"scale": 0.5}, {"t1": 2.0}], ids=["inputs", "time"])
-def test_a_run_of_a_study(changes, monkeypatch):
+def test_a_run_of_a_study(monkeypatch):
+    changes = {"scale": 0.5, "t1": 2.0}
     monkeypatch.setattr(measurements, "sweep", lambda model, test: {})
     # XLA would compile for longer than all else takes.
     monkeypatch.setattr(experiments, "_COMPILED", ())

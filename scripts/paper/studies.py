@@ -3,8 +3,13 @@
 import argparse
 import dataclasses
 import pathlib
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 import tfnode
 from scripts.models import NAMES
@@ -15,19 +20,21 @@ from tfnode import files, tables
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
-    """What the table of a study says of a setting.
+class Shown:
+    """What the page of a study shows of its settings.
 
     Args:
         header: Tuple of strings.
         cells: Function from the finished runs of a setting, those included that failed, and from
             how many they would be, to the cells of its line.
         legend: String, a paragraph that explains them.
+        draw: Optional function from the finished runs of every setting to a picture.
     """
 
     header: tuple[str, ...]
     cells: Callable[[Sequence[Result], int], tuple[str, ...]]
     legend: str
+    draw: Callable[[Sequence[Sequence[Result]]], Figure] | None = None
 
 
 def cells_of_steps(results: Sequence[Result], planned: int) -> tuple[str, ...]:
@@ -49,6 +56,61 @@ def cells_of_steps(results: Sequence[Result], planned: int) -> tuple[str, ...]:
     )
 
 
+_OF_GAPS = (
+    "The gap over the number of steps, and over their size where the time changes. Small discs: "
+    "seeds. Lines: their means. Dashed: 10 points, up to which a number of steps is valid."
+)
+# What a gap depends on, or may: where a run lies, and what is written there.
+_AXES: dict[str, tuple[Callable[[Run], float], Callable[[float, int], str]]] = {
+    "steps": (lambda run: run.num_steps, lambda x, _: f"{x:g}"),
+    "step size": (lambda run: run.t1 / run.num_steps, lambda x, _: f"1/{1 / x:g}"),
+}
+
+
+def draw_gaps(settings: Sequence[Sequence[Result]]) -> Figure:
+    """The gap over the number of steps and over their size, a colour for each scale or time.
+
+    A small disc is a seed, a line their mean, dashed the largest gap that is valid.
+    """
+    of_all = [results for results in map(usable, settings) if results]
+    runs = [Run(**results[0]["run"]) for results in of_all]
+    has_times = len({run.t1 for run in runs}) > 1
+    lines: dict[tuple[str, str], list[tuple[Run, list[float]]]] = {}
+    for run, results in zip(runs, of_all):
+        name = f"time {run.t1:g}" if has_times else f"inputs times {run.scale:g}"
+        lines.setdefault((run.model, name), []).append((run, table1.gaps_of(results)))
+    axes = list(_AXES)[: 1 + has_times]
+    panels = [(m, axis) for m in dict.fromkeys(m for m, _ in lines) for axis in axes]
+    names = list(dict.fromkeys(name for _, name in lines))
+    figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")
+    drawn: dict[str, Any] = {}
+    subplots = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (model, axis) in zip(subplots, panels):
+        place, written = _AXES[axis]
+        for (of_model, name), points in lines.items():
+            if of_model == model:
+                drawn[name] = _draw_line(ax, points, place, f"C{names.index(name)}")
+        ax.axhline(10, color="grey", linewidth=1, linestyle="--")
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(written)
+        ax.set(xlabel=axis, ylabel="gap, points", title=NAMES[model])
+        ax.label_outer()
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=len(drawn))
+    return figure
+
+
+def _draw_line(
+    ax: Axes,
+    points: Sequence[tuple[Run, list[float]]],
+    place: Callable[[Run], float],
+    color: str,
+) -> Any:
+    for run, gaps in points:
+        ax.plot([place(run)] * len(gaps), np.multiply(gaps, 100), ".", markersize=4, color=color)
+    means = [(place(run), 100 * statistics.mean(gaps)) for run, gaps in points]
+    return ax.plot(*zip(*means), color=color)[0]
+
+
 def cells_of_regularization(results: Sequence[Result], planned: int) -> tuple[str, ...]:
     """The cells of runs with step adaption; empty where every one has failed."""
     run = Run(**results[0]["run"])
@@ -68,7 +130,7 @@ _SEEDS = (
     "Means and standard deviations over the seeds, on the test set. *Seeds*: those that came to "
     "their end, of those planned; without the others, which diverged or were not run."
 )
-OF_STEPS = Columns(
+OF_STEPS = Shown(
     (
         *("Data set", "Inputs times", "Time", "Steps", "Step size", "Seeds"),
         *("accuracy %", "under reference %", "under RK4 %", "gap, points"),
@@ -76,8 +138,9 @@ OF_STEPS = Columns(
     cells_of_steps,
     f"{_SEEDS} *Gap*: between the accuracies under the training solver and under its reference, on "
     "the validation set, where the runs have looked at one.",
+    draw_gaps,
 )
-OF_REGULARIZATION = Columns(
+OF_REGULARIZATION = Shown(
     (
         *("Data set", "kinetic", "Jacobian", "end time", "Seeds", "accuracy %", "under RK4 %"),
         *("lost, points", "at most", "NFE of the model", "NFE in training", "with checks"),
@@ -100,13 +163,13 @@ class Study:
         question: String, a paragraph.
         settings: Tuples of a model, the numbers of steps, of which None stands for step adaption,
             and what its runs have in place of the paper's.
-        columns: `Columns`.
+        shown: `Shown`.
     """
 
     title: str
     question: str
     settings: tuple[tuple[str, tuple[int | None, ...], dict[str, Any]], ...]
-    columns: Columns = OF_STEPS
+    shown: Shown = OF_STEPS
 
 
 def with_regularization(model: str, weights: Sequence[float]) -> tuple:
@@ -143,7 +206,9 @@ STUDIES = {
         "The paper leaves open what happens if the integration time grows. The same numbers of "
         "steps are taken over longer and shorter times: where two lines of the same step size "
         "differ, the step alone does not decide.",
-        tuple(("energy_landscape", (16, 32, 64, 128), {"t1": t1}) for t1 in (0.5, 1.0, 2.0, 4.0)),
+        tuple(
+            ("energy_landscape", (8, 16, 32, 64, 128), {"t1": t1}) for t1 in (0.5, 1.0, 2.0, 4.0)
+        ),
     ),
     "regularization": Study(
         "How many evaluations does a valid model need, if its field is made cheap to solve?",
@@ -192,9 +257,9 @@ def report(
         command: What the pages say that made them.
     """
     for name, settings in found.items():
-        study, columns = STUDIES[name], STUDIES[name].columns
+        study, shown = STUDIES[name], STUDIES[name].shown
         lines = [
-            columns.cells(results, count)
+            shown.cells(results, count)
             for results, count in zip(settings, planned[name], strict=True)
             if results
         ]
@@ -202,9 +267,13 @@ def report(
         parts = [
             f"# {study.title}",
             study.question,
-            tables.markdown(columns.header, lines),
-            columns.legend,
+            tables.markdown(shown.header, lines),
+            shown.legend,
             f"Made by `{command}`. {origins.in_words(of_all)}",
         ]
+        if shown.draw and usable(of_all):
+            parts.insert(2, f"![{_OF_GAPS}]({name}.png)")
+            with files.beside(out / f"{name}.png") as written:
+                shown.draw(settings).savefig(written)
         files.write_text(out / f"{name}.md", "\n\n".join(parts) + "\n")
         print(f"Written: {out / f'{name}.md'}")

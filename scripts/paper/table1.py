@@ -54,8 +54,7 @@ def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
     `"gap"` and `"validated"`, by which steps are chosen, are those on the validation data;
     `"trained"` is the summary of those seeds that have trained.
     """
-    accuracies, chosen_by = [r["accuracy"] for r in results], [validated(r) for r in results]
-    gaps = [abs(a["train_solver"] - a["reference"]) for a in chosen_by]
+    accuracies = [r["accuracy"] for r in results]
     trained, others = trained_seeds(results)
     nfe = {
         key: statistics.mean(r[key] for r in results)
@@ -66,11 +65,16 @@ def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
         "num_steps": num_steps,
         "seeds": len(results),
         **{name: mean_std([100 * a[name] for a in accuracies]) for name in SOLVERS},
-        "gap": statistics.mean(gaps),
-        "validated": statistics.mean(a["train_solver"] for a in chosen_by),
+        "gap": statistics.mean(gaps_of(results)),
+        "validated": statistics.mean(validated(r)["train_solver"] for r in results),
         "trained": summary(trained, num_steps) if others else None,
         **nfe,
     }
+
+
+def gaps_of(results: Sequence[Result]) -> list[float]:
+    """The differences in accuracy between the training solver and its reference, by seed."""
+    return [abs(a["train_solver"] - a["reference"]) for a in map(validated, results)]
 
 
 def mean_std(values: Sequence[float]) -> Spread:
