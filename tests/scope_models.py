@@ -190,6 +190,12 @@ def outputs(model, x):
     return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(model(x))]
 
 
+def assert_equal(ours, theirs):
+    assert len(ours) == len(theirs) > 0
+    for one, other in zip(ours, theirs):
+        np.testing.assert_array_equal(one, other)
+
+
 def counted(kind):
     """The calls that are found, those after each step is halved, and whether all are eager."""
     model = build(kind, COARSE)

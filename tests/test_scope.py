@@ -18,6 +18,7 @@ from scope_models import (
     LOSS,
     Holder,
     Subclassed,
+    assert_equal,
     block,
     build,
     classifier,
@@ -34,12 +35,6 @@ from tfnode.models import held_blocks, reached_blocks
 ROOT = pathlib.Path(__file__).parents[1]
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-def assert_equal(ours, theirs):
-    assert len(ours) == len(theirs) > 0
-    for one, other in zip(ours, theirs):
-        np.testing.assert_array_equal(one, other)
 
 
 # === with_solver ===

@@ -11,6 +11,7 @@ from scope_models import (
     FINE,
     KINDS,
     TIMESTEPS,
+    assert_equal,
     build,
     compiled,
     counted,
@@ -26,12 +27,6 @@ ON_TENSORFLOW = BACKEND == "tensorflow"
 every_kind = pytest.mark.parametrize("kind", KINDS)
 # Elsewhere, of the kinds that are trained alike, one: a compilation takes seconds.
 SOME = ("functional", "Subclassed", "beside", "recurrent", "in_field", "dictionaries")
-
-
-def assert_equal(ours, theirs):
-    assert len(ours) == len(theirs) > 0
-    for one, other in zip(ours, theirs):
-        np.testing.assert_array_equal(one, other)
 
 
 @every_kind
