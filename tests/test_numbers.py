@@ -4,6 +4,7 @@ import argparse
 import collections
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import pathlib
@@ -52,6 +53,14 @@ SETTINGS = {
         "a wheel of 5 MB",
         r"(?<=\| )\d+ \|",
         r"(?<=\| )\d+\.\d+\.\d+ \|",
+    ],
+    "docs/results.md": [
+        "five seeds each but for time 4 and 64 steps over time 0.5",
+        "From time 1 to 2|from 0.5 to 1 it|over time 4",
+        "RK4 with 256 steps",
+        "figures 20 and 21",
+        "At a tolerance of 0.001",
+        "gap of 10 points",
     ],
     "docs/start.md": ["at most 2 points", "is 0 for an ODE and 1 for a model that is none"],
     "docs/stable.md": ["version 0.1"],
@@ -370,6 +379,44 @@ def what_could_explain_the_paper_s_evaluations():
         f"loses {points(half)}, {points(quarter)} and {points(strict)} points in place of "
         f"{points(papers)}",
     ]
+
+
+# === The integration time ===
+TIMES = (0.5, 1.0, 2.0, 4.0)
+
+
+@says("docs/results.md")
+def what_the_integration_time_changes():
+    def cell(t1, num_steps):
+        results = by_rule(MINIMA, f"euler_k{num_steps:03d}", "" if t1 == 1 else f"time{t1}_")
+        assert len(results) == (2 if t1 == 4 or (t1, num_steps) == (0.5, 64) else 5)
+        return policies.over_seeds([100 * gap for gap in table1.gaps_of(results)])
+
+    header = ("gap, points", *(f"time {t1:g}" for t1 in TIMES))
+    lines = [(f"{k} steps", *(cell(t1, k) for t1 in TIMES)) for k in (16, 32, 64)]
+    lines += [
+        (f"steps of 1/{n}", *(cell(t1, round(n * t1)) if n * t1 <= 64 else "" for t1 in TIMES))
+        for n in (16, 32)
+    ]
+    return [tables.markdown(header, lines)]
+
+
+# === Adaptive solvers ===
+@says("docs/results.md")
+def what_a_tolerance_binds():
+    methods = {"fehlberg21": "Fehlberg 2(1)", "dormandprince": "Dormand-Prince 5(4)"}
+    cells = collections.defaultdict(list)
+    for method, tolerance in itertools.product(methods, (1, 0.1, 0.01, 0.001, 0.0001)):
+        results = runs(f"{SPHERES}/{method}_tol{tolerance}_10000_seed*")
+        assert len(results) == 3
+        own = [100 * r["accuracy"]["train_solver"] for r in results]
+        cells[tolerance] += [policies.over_seeds(own), policies.over_seeds(lost(results))]
+    header = ("tolerance", *(f"{name}, {of}" for name in methods.values() for of in ("%", "lost")))
+    table = tables.markdown(header, [(f"{t:g}", *of) for t, of in cells.items()])
+    found = [existing(planned_rules()[SPHERES, name]) for name in policies.TOLERANCES]
+    assert {len(results) for results in found} == {5}
+    points, nfe = each(map(lost, found), 2), each([list(map(policies.nfe, of)) for of in found])
+    return [table, f"{points} points, for {nfe} evaluations, from {' and '.join(methods.values())}"]
 
 
 def planned_rules():

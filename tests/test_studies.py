@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tfnode
 from scripts import study
@@ -110,6 +111,41 @@ def test_a_run_of_half_precision_is_measured_as_it_was_trained():
         np.testing.assert_array_equal(found, expected)
 
 
+def test_the_picture_has_the_gaps_of_every_seed_and_their_means():
+    def results(num_steps, t1, *gaps, model="energy_landscape"):
+        runs = [Run(model, num_steps, seed, 50, t1=t1) for seed in range(len(gaps))]
+        accuracies = [{"train_solver": 0.9, "reference": 0.9 - gap} for gap in gaps]
+        return [
+            {"run": dataclasses.asdict(run), "accuracy": accuracy}
+            for run, accuracy in zip(runs, accuracies)
+        ]
+
+    failed = [{"run": dataclasses.asdict(Run("energy_landscape", 8, 0, 50)), "error": "nan"}]
+    settings = [results(16, 1.0, 0.1, 0.3), results(32, 1.0, 0.1), results(32, 2.0, 0.4), failed]
+    figure = studies.draw_gaps(settings)
+    assert [ax.get_xlabel() for ax in figure.axes] == ["steps", "step size"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["time 1", "time 2"]
+    for ax, places in zip(figure.axes, ([16, 32, 32], [1 / 16, 1 / 32, 1 / 16])):
+        drawn = [np.transpose(line.get_data()).ravel() for line in ax.lines]
+        expected = [
+            (places[0], 10, places[0], 30),
+            (places[1], 10),
+            (places[0], 20, places[1], 10),
+            (places[2], 40),
+            (places[2], 40),
+        ]
+        for found, wanted in zip(drawn, expected):
+            np.testing.assert_allclose(found, wanted)
+        assert ax.lines[-1].get_ydata() == [10, 10]
+    # Where the time is one, a size says what a number does.
+    spheres = results(16, 1.0, 0.2, model="concentric_spheres_2d")
+    both = studies.draw_gaps([settings[0], spheres])
+    assert [(ax.get_title(), ax.get_xlabel()) for ax in both.axes] == [
+        ("Three Minima", "steps"),
+        ("Concentric spheres 2d", "steps"),
+    ]
+
+
 def test_the_page_of_a_study_counts_the_runs_that_failed(tmp_path):
     accuracy = {"train_solver": 0.8, "reference": 0.7, "rk4_fine": 0.6}
     common = {"versions": {"machine": "m", "jax": "1"}, "backend": "jax", "device": "d"}
@@ -126,6 +162,9 @@ def test_the_page_of_a_study_counts_the_runs_that_failed(tmp_path):
     planned = [3, 3, 3]
     studies.report({"inputs": settings}, {"inputs": planned}, tmp_path, "a command")
     page = (tmp_path / "inputs.md").read_text()
+    with Image.open(tmp_path / "inputs.png") as picture:
+        assert (picture.format, picture.mode) == ("PNG", "P")
+    assert "](inputs.png)" in page
     lines = [line for line in page.splitlines() if line.startswith("| Three")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [line[3:] for line in cells] == [

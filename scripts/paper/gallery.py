@@ -10,6 +10,7 @@ from scripts.paper import origins, runner
 from scripts.paper.figures_by_number import FIGURES
 from scripts.paper.runs import Run
 from scripts.paper.selection import usable
+from scripts.pictures import write_png
 from tfnode import files
 
 
@@ -45,9 +46,9 @@ def draw(
         print(f"Figure {number} needs {need.words} below {args.runs} and is left out.")
         return
     figure = FIGURES[number].draw(results)
-    for ending in ("png", "pdf"):
-        with files.beside(args.out / f"figure{number:02d}.{ending}") as written:
-            figure.savefig(written)
+    write_png(figure, args.out / f"figure{number:02d}.png")
+    with files.beside(args.out / f"figure{number:02d}.pdf") as written:
+        figure.savefig(written)
     files.write_json(args.out / f"figure{number:02d}.json", note)
     print(f"Written: {args.out / f'figure{number:02d}.png'}")
 

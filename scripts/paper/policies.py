@@ -11,6 +11,7 @@ from scripts.models import NAMES
 from scripts.paper import origins, reproducing, table1
 from scripts.paper.runs import Result, Run
 from scripts.paper.selection import usable
+from scripts.pictures import write_png
 from tfnode import files, tables
 
 MODELS = ("concentric_spheres_2d", "energy_landscape")
@@ -101,8 +102,7 @@ def report(
         HEADER, [cells(*pair, found, planned[pair]) for pair, found in results.items()]
     )
     files.write_text(out / "policies.md", page(table, command, results))
-    with files.beside(out / "policies.png") as written:
-        draw(results).savefig(written)
+    write_png(draw(results), out / "policies.png")
     print(table, f"Written: {out / 'policies.md'}", sep="\n\n")
 
 

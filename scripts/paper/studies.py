@@ -16,6 +16,7 @@ from scripts.models import NAMES
 from scripts.paper import origins, policies, reproducing, table1
 from scripts.paper.runs import Result, Run
 from scripts.paper.selection import usable
+from scripts.pictures import write_png
 from tfnode import files, tables
 
 
@@ -273,7 +274,6 @@ def report(
         ]
         if shown.draw and usable(of_all):
             parts.insert(2, f"![{_OF_GAPS}]({name}.png)")
-            with files.beside(out / f"{name}.png") as written:
-                shown.draw(settings).savefig(written)
+            write_png(shown.draw(settings), out / f"{name}.png")
         files.write_text(out / f"{name}.md", "\n\n".join(parts) + "\n")
         print(f"Written: {out / f'{name}.md'}")

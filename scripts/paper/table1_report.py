@@ -8,6 +8,7 @@ from scripts.models import NAMES
 from scripts.paper import figures, origins, table1
 from scripts.paper.runs import Result
 from scripts.paper.selection import usable
+from scripts.pictures import write_png
 from tfnode import files, tables
 
 
@@ -53,8 +54,7 @@ def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> dict[pat
             ),
         }
         for file, (caption, figure) in drawn.items():
-            with files.beside(out / file) as written:
-                figure.savefig(written, dpi=120)
+            write_png(figure, out / file, dpi=120)
             pictures[out / file] = f"Step adaption on {caption}"
     return pictures
 
