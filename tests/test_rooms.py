@@ -307,7 +307,7 @@ def in_the_encoding_of_the_locale(source):
         modes = [a.value for a in [*node.args, *keywords.values()] if isinstance(a, ast.Constant)]
         of = ast.unparse(node.func).rpartition(".")[0]
         is_text = name in ("read_text", "write_text") and of not in ("", "files")
-        is_file = name == "open" and of not in ("os", "opener")
+        is_file = name == "open" and of not in ("os", "opener", "Image")
         is_file = is_file and not any("b" in str(mode) for mode in modes[-1:])
         if (is_text or is_file or "text" in keywords) and "encoding" not in keywords:
             found.append(ast.unparse(node))
@@ -316,7 +316,13 @@ def in_the_encoding_of_the_locale(source):
 
 def test_the_scanner_sees_text_without_an_encoding():
     bad = ["open(p)", "p.open('w')", "p.read_text()", "p.write_text(t)", "run(c, text=True)"]
-    good = ["open(p, 'rb')", "p.open('xb')", "files.write_text(p, t)", "os.open(p, 0)"]
+    good = [
+        "open(p, 'rb')",
+        "p.open('xb')",
+        "files.write_text(p, t)",
+        "os.open(p, 0)",
+        "Image.open(p)",
+    ]
     good += ["p.read_text(encoding='utf-8')", "run(c, encoding='utf-8')"]
     assert in_the_encoding_of_the_locale("\n".join(bad)) == bad
     assert in_the_encoding_of_the_locale("\n".join(good)) == []

@@ -8,9 +8,9 @@ from typing import Any
 from scripts import command_line
 from scripts.paper import origins, runner
 from scripts.paper.figures_by_number import FIGURES
+from scripts.paper.pictures import write_png
 from scripts.paper.runs import Run
 from scripts.paper.selection import usable
-from scripts.pictures import write_png
 from tfnode import files
 
 

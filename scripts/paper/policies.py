@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from scripts.models import NAMES
 from scripts.paper import origins, reproducing, table1
+from scripts.paper.pictures import write_png
 from scripts.paper.runs import Result, Run
 from scripts.paper.selection import usable
-from scripts.pictures import write_png
 from tfnode import files, tables
 
 MODELS = ("concentric_spheres_2d", "energy_landscape")

@@ -6,9 +6,9 @@ from typing import Any
 
 from scripts.models import NAMES
 from scripts.paper import figures, origins, table1
+from scripts.paper.pictures import write_png
 from scripts.paper.runs import Result
 from scripts.paper.selection import usable
-from scripts.pictures import write_png
 from tfnode import files, tables
 
 

@@ -1,4 +1,4 @@
-"""Figures as files."""
+"""Figures as PNG files."""
 
 import io
 import pathlib
