@@ -366,9 +366,7 @@ def what_could_explain_the_paper_s_evaluations():
             *of_scales[64]
         ),
         "at 32 steps {}, {} and {}".format(*of_scales[32]),
-        "is {} points at 32 steps with inputs halved, and {} as they are".format(
-            *of_minima
-        ),
+        "is {} points at 32 steps with inputs halved, and {} as they are".format(*of_minima),
         f"it needs {nfe(without)} evaluations {seeds(without)}",
         f"in place of a batch {nfe(test)} {seeds(test)}",
         f"with the checks counted {each([[policies.nfe_with_checks(r) for r in found[papers]]])}",
