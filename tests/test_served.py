@@ -37,7 +37,7 @@ from tfnode.solvers import (
 )
 
 TESTS = pathlib.Path(__file__).parent
-BATCH_SIZES = (1, 7, 32)
+BATCH_SIZES = (1, 7, 256)
 
 ADAPTIVE = [
     DormandPrince(1e-3, 1e-3),
