@@ -20,8 +20,7 @@ import tfnode
 from scripts.paper import engines, runner
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Of processes whose errands use no Keras: NumPy is imported sooner than TensorFlow.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": "numpy"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
 class Inline:
@@ -244,8 +243,7 @@ def trained(names, folder):
     process = subprocess.Popen(
         [sys.executable, jobs.__file__, str(folder), *names],
         cwd=ROOT,
-        # Of the parent; its workers train on TensorFlow.
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder), "KERAS_BACKEND": "numpy"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
