@@ -6,7 +6,8 @@
 Each row is trained with StepAdaption and over a grid of fixed step sizes, several seeds each.
 Every finished run is one JSON file below --runs and is never run again: interrupt at will, and go
 on with the same command. Beside the paper's columns stands the test accuracy of the same models
-under RK4 with 256 steps (16 for images in the quick setting), which shows whether they are ODEs.
+under RK4 with 256 steps (for images 64, and 16 in the quick setting), which shows whether they are
+ODEs.
 """
 
 import argparse

@@ -89,7 +89,7 @@ def test_the_verdict_is_in_words(report, ode, path):
     assert "4 lost" in words
     words = page_of(ode, path).words
     assert "Yes, it is an ODE." in words
-    assert "No answer changes under any better solver." in words
+    assert "No answer changes under any better solver that was tried." in words
     assert "“functional" in words
 
 

@@ -201,7 +201,7 @@ def test_every_weight_has_its_card():
         assert f"**{'An' if entry.is_ode else 'Not an'} ODE: " in page
         assert f"{100 * entry.accuracy['train_solver']:.1f} % under the solver of its" in page
         assert f"{100 * entry.accuracy['rk4_fine']:.1f} % under RK4" in page
-        assert f"{100 * entry.gap:.1f} points between it and any better solver" in page
+        assert f"{100 * entry.gap:.1f} points between the solver of" in page
         assert (places.CARDS / f"{name}.png").exists()
 
 

@@ -39,8 +39,8 @@ def odeint(
 
     Steps land on the times. The gradient is that of the discrete solution, by everything that the
     field depends on, by `z0`, `conditions`, and by `times` if they are a tensor. A Keras layer is
-    differentiated by the discrete adjoint, at the memory of one step; a function by autodiff
-    through the loop, as it may depend on what nobody can see.
+    differentiated by the discrete adjoint, in the memory of the states and of one step; a function
+    by autodiff through the loop, as it may depend on what nobody can see.
 
     Examples:
 

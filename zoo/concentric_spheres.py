@@ -1,4 +1,4 @@
-"""Concentric spheres in 2, 3, 10 and 900 dimensions (Ott et al., supplement A.3).
+"""Concentric spheres in 2, 3, 10 and 900 dimensions (Ott et al., supplement A.3, for 2).
 
 A point is a sequence with one channel, and the field convolves along its coordinates.
 """

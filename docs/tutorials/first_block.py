@@ -42,8 +42,8 @@ print(block.num_steps, "steps,", block.nfe, "evaluations of the field")
 # %% [markdown]
 # ## Training
 #
-# `compile` and `fit` are Keras's. The gradient is that of the discrete solution, exactly, at the
-# memory of one step.
+# `compile` and `fit` are Keras's. The gradient is that of the discrete solution, exactly, and
+# the memory is that of the states and of one step.
 
 # %%
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -37,7 +37,7 @@ def trained(solver, policy):
 #
 # Before the training the step is set by the rule of Hairer et al. At every check the accuracy on
 # one batch is compared with that under a better solver: a gap above 10 points halves the step, and
-# otherwise it grows by a tenth.
+# otherwise it grows by a tenth, if a trial of the longer step on the batch agrees.
 
 # %%
 paper, paper_adaption = trained(tfnode.solvers.Euler(step_size=1 / 8), "paper")
@@ -82,7 +82,7 @@ for name, report in reports.items():
 # %% [markdown]
 # The rule of the paper may end with fewer evaluations and more answers right under its own solver,
 # as it does here. What the damped one keeps is that these are the answers of an ODE, whichever
-# solver runs it.
+# solver runs it, if that is accurate enough.
 #
 # The step, the method and what the rule remembers are weights of the block: a checkpoint, or
 # `EarlyStopping(restore_best_weights=True)`, takes them along. [The guide](../damped-rule.md) says

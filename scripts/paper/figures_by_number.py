@@ -176,14 +176,17 @@ _DEPENDENCE = (
 _CHANCE = "Dotted: chance."
 _CLOSE = (
     "Even the paths of an ODE cross as a solver finds them where they run together closer than its "
-    "error."
+    "error; those of the paper's figure 1 (a) do not."
 )
 # The rule of `selection.trained_seeds`.
 _LEFT_OUT = (
     "that end more than 10 points below the best of their setting, under the solver of the "
     "training, on the validation set, or where the runs have looked at none on the test set"
 )
-_SEEDS = "The same by seed for {}. Grey: seeds {}. {}"
+_SEEDS = (
+    "Accuracies by seed on {}: test solver and step of the training (dark), other solvers and "
+    "steps (light). Grey: seeds {}. {}"
+)
 _TWO_SPHERES = "the concentric spheres in 2 dimensions"
 
 
@@ -261,7 +264,8 @@ FIGURES = {
     22: Figure(
         "(a) The true dynamics of the energy landscape, in position and velocity, in the colours "
         "of the classes; then paths of Neural ODEs of 256 steps, one a seed, in the colours of "
-        "their answers; and, where a run has kept it, its vector field beside the true one. "
+        "their answers; last the true vector field and beside it that of the first seed, where its "
+        "run has kept it. "
         f"{_CLOSE}",
         with_paths(256),
         lambda results: figures.true_and_learned_paths(*results.values()),

@@ -47,7 +47,7 @@ VARIANTS = {
         "check_samples": 1000,
     },
 }
-# The authors' rule for adaptive solvers, which the paper leaves to future work.
+# The authors' rule that adapts a tolerance, which the paper leaves to future work.
 TOLERANCES = {
     "tolerance, Fehlberg 2(1)": {"solver": "fehlberg21", "policy": "tolerance"},
     "tolerance, Dormand-Prince 5(4)": {"solver": "dormandprince", "policy": "tolerance"},
@@ -157,7 +157,7 @@ def page(table: str, command: str, results: Mapping[Pair, Sequence[Result]]) -> 
         "the forward passes of training, per iteration. *Step changes*: the checks that changed "
         "the step or the method. All others are means and standard deviations over the seeds. The "
         "paper's constants are a threshold of 0.1, shrink 0.5, growth 1.1, and a check every 50 "
-        "iterations. Its *look-ahead*, of the authors' later code, tries a longer step on the "
+        "iterations. The *look-ahead*, of the authors' later code, tries a longer step on the "
         "batch of the check before it is taken. From RK4 the better solver of a check is RK4 at "
         f"half the step, which the paper does not have.{_OF_TOLERANCE * by_tolerance}",
         "![Evaluations of a forward pass over training, seed 0](policies.png)",

@@ -191,9 +191,10 @@ _CHEAP = (
 STUDIES = {
     "inputs": Study(
         "Does the critical step depend on the scale of the inputs?",
-        "The critical number of steps of our concentric spheres is half of the paper's, which does "
-        "not give the scale of its data. A field of larger inputs is steeper in the same units, so "
-        "that the scale could be why: the inputs are multiplied by a factor, and all else stays.",
+        "The critical number of steps of our concentric spheres lies between 32 and 64, and that "
+        "of the paper, whose text does not give the scale of its data, at twice as many. The steps "
+        "that a field needs may depend on that scale: the inputs are multiplied by a factor, and "
+        "all else stays.",
         (
             *(
                 ("concentric_spheres_2d", (32, 64, 128), {"scale": scale})

@@ -106,7 +106,8 @@ def lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
         entries = [entry for entry in (best(r), r["adaption"]) if entry]
         table.append((name, _ours(entries), *_grid_cells(r), *_adaption_cells(r["adaption"])))
         if any(entry["trained"] for entry in entries):
-            table.append((name, "ours, near the best", *_of_trained(r)))
+            trained = [entry["trained"] or entry for entry in entries]
+            table.append((name, f"{_ours(trained)} near the best", *_of_trained(r)))
     return table
 
 

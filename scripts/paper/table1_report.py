@@ -74,12 +74,13 @@ def document(
         "RK4* evaluates the same trained models under RK4 with 256 steps, for images with 64, or "
         "16 in the quick setting. *Grid NFE*: the numbers of Euler steps below and above the "
         "critical one, above which the accuracies under the training solver and its reference "
-        "differ by at most 10 points; the accuracy beside it is the highest of the valid numbers "
-        "of steps, as in the paper, and not that of the critical one. *Near the best*: the seeds "
-        "within 10 points of the best of their setting, whereas the paper does not say which it "
-        "left out. All three are chosen by the validation set, or for images by a part of the "
-        "training set, where the runs have looked at it, and else by the test set; so is the gap "
-        "to the reference of the grid.",
+        "differ by at most 10 points in the mean over the seeds; the accuracy beside it is the "
+        "highest of the valid numbers of steps, and not that of the critical one, where the paper "
+        "reports the highest of all runs that were ODE-like. *Near the best*: the seeds within 10 "
+        "points of the best of their setting, of the grid and of the adaption; the paper leaves "
+        "out seeds that did not train successfully, and names no criterion. All three are chosen "
+        "by the validation set, or for images by a part of the training set, where the runs have "
+        "looked at it, and else by the test set; so is the gap to the reference of the grid.",
         "## The grid",
         printed[1],
         *failures(rows),

@@ -55,8 +55,8 @@ def page(content: manifest.Manifest) -> str:
     intro = (
         "The pretrained weights, accuracies on the test set, and for images on the part of it that "
         "their cards name. *Evaluations* are those of the vector field in a forward pass; the "
-        "*gap* is the largest difference in accuracy to a better solver, in points. "
-        "The command on its card made each, `scripts/verify_zoo.py` measures them again, and "
-        "`scripts/write_cards.py` wrote this."
+        "*gap* is the largest difference in accuracy to a better solver that was tried, in points; "
+        "that of an ODE is at most 2. The command on its card made each, `scripts/verify_zoo.py` "
+        "measures them again, and `scripts/write_cards.py` wrote this."
     )
     return "\n\n".join(["# The zoo", intro, tables.markdown(header, cells)]) + "\n"

@@ -145,7 +145,7 @@ def papers_row(entry: manifest.WeightsEntry) -> list[str]:
     grid_nfe, grid, nfe, adapted = PAPER[entry.model]
     return [
         "## The paper's",
-        f"Table 1 of the paper, five seeds: {adapted[0]} ± {adapted[1]} % with its step adaption, "
+        f"Table 1 of the paper: {adapted[0]} ± {adapted[1]} % with its step adaption, "
         f"at {nfe} evaluations an iteration; {grid[0]} ± {grid[1]} % by grid search, at {grid_nfe} "
         f"evaluations. This is one seed.{ours(entry.model)}",
     ]
@@ -170,8 +170,9 @@ def verdict(report: Report) -> str:
     found = "An ODE" if report.is_ode else "Not an ODE"
     return (
         f"{found}: {100 * rows[0].accuracy:.1f} % under the solver of its training, "
-        f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps, at most "
-        f"{100 * report.gap:.1f} points between it and any better solver."
+        f"{100 * rows[-1].accuracy:.1f} % under RK4 with {rows[-1].num_steps} steps; at most "
+        f"{100 * report.gap:.1f} points between the solver of the training and any better one that "
+        "was tried."
     )
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 # For large models on a few cores: as many iterations as the paper's, on small batches, and an
 # average of the weights against their noise. SGD keeps the field smooth where Adam makes it so
-# stiff that the step shrinks and shrinks. The checks are rarer, every 1600 samples (the paper's:
-# 12 800 images), and not on 8 samples, which would be noise. With few steps, backpropagation has
+# stiff that the step shrinks and shrinks. The checks come every 200 iterations and not every 50,
+# and not on 8 samples, which would be noise. With few steps, backpropagation has
 # memory enough, and computes none of them twice. The curve is that of few test samples.
 SMALL = {
     "optimizer": "sgd",
@@ -19,8 +19,8 @@ SMALL = {
 }
 # Against the noise of small batches, which ends a training at a learning rate that does not fall.
 TUNED = {"learning_rate": 5e-3, "batch_size": 16, "average": 0.995}
-# The paper's optimizer and iterations on an eighth of its batch, for the spheres in 900 dimensions;
-# a check has as many samples as the paper's.
+# For the spheres in 900 dimensions: the paper's optimizer and iterations for those in 2, on an
+# eighth of its batch; a check has as many samples as the paper's.
 BATCH16 = {"batch_size": 16, "check_samples": 128}
 # name -> what a run is told, and what the manifest says of it
 RECIPES: dict[str, tuple[dict[str, Any], str]] = {
@@ -43,12 +43,12 @@ RECIPES: dict[str, tuple[dict[str, Any], str]] = {
     "euler_adapted_batch16": (
         {"solver": "euler", "policy": "paper", **BATCH16},
         "Step adaption by the rule of the paper, from Euler's method, on batches of 16, for a few "
-        "cores: the paper's are of 128.",
+        "cores: the paper's, for 2 dimensions, are of 128.",
     ),
     "rk4_damped_batch16": (
         {"solver": "rk4", "policy": "damped", **BATCH16},
         "Step adaption by the damped rule, from the classical Runge-Kutta method, on batches of "
-        "16, for a few cores: the paper's are of 128.",
+        "16, for a few cores: the paper's, for 2 dimensions, are of 128.",
     ),
     "euler_adapted_small": (
         {"solver": "euler", "policy": "paper", **SMALL},

@@ -3,9 +3,9 @@
 All rules have one face, `Rule`: a solver, what the rule remembers and a `Measurement` go in; a
 `Decision` comes out. `tfnode.callbacks` measures, asks here, and acts.
 
-`StepRule` and `ToleranceRule` are those of Ott, Katiyar, Hennig, Tiemann, "When are Neural ODE
-Solutions Proper ODEs?", with the constants of the authors' experiments. `DampedRule` is ours, and
-does not oscillate.
+`StepRule` is algorithm 1 of Ott, Katiyar, Hennig, Tiemann, "When are Neural ODE Solutions Proper
+ODEs?" (2020), with the look-ahead and the floor of the authors' later code; `ToleranceRule` is of
+that code alone. `DampedRule` is ours, and does not oscillate.
 """
 
 from tfnode.adaption.damped_rule import DampedMemory, DampedRule

@@ -29,7 +29,7 @@ def get(
         policy: `"paper"` (`StepRule`) or `"damped"` (`DampedRule`) for fixed steps, `"tolerance"`
             (`ToleranceRule`) for adaptive solvers, or any `Rule`.
         threshold: Float, the largest accepted gap between the accuracies. This and the next two
-            are constants of the paper's rules; every other rule has its own.
+            are constants of `StepRule` and `ToleranceRule`; every other rule has its own.
         shrink: Float in (0, 1), the factor after a larger gap.
         growth: Float above 1, the factor otherwise.
         adaptive: Boolean, whether the solvers to adapt are adaptive ones.

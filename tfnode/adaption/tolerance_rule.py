@@ -19,9 +19,10 @@ class ToleranceRule:
     latest training iterations are all the same, the tolerance does not bind the solver, and a
     looser one is not tried.
 
-    The paper leaves adaptive solvers to future work (its section 6; supplement B.6 has figures
-    only). This is the rule of the code that its authors published with the later version, "ResNet
-    After All? Neural ODEs and Their Numerical Solution" (ICLR 2021, arXiv 2007.15386).
+    The paper shows that a tolerance binds a model (supplement B.6), and leaves an algorithm that
+    adapts it to future work (section 6). This is the rule of the code that its authors published
+    with the later version, "ResNet After All? Neural ODEs and Their Numerical Solution" (ICLR 2021,
+    arXiv 2007.15386).
 
     The rule remembers nothing. For its methods see `Rule`.
 

@@ -19,14 +19,14 @@ _RECENT = 5
 class ToleranceAdaption(SolverAdaption):
     """Finds the loosest tolerance that keeps the model an ODE, while it trains.
 
-    The counterpart of `StepAdaption` for adaptive solvers, which the paper leaves to future work,
-    as the authors' later code has it (see `tfnode.adaption.ToleranceRule`). Every `every`
-    iterations the accuracy on one batch is measured with the training solver and with a tighter
-    one: Dormand-Prince at a tenth of the tolerance, for lower orders at a fifth (on JAX and torch
-    with steps for each sample), and tighter still while Dormand-Prince evaluates the field no more
-    often than in training. If they differ by more than `threshold` the tolerance is multiplied by
-    `shrink`; otherwise by `growth`, if the training solver still agrees with the tighter one there
-    and if the evaluations of the last five executions were not all the same.
+    The counterpart of `StepAdaption` for adaptive solvers, which the paper leaves to future work
+    (section 6), as the authors' later code has it (see `tfnode.adaption.ToleranceRule`). Every
+    `every` iterations the accuracy on one batch is measured with the training solver and with a
+    tighter one: Dormand-Prince at a tenth of the tolerance, for lower orders at a fifth (on JAX and
+    torch with steps for each sample), and tighter still while Dormand-Prince evaluates the field no
+    more often than in training. If they differ by more than `threshold` the tolerance is multiplied
+    by `shrink`; otherwise by `growth`, if the training solver still agrees with the tighter one
+    there and if the evaluations of the last five executions were not all the same.
     All ODE blocks of a model share one tolerance, which is both `rtol` and `atol`.
 
     `logs` gets `tolerance`, `nfe` (the evaluations of a forward pass, the mean over the last

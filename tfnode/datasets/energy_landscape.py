@@ -63,7 +63,7 @@ class Potential:
         if not scale > 0:
             raise ValueError(
                 "The scale of a potential must be positive, or its minima become maxima. "
-                f"Received: scale={scale}. The paper's landscape has 1.2."
+                f"Received: scale={scale}. The landscape of the paper's experiments has 1.2."
             )
         slope = scale * np.poly(np.concatenate([low, high]))
         return cls(tuple(slope.tolist()), tuple(low.tolist()))
@@ -73,7 +73,8 @@ class Potential:
         return np.polyval(self.slope, x)
 
 
-# V(x) = 0.2 (x - 2)(x - 0.5)(x + 1)(x + 0.6)(x - 1.6) x, the landscape of the paper's figure 2.
+# V(x) = 0.2 (x - 2)(x - 0.5)(x + 1)(x + 0.6)(x - 1.6) x, of the authors' published experiments: the
+# paper has a picture of it, figure 2, and no formula.
 THREE_MINIMA = Potential(
     slope=(1.2, -2.5, -0.768, 2.364, 0.176, -0.192), minima=(-0.850, 0.269, 1.839)
 )

@@ -10,7 +10,7 @@ from tfnode import solvers
 from tfnode.integrate.grids import Grid, fixed_grid, num_fixed_steps, smallest_step
 from tfnode.layers.checks import check_moves_times
 
-# The static bound on the loop. The floor of the paper's rule is 1/500 of the interval.
+# The static bound on the loop. The floor of `StepRule` is 1/500 of the interval.
 _MAX_NUM_STEPS = 512
 
 

@@ -74,11 +74,11 @@ class ODEBlock(keras.layers.Layer):
             are reached. The output then has a time axis behind that of the batch.
         gradient: `"discrete_adjoint"` (default) keeps only the states of the solution and
             recomputes each step in the backward pass: the exact gradient of the discrete
-            solution, at the memory of one step. `"backprop"` differentiates the loop, keeps every
-            intermediate result, and allows a field with random or updating state (on JAX only
-            with `unroll=True`). Both give the same gradient. Inference runs the plain loop.
-            `"adjoint"`, for `DormandPrince` only, is the continuous adjoint of Chen et al. (2018)
-            by TensorFlow Probability, exact up to its tolerance.
+            solution, in the memory of the states and of one step. `"backprop"` differentiates the
+            loop, keeps every intermediate result, and allows a field with random or updating state
+            (on JAX only with `unroll=True`). Both give the same gradient. Inference runs the plain
+            loop. `"adjoint"`, for `DormandPrince` only, is the continuous adjoint of Chen et al.
+            (2018) by TensorFlow Probability, exact up to its tolerance.
         unroll: Boolean. If true, every step is written into the graph: faster for a few steps,
             slow to trace for many, and the step size is then fixed. Needs `gradient="backprop"`.
         regularization: Optional `tfnode.Regularization`, or a dictionary of its values: penalties

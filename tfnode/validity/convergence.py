@@ -111,7 +111,8 @@ def convergence_test(
       kinks, which cost methods of high order part of theirs.
     - **The optimum of the loss.** Training minimises the loss of the discrete solution at its own
       step, so a model that has grown together with its solver is best exactly there, and worse
-      with a coarser *and* with a finer step, as in figure 1 (d) of the paper. For an ODE the loss
+      with a coarser *and* with a finer step; figure 1 (d) of the paper shows the latter of its
+      accuracy. For an ODE the loss
       is flat towards fine steps. This is the telling sign. The *error* has no reason to be
       smallest at the training step, since training never sees the exact flow: for both kinds it
       mostly falls with the step, and where it does not, the steps are coarse. It is reported for

@@ -237,7 +237,7 @@ def _changes(page: Page) -> Element | None:
                 _change_table(page),
             ]
         else:
-            parts.append(element("p", "No answer changes under any better solver."))
+            parts.append(element("p", "No answer changes under any better solver that was tried."))
     gaps = sorted((report.class_gaps or {}).items(), key=lambda item: -item[1])
     shown = [(label, gap) for label, gap in gaps if gap > 0][:_MAX_CLASSES]
     if shown:
@@ -247,7 +247,9 @@ def _changes(page: Page) -> Element | None:
             markup.table(("class", "change", ""), rows, "changes of the classes' accuracies"),
         ]
     else:
-        parts.append(element("p", "No class's accuracy changes under any better solver."))
+        parts.append(
+            element("p", "No class's accuracy changes under any better solver that was tried.")
+        )
     return element("section", parts)
 
 

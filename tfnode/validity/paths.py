@@ -93,8 +93,9 @@ def crossings(model: keras.Model, x: Nested) -> Crossings:
       do not count, nor does a point where two chords of one curve join.
 
     Even an ODE's paths may cross as a solver finds them, where its orbits lie closer than its
-    error, or than the sagitta of a chord. With 256 steps of Euler's method, 4 of 1000 trajectories
-    of the energy landscape did, and none of the first 100. With many samples, look at the fraction.
+    error, or than the sagitta of a chord. Five models of 256 steps of Euler's method on the
+    energy landscape had from 0 to 280 crossings among 30 trajectories. With many samples, look
+    at the fraction.
 
     Examples:
 
