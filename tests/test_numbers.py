@@ -14,6 +14,7 @@ import statistics
 import prose
 import pytest
 
+import tfnode
 from scripts.benchmarks import tables as benchmarks
 from scripts.paper import policies, selection, studies, table1
 from scripts.paper.runs import Run
@@ -908,3 +909,12 @@ def test_a_seed_that_has_not_trained_is_left_out_as_the_captions_say():
     rule = f"more than {100 * selection.TRAINED_WITHIN:.0f} points below the best"
     drawn_from_seeds = [3, 4, *range(7, 22)]
     assert [n for n, figure in FIGURES.items() if rule in figure.caption] == drawn_from_seeds
+
+
+def test_the_crossings_that_the_docstring_names():
+    found = [result["paths"] for result in runs(f"{MINIMA}/euler_k256_30000_seed*_paths.json")]
+    assert {len(paths["classes"]) for paths in found} == {30}
+    counts = [paths["crossings"] for paths in found]
+    assert len(counts) == 5
+    said = f"from {min(counts)} to {max(counts)} crossings among 30 trajectories"
+    assert said in " ".join(tfnode.validity.crossings.__doc__.split())
