@@ -348,7 +348,8 @@ def _with_keys(figure: Figure, markers: Mapping[str, dict], title: str = "") -> 
 def _panels(count: int, columns: int = 2) -> tuple[Figure, np.ndarray]:
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    # One panel beside a key is narrower than its title.
+    figure = Figure(figsize=(max(4.2 * columns, 5.4), 3.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[count:]:
         unused.remove()
