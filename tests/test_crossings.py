@@ -138,6 +138,15 @@ def test_a_rotation_does_not_cross_at_a_small_step_and_does_at_a_large_one():
     assert (plain["count"], plain["samples"]) == (1, [[0, 1]])
 
 
+def test_none_are_read_as_they_were_written():
+    found = crossings(rotation(Euler(1 / 2)), CIRCLE)
+    again = Crossings.from_json(found.to_json())
+    assert found.count == 0
+    for name in ("points", "steps", "samples"):
+        assert getattr(again, name).shape == getattr(found, name).shape == (0, 2)
+        assert getattr(again, name).dtype.kind == getattr(found, name).dtype.kind
+
+
 def test_steps_and_samples_number_the_segments():
     # Each Euler step of 1/2 multiplies by -1/2: the two axes cross at 0 in every pair of steps.
     block = tfnode.ODEBlock(keras.layers.Rescaling(-3.0), Euler(1 / 2))

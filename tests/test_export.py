@@ -183,6 +183,33 @@ def test_the_signature_and_the_graph(exported):
     assert not any("_gradient_op_type" in a for a in attributes)
 
 
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_labels_that_may_be_right_at_once_have_probabilities_of_their_own(tmp_path, from_logits):
+    loss = keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    model = classifier(RK4(1 / 4), activation=None if from_logits else "sigmoid", loss=loss)
+    y = (model(X) > (0.0 if from_logits else 0.5)).numpy().astype(int)
+    (path,) = export_saved_models(model, tmp_path, [RK4(1 / 4)], (X, y), **CHECK)
+    answers, outputs = served(path)(X), model(X).numpy()
+    logits = outputs if from_logits else np.log(outputs / (1 - outputs))
+    np.testing.assert_allclose(answers["logits"], logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answers["probabilities"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_an_output_without_an_axis_of_classes_is_one_with_it(tmp_path, from_logits):
+    inputs = keras.Input((2,), name="point")
+    z = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), RK4(1 / 4))(inputs)
+    head = keras.layers.Dense(1, None if from_logits else "sigmoid")
+    model = keras.Model(inputs, keras.layers.Reshape(())(head(z)))
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=from_logits))
+    batches = [(X[:0], np.zeros(0)), (X, np.arange(len(X)) % 2)]
+    (path,) = export_saved_models(model, tmp_path, [RK4(1 / 4)], batches, **CHECK)
+    p = model(X).numpy()
+    p = 1 / (1 + np.exp(-p)) if from_logits else p
+    expected = np.stack([1 - p, p], axis=-1)
+    np.testing.assert_allclose(served(path)(X)["probabilities"], expected, rtol=1e-5)
+
+
 def test_a_number_that_is_not_finite_is_an_error(exported):
     *_, base = exported
     answer = served(base / "rk4_h0p25" / "1")
@@ -440,6 +467,25 @@ def test_solvers_that_a_report_has_not_are_measured(exported, tmp_path):
     assert card(path)["accuracies"]["rk4_h0p125"] == report.rows[0].accuracy
     row = validity.sweep(model, data, [Heun(1 / 3)], verbose=0)[0]
     assert card(other)["accuracies"][other.parent.name] == row.accuracy
+
+
+def test_solvers_are_compared_on_the_same_data(tmp_path):
+    """With half of the answers right on the report's data, and all on those of the export."""
+    field = keras.layers.Rescaling(-1.0)
+    inputs = keras.Input((1,))
+    z = tfnode.ODEBlock(field, RK4(1 / 8))(inputs)
+    model = keras.Model(inputs, keras.layers.Rescaling(1.0, offset=-0.25)(z))
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    report = validity.check(model, (np.zeros((40, 1)), np.arange(40) % 2), **CHECK)
+    assert (report.is_ode, report.rows[0].accuracy) == (True, 0.5)
+    # Euler's method takes 1 to 0 in one step, and so to the other class.
+    data = np.repeat([[1.0], [0.0]], 20, axis=0), np.repeat([1, 0], 20)
+    chosen = [Heun(1 / 8), Euler(1.0)]
+    options = {"report": report, "verbose": 0}
+    paths = export_saved_models(model, tmp_path / "any", chosen, data, **options)
+    assert [card(path)["is_valid"] for path in paths] == [True, False]
+    with pytest.raises(ValueError, match=r"euler_h1 with 0\.5000"):
+        export_saved_models(model, tmp_path / "valid", chosen, data, require_valid=True, **options)
 
 
 def test_the_report_of_another_model_is_refused(exported, tmp_path):

@@ -62,6 +62,15 @@ def test_a_model_of_the_zoo_is_its_weights(hub):
         np.testing.assert_array_equal(found(X), model(X))
 
 
+@pytest.mark.parametrize("frozen", ["all", "the block"])
+def test_what_is_frozen_is_pushed_with_the_rest(hub, frozen):
+    model = zoo.get_model("energy_landscape", solver=RK4(1 / 4))
+    (model if frozen == "all" else model.get_layer("ode_block")).trainable = False
+    zoo.push(model, MINE)
+    assert "model.weights.h5" in files_of(hub)
+    np.testing.assert_array_equal(zoo.get_model(MINE)(X), model(X))
+
+
 def test_it_takes_what_the_zoo_takes(hub):
     model = zoo.get_model("energy_landscape", solver=RK4(1 / 4))
     zoo.push(model, MINE)

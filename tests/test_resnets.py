@@ -232,6 +232,18 @@ def test_one_of_the_applications():
     assert not report.is_ode
 
 
+@pytest.mark.parametrize("form", ["a dictionary", "integers"])
+def test_inputs_are_those_that_the_model_takes(form):
+    """Also where the first of the residual layers takes them."""
+    model, x = linear(ROUGH), np.arange(-4, 4, dtype="int8")[:, None]
+    if form == "a dictionary":
+        model = keras.Model({"x": model.input}, model.output)
+    options = {"task": "regression", "reference_steps": 8, "verbose": 0}
+    report = check_resnet(model, ({"x": x} if form == "a dictionary" else x, 2.0 * x), **options)
+    plain = check_resnet(linear(ROUGH), (x.astype("float32"), 2.0 * x), **options)
+    assert (report.gap, report.stages) == (plain.gap, plain.stages)
+
+
 def test_json_and_back(rough):
     again = validity.ResNetReport.from_json(rough.to_json())
     assert again == rough

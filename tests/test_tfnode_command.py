@@ -306,6 +306,8 @@ MISUSE = {
     "export mnist": "the following arguments are required: OUT",
     "export mnist out --solver rk4:": "must be a name, or a name and a step",
     "export mnist out --solver rk4:1/0": "Received: rk4:1/0",
+    "export mnist out --solver rk4:1e400": "Received: rk4:1e400",
+    "export hf://user/mine out --reference-steps 8": "which needs data. Received: 8 without",
     "export mnist FILE": "must be a directory that can be written to",
     "zoo": "the following arguments are required: COMMAND",
     "zoo fetch mnist_v9": "`name` must be that of pretrained weights",

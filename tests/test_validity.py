@@ -109,7 +109,29 @@ def test_no_step_is_tried_twice_for_the_rounding_of_a_weight():
 
 @pytest.mark.parametrize(("threshold", "is_ode"), [(0.2, True), (0.1999, False)])
 def test_a_gap_of_the_threshold_is_within_it(threshold, is_ode):
-    assert validity.check(linear(Euler(1 / 2)), (X, Y), threshold).is_ode is is_ode
+    for metric in (None, "accuracy"):
+        report = validity.check(linear(Euler(1 / 2)), (X, Y), threshold, metric=metric)
+        assert report.is_ode is is_ode
+
+
+@pytest.mark.parametrize("count", [50, 100])
+def test_the_accuracy_as_a_metric_is_the_accuracy(count):
+    """One of the samples changes its class, which is just as much as may."""
+    x, y = np.zeros((count, 1)), np.zeros(count, int)
+    x[0] = 1
+    model = linear(Euler(1 / 2))
+    gaps = [validity.check(model, (x, y), 1 / count, metric=m).gap for m in (None, "accuracy")]
+    assert gaps[0] == gaps[1]
+
+
+@pytest.mark.parametrize("step", [0.7, 0.9, 0.3])
+def test_a_method_of_the_same_order_at_the_same_step_counts(step):
+    """Also where the weight that holds the step rounds it down."""
+    inputs = keras.Input((1,))
+    z = tfnode.ODEBlock(keras.layers.Rescaling(-4.0), Midpoint(step), t1=step)(inputs)
+    model = keras.Model(inputs, keras.layers.Rescaling(1.0)(z))
+    report = validity.check(model, (X, Y), solvers=[Heun(step)], reference_steps=8)
+    assert [row.is_better for row in report.rows if row.solver == "Heun"] == [True]
 
 
 def test_the_same_from_a_shuffled_dataset_with_a_remainder():

@@ -1,5 +1,6 @@
 """Figures of trainings and solvers: results in, a matplotlib `Figure` out; nothing is computed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,9 @@ def _position(row: "CheckRow") -> Any:
 
 
 def _height(report: "ValidityReport", row: "CheckRow") -> Any:
-    return report.value_of(row)
+    # A report that was read again has None where a number was not finite.
+    value = report.value_of(row)
+    return math.nan if value is None else value
 
 
 def _measure(report: "ValidityReport") -> str:

@@ -85,9 +85,17 @@ def _of_zoo(model: keras.Model) -> keras.Model | None:
     )
     if _structure(made.get_config()) != _structure(model.get_config()):
         return None
-    for ours, theirs in zip(made.trainable_weights, model.trainable_weights, strict=True):
+    for ours, theirs in zip(_weights(made), _weights(model), strict=True):
         ours.assign(theirs)
     return made
+
+
+def _weights(model: keras.Model) -> list[keras.Variable]:
+    """The weights, frozen ones too, without those that only the block's adaption changes."""
+    (block,) = held_blocks(model)
+    of_field = {id(variable) for variable in block.field.variables}
+    own = {id(variable) for variable in block.variables} - of_field
+    return [variable for variable in model.weights if id(variable) not in own]
 
 
 def _structure(config: Any) -> Any:

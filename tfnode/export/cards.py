@@ -60,25 +60,26 @@ def by_signature(served: Sequence[Configuration]) -> dict[str, Configuration]:
 def configurations(
     models: Mapping[str, tuple[solvers.Solver, keras.Model]],
     report: ValidityReport,
-    rows: Sequence[SweepRow],
+    rows: Sequence[tuple[SweepRow, SweepRow]],
 ) -> list[Configuration]:
     """Returns the `Configuration`s of a model.
 
     Args:
         models: Dictionary from slugs to pairs of a solver and the model with it.
         report: `tfnode.validity.ValidityReport` of the trained model.
-        rows: List of `tfnode.validity.SweepRow`, one for each solver.
+        rows: List of pairs of `tfnode.validity.SweepRow`s, one for each solver: its own, and that
+            of the training on the same data.
     """
-    trained = _accuracy(report.rows[0])
+    gaps = [abs(_accuracy(row) - _accuracy(training)) for row, training in rows]
     return [
         Configuration(
             slug,
             solver,
             model,
             _accuracy(row),
-            report.is_ode and abs(_accuracy(row) - trained) <= report.threshold + _ROUNDING,
+            report.is_ode and gap <= report.threshold + _ROUNDING,
         )
-        for (slug, (solver, model)), row in zip(models.items(), rows)
+        for (slug, (solver, model)), (row, _), gap in zip(models.items(), rows, gaps)
     ]
 
 

@@ -11,12 +11,15 @@ from tfnode.export.signatures import input_specs, inputs_of, outputs_of
 from tfnode.keras_internals import sublayers
 from tfnode.layers.passes import with_some_row
 from tfnode.models import held_blocks
-from tfnode.models.outputs import class_probabilities, gives_logits, loss_of
+from tfnode.models.outputs import class_probabilities, gives_logits, loss_of, single_output
 from tfnode.typing import Nested, PathLike, Tensor
 
 
 def write_graphs(
-    path: PathLike, models: Mapping[str, keras.Model], are_logits: bool | None = True
+    path: PathLike,
+    models: Mapping[str, keras.Model],
+    are_logits: bool | None = True,
+    are_labels: bool = False,
 ) -> None:
     """Writes a SavedModel with a signature for each model; one must be `serving_default`.
 
@@ -26,11 +29,13 @@ def write_graphs(
             Names of the same model share its graph.
         are_logits: Boolean, whether they end in logits or in probabilities, of which a signature
             gives both. None gives the outputs as they are, by their names.
+        are_labels: Boolean, whether each of several outputs is a label that may be right beside
+            others, and not a class.
     """
     import tensorflow as tf
 
     forward_passes = {
-        id(model): tf.function(_forward_pass(model, are_logits), autograph=False)
+        id(model): tf.function(_forward_pass(model, are_logits, are_labels), autograph=False)
         for model in models.values()
     }
     archive = keras.export.ExportArchive()
@@ -53,7 +58,7 @@ def _tables(models: Iterable[keras.Model]) -> list[Any]:
 
 
 def _forward_pass(
-    model: keras.Model, are_logits: bool | None
+    model: keras.Model, are_logits: bool | None, are_labels: bool
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """A function from a dictionary of inputs to one of outputs."""
     names, names_of_outputs = list(inputs_of(model)), list(outputs_of(model))
@@ -78,9 +83,11 @@ def _forward_pass(
         if are_logits is None:
             return dict(zip(names_of_outputs, outputs))
         (output,) = outputs
+        if len(output.shape) == 1:
+            output = output[:, None]
         return {
-            "logits": output if are_logits else _logits(output),
-            "probabilities": class_probabilities(output, are_logits),
+            "logits": output if are_logits else _logits(output, are_labels),
+            "probabilities": class_probabilities(output, are_logits, are_labels),
         }
 
     return forward_pass
@@ -124,10 +131,10 @@ def _nan_unless(good: Tensor, output: Tensor) -> Tensor:
     return ops.where(good, output, float("nan"))
 
 
-def _logits(probabilities: Tensor) -> Tensor:
+def _logits(probabilities: Tensor, are_labels: bool) -> Tensor:
     # The logit of a probability that is rounded to 0 or 1 must be finite, too.
     p = ops.maximum(probabilities, np.finfo("float32").tiny)
-    if p.shape[-1] != 1:
+    if p.shape[-1] != 1 and not are_labels:
         return ops.log(p)
     return ops.log(p) - ops.log1p(-ops.minimum(p, np.nextafter(np.float32(1), np.float32(0))))
 
@@ -157,17 +164,18 @@ def check_model(model: keras.Model) -> None:
             )
 
 
-def check_outputs(model: keras.Model, x: Nested) -> None:
+def check_outputs(model: keras.Model, x: Nested, are_labels: bool) -> None:
     """Raises if it cannot be told whether a model ends in logits or in probabilities.
 
     Args:
         model: Keras model.
         x: A few of its inputs.
+        are_labels: Boolean, as for `write_graphs`.
     """
-    outputs = ops.convert_to_numpy(model(x, training=False))
+    outputs = single_output(model(x, training=False))
     is_single = outputs.shape[-1] == 1
     are_probabilities = bool((outputs >= 0).all() and (outputs <= 1).all()) and (
-        is_single or np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
+        is_single or are_labels or np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
     )
     if loss_of(model) is None:
         found, is_clear = "which is not compiled", not (is_single or are_probabilities)

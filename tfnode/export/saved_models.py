@@ -46,7 +46,8 @@ def export_saved_models(
 
     `<base>/<configuration>/<version>/` is what TensorFlow Serving loads: a graph without XLA that
     takes the model's inputs by name, with any number of rows, and returns `logits` and
-    `probabilities`, or an error where a number is not finite. Without data, in regression, and for
+    `probabilities`, of the classes or of labels that may be right at once, or an error where a
+    number is not finite. Without data, in regression, and for
     a model with several outputs there is no verdict: then it returns the outputs of the model by
     their names, and no version is valid. A name that is no parameter of a function in ASCII is
     changed: `größe` to `gr__e`, `class` to `input_class`; the card has both. Under a solver with
@@ -99,7 +100,8 @@ def export_saved_models(
             written: a parent of `base`, or `base` itself, which is the default.
         verbose: As for `tfnode.validity.check`.
         report: Optional `tfnode.validity.ValidityReport` of this model, which is then not judged
-            again: `data` is used for requests, and for solvers that the report does not have.
+            again: `data` is used for requests, and for solvers that the report does not have, which
+            are compared with that of the training on it.
             `threshold` and `reference_steps` are those of the report. A pretrained model's is
             `zoo.get_report`.
 
@@ -130,8 +132,9 @@ def export_saved_models(
     _targets(folders, version)
     x = _first_inputs(data)
     judged_on = _judged_on(model, models, data, report, require_valid)
+    are_labels = judged_on is not None and _first_judge(model, judged_on).has_labels
     if judged_on is not None:
-        graphs.check_outputs(model, x)
+        graphs.check_outputs(model, x, are_labels)
         report = report or _verdict(model, models, judged_on, settings, require_valid)
         configurations = _judged(model, models, report, judged_on, require_valid, verbose)
     else:
@@ -143,7 +146,7 @@ def export_saved_models(
             one = {"serving_default": served[0]}
             signatures = cards.by_signature(served) if as_signatures else one
             name = f"{base.resolve().name}_{target.parent.name}"
-            _write(path, signatures, x, name, are_logits)
+            _write(path, signatures, x, name, are_logits, are_labels)
             card = cards.card(model, report, served, data_name)
             (path / repositories.CARD).write_text(card, encoding="utf-8")
     repositories.write_models_config(repository)
@@ -285,15 +288,16 @@ def _first_inputs(data: Data | None) -> Nested:
             f"Received: data={data!r}, an iterator, which ends. Pass a `tf.data.Dataset`, a list "
             "of batches or a tuple of arrays."
         )
-    x = data[0] if isinstance(data, tuple) else next(iter(data), [np.zeros(0)])[0]
-    take = lambda array: keras.ops.convert_to_numpy(array[: max(warmup.BATCH_SIZES)])
-    x = keras.tree.map_structure(take, x)
-    if not len(keras.tree.flatten(x)[0]):
+    rows = lambda x: len(keras.tree.flatten(x)[0])
+    given = iter([data]) if isinstance(data, tuple) else data
+    x = next((batch[0] for batch in given if rows(batch[0])), np.zeros(0))
+    if not rows(x):
         raise ValueError(
             f"Data must have at least one sample. Received: data={data!r}. Leave it out to export "
             "a model without a verdict."
         )
-    return x
+    take = lambda array: keras.ops.convert_to_numpy(array[: max(warmup.BATCH_SIZES)])
+    return keras.tree.map_structure(take, x)
 
 
 def _judged_on(
@@ -309,7 +313,7 @@ def _judged_on(
         found = "no data"
     elif num_outputs > 1:
         found = f"{num_outputs} outputs"
-    elif (report.task if report is not None else _task(model, data)) == "regression":
+    elif (report or _first_judge(model, data)).task == "regression":
         found = "targets of a regression"
     else:
         return data
@@ -323,12 +327,12 @@ def _judged_on(
     return None
 
 
-def _task(model: keras.Model, data: Data) -> str:
-    """What a model is judged by, `"classification"` or `"regression"`, from the first samples."""
+def _first_judge(model: keras.Model, data: Data) -> Judge:
+    """What a model is judged by, from the first samples."""
     samples = Samples(data)
     outputs, mask = judged_output(*with_mask(model(samples.first_inputs, training=False)))
     y, weights = samples.first_labels, samples.first_weights
-    return Judge(model, y, outputs, weights=weights, mask=mask, is_all=False).task
+    return Judge(model, y, outputs, weights=weights, mask=mask, is_all=False)
 
 
 def _judged(
@@ -344,8 +348,8 @@ def _judged(
     if require_valid:
         cards.require_ode(model, report)
     chosen = [solver for solver, _ in models.values()]
-    rows = _rows(model, report, chosen, data, verbose)
-    configurations = cards.configurations(models, report, rows)
+    pairs = _rows(model, report, chosen, data, verbose)
+    configurations = cards.configurations(models, report, pairs)
     if require_valid:
         cards.require_accurate(model, report, configurations)
     return configurations
@@ -357,21 +361,27 @@ def _rows(
     chosen: Sequence[Solver],
     data: Data,
     verbose: int | str,
-) -> list[SweepRow]:
-    """A row for each solver: from the report where that surely has it, else measured."""
+) -> list[tuple[SweepRow, SweepRow]]:
+    """A row for each solver, and that of the training on the same data.
+
+    They are from the report where that surely has the solver, and else measured.
+    """
     blocks = held_blocks(model)
     of_step = {(row.solver, row.step_size): row for row in report.rows}
-    known: dict[Solver, SweepRow] = {}
+    known: dict[Solver, tuple[SweepRow, SweepRow]] = {}
     for solver in chosen if len(blocks) == 1 else ():
         # A row has no more of a solver than its class and its step.
         if isinstance(solver, FixedStepSolver) and not isinstance(solver, RungeKutta):
             row = of_step.get((type(solver).__name__, solver.step_size))
             if row is not None:
-                known[solver] = row
+                known[solver] = row, report.rows[0]
     missing = [solver for solver in chosen if solver not in known]
     if missing:
         rows = validity.sweep(model, data, missing, verbose=verbose)
-        known |= dict(zip(missing, rows, strict=True))
+        # The report may be of other data, on which all accuracies are others.
+        at_its_step = validity.sweep(model, data, factors=[1.0], verbose=verbose)
+        training = next(row for row in at_its_step if row.is_training)
+        known |= {s: (row, training) for s, row in zip(missing, rows, strict=True)}
     return [known[solver] for solver in chosen]
 
 
@@ -397,10 +407,11 @@ def _write(
     x: Nested,
     model_name: str,
     are_logits: bool | None,
+    are_labels: bool,
 ) -> None:
     """Writes a version without its card: `served` has the configurations by signature."""
     models = {name: configuration.model for name, configuration in served.items()}
-    graphs.write_graphs(path, models, are_logits)
+    graphs.write_graphs(path, models, are_logits, are_labels)
     (path / "assets.extra").mkdir(exist_ok=True)
     if x is not None:
         inputs = named_inputs(next(iter(models.values())), x)

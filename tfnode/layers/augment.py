@@ -38,6 +38,7 @@ class Augment(keras.layers.Layer):
         super().__init__(**kwargs)
         advice = "Give the number of dimensions to append."
         self.extra_dims = arguments.count("extra_dims", extra_dims, 0, advice=advice)
+        self.supports_masking = True
         self.built = True
 
     def call(self, inputs: Tensor) -> Tensor:

@@ -244,6 +244,14 @@ class ODEBlock(keras.layers.Layer):
     def _forward(self, conditions: Any, training: bool | None) -> ForwardPass:
         return ForwardPass(self.vector_field, conditions, self.gradient, training)
 
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        if self.save_at is None:
+            return previous_mask
+        # The times stand between a sample and what its mask is of, and have the same mask.
+        num_times = len(self.save_at)
+        at_all = lambda mask: ops.repeat(ops.expand_dims(mask, 1), num_times, axis=1)
+        return tree.map_structure(lambda m: None if m is None else at_all(m), previous_mask)
+
     def compute_output_shape(self, inputs_shape: Any) -> Any:
         if self.save_at is None:
             return inputs_shape

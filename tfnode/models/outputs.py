@@ -25,17 +25,20 @@ def decision_threshold(model: keras.Model) -> float:
     return 0.0 if gives_logits(model) else 0.5
 
 
-def class_probabilities(outputs: Any, from_logits: bool) -> Any:
-    """The probabilities of the classes, of which a single output gives two.
+def class_probabilities(outputs: Any, from_logits: bool, are_labels: bool) -> Any:
+    """The probabilities of the classes, of which a single output gives two, or of the labels.
 
     Args:
         outputs: Tensor of shape `(batch_size, ..., classes)`.
         from_logits: Boolean, whether the outputs are logits or probabilities already.
+        are_labels: Boolean, whether several of them may be right at once.
     """
     if outputs.shape[-1] == 1:
         p = ops.sigmoid(outputs) if from_logits else outputs
         return ops.concatenate([1 - p, p], axis=-1)
-    return ops.softmax(outputs) if from_logits else outputs
+    if not from_logits:
+        return outputs
+    return ops.sigmoid(outputs) if are_labels else ops.softmax(outputs)
 
 
 def with_mask(outputs: Any) -> tuple[Any, Any]:

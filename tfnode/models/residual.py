@@ -11,7 +11,7 @@ and between two layers the weights of `f` are interpolated (Sander et al., 2022;
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -44,22 +44,14 @@ class ResidualModel:
 
     Args:
         stages: Tuple of `Stage`s.
-        pieces: Tuple of the Keras layers that a batch goes through: the blocks of the stages, and
-            what lies before, between and behind them.
-        model: Keras model of the pieces. Its outputs are those of the model that it was made of.
+        model: Keras model with the blocks of the stages, and what lies before, between and behind
+            them. Its outputs are those of the model that it was made of.
+        entry: Keras model, from the same inputs to a list of the states that enter the stages.
     """
 
     stages: tuple[Stage, ...]
-    pieces: tuple[keras.Layer, ...]
     model: keras.Model
-
-    def inputs_of_stages(self, x: Any) -> Iterator[Any]:
-        """Yields the states that a batch of inputs enters each stage with."""
-        blocks = {id(stage.block) for stage in self.stages}
-        for piece in self.pieces:
-            if id(piece) in blocks:
-                yield x
-            x = piece(x, training=False)
+    entry: keras.Model
 
 
 def residual_model(model: keras.Model, states: Sequence[str] | None = None) -> ResidualModel:
@@ -88,19 +80,21 @@ def residual_model(model: keras.Model, states: Sequence[str] | None = None) -> R
         )
     found.sort(key=lambda stage: graph.position(stage[0]))
     stages = tuple(_stage(graph, tensors) for tensors in found)
+    # In the form that the model takes, which may be a dictionary of one tensor.
+    taken = graph.inputs if isinstance(model, keras.Sequential) else model.input
     inputs = keras.tree.map_structure(
-        lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), graph.inputs
+        lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), taken
     )
-    pieces: list[keras.Layer] = []
-    here = graph.inputs
+    state = keras.tree.pack_sequence_as(graph.inputs, keras.tree.flatten(inputs))
+    here, entering = graph.inputs, []
     for stage, tensors in zip(stages, found):
-        pieces += [*_between(model, here, tensors[0]), stage.block]
-        here = tensors[-1]
-    pieces += _between(model, here, graph.outputs)
-    outputs = inputs
-    for piece in pieces:
-        outputs = piece(outputs)
-    return ResidualModel(stages, tuple(pieces), keras.Model(inputs, outputs, name=model.name))
+        state = _through(model, here, tensors[0], state)
+        entering.append(state)
+        state, here = stage.block(state), tensors[-1]
+    outputs = _through(model, here, graph.outputs, state)
+    return ResidualModel(
+        stages, keras.Model(inputs, outputs, name=model.name), keras.Model(inputs, entering)
+    )
 
 
 def check_names(states: Any) -> None:
@@ -115,12 +109,12 @@ def check_names(states: Any) -> None:
         arguments.text(f"states[{i}]", name, advice=advice)
 
 
-def _between(model: keras.Model, start: Any, end: Any) -> list[keras.Layer]:
-    """What lies between the tensors, if anything does."""
+def _through(model: keras.Model, start: Any, end: Any, given: Any) -> Any:
+    """What a tensor becomes of what is given in the place of another that lies before it."""
     if start is end:
-        return []
+        return given
     try:
-        return [keras.Model(start, end)]
+        return keras.Model(start, end)(given)
     except ValueError as error:
         raise arguments.refused(
             "Nothing but the states of the residual layers may lead from one part of a model to "

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -49,6 +49,18 @@ class Crossings(Result):
     samples: np.ndarray
     states: np.ndarray
     curves: np.ndarray
+
+    @classmethod
+    def _from_plain(cls, content: dict[str, Any]) -> Self:
+        found = super()._from_plain(content)
+        # Nothing but the number of its items is left of an empty array.
+        pairs = lambda values, dtype: np.reshape(values, (-1, 2)).astype(dtype)
+        return dataclasses.replace(
+            found,
+            points=pairs(found.points, float),
+            steps=pairs(found.steps, int),
+            samples=pairs(found.samples, int),
+        )
 
     def plot(self, classes: Sequence[int] | None = None, title: str | None = None) -> "Figure":
         """The paths with their crossings marked, as in figure 1 (a, b) of the paper.

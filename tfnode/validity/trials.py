@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfnode import arguments, solvers
 from tfnode.layers import ODEBlock
@@ -248,7 +249,9 @@ def is_finer(trial: Trial, training: Trial) -> bool:
     pairs = list(zip(trial.solvers, training.solvers))
     if trial.is_adaptive:
         return all(_is_tighter(s, t) for s, t in pairs)
-    return all(s.order >= t.order and s.step_size <= t.step_size for s, t in pairs)
+    # The step of a block is a weight, which rounds 0.7 down, and the step of a solver is none.
+    longest = 1 + float(np.finfo("float32").eps)
+    return all(s.order >= t.order and s.step_size <= t.step_size * longest for s, t in pairs)
 
 
 def _is_tighter(solver: AdaptiveSolver, training: AdaptiveSolver) -> bool:

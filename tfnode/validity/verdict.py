@@ -283,7 +283,8 @@ class _Comparison:
         if metric is not None and base is not None:
             finite = np.isfinite(outputs).all() and np.isfinite(self._base).all()
             is_measured = finite and math.isfinite(metric - base)
-            return abs(metric - base) if is_measured else math.inf
+            # Without what rounding adds to the difference of two means, as of accuracies below.
+            return float(f"{abs(metric - base):.12g}") if is_measured else math.inf
         if self._judge.task == "regression":
             return self._judge.distance(outputs, self._base)
         return self._accuracy_gap(outputs, slice(None))

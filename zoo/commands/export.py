@@ -53,7 +53,7 @@ def solver(text: str) -> tuple[str, float | None]:
     name, separator, step = text.partition(":")
     try:
         return name, float(fractions.Fraction(step)) if separator else None
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ArithmeticError) as error:
         rule = "must be a name, or a name and a step such as rk4:1/8"
         raise argparse.ArgumentTypeError(f"{rule}. Received: {text}") from error
 

@@ -73,7 +73,14 @@ def check_arguments(args: argparse.Namespace, needs_data: bool) -> None:
                 f"{name} must be a file that is there. Received: {value!r}. Look for it, or for a "
                 "typing error."
             )
-    if needs_data and args.data is None and not _is_pretrained(args.model):
+    has_data = args.data is not None or _is_pretrained(args.model)
+    if args.reference_steps is not None and not has_data:
+        args.parser.error(
+            "--reference-steps is for a verdict, which needs data. Received: "
+            f"{args.reference_steps} without --data. Pass a file of arrays or the name of a data "
+            "set, or leave it out."
+        )
+    if needs_data and not has_data:
         args.parser.error(
             "--data is required with a model that is not pretrained. Received: "
             f"MODEL={args.model!r} alone. Pass a file of arrays or the name of a data set."
