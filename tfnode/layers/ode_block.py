@@ -61,7 +61,8 @@ class ODEBlock(keras.layers.Layer):
 
     Args:
         field: Keras layer or model, the vector field. It maps the state to its derivative of the
-            same structure and shapes.
+            same structure and shapes. A field in two blocks is one layer in two places, of which
+            Keras reads no model again: call one block twice.
         solver: A solver of `tfnode.solvers`, its name, or its serialized dictionary.
         t0: Float, the time of the input.
         t1: Float, the time of the output; `t1 < t0` integrates backwards.
@@ -76,9 +77,11 @@ class ODEBlock(keras.layers.Layer):
             recomputes each step in the backward pass: the exact gradient of the discrete
             solution, in the memory of the states and of one step. `"backprop"` differentiates the
             loop, keeps every intermediate result, and allows a field with random or updating state
-            (on JAX only with `unroll=True`). Both give the same gradient. Inference runs the plain
-            loop. `"adjoint"`, for `DormandPrince` only, is the continuous adjoint of Chen et al.
-            (2018) by TensorFlow Probability, exact up to its tolerance.
+            (on JAX only with `unroll=True`). Both give the same gradient, but the discrete adjoint
+            none by what the field reads from elsewhere than its weights, the state, the times and
+            `conditions`. Inference runs the plain loop. `"adjoint"`, for `DormandPrince` only, is
+            the continuous adjoint of Chen et al. (2018) by TensorFlow Probability, exact up to its
+            tolerance.
         unroll: Boolean. If true, every step is written into the graph: faster for a few steps,
             slow to trace for many, and the step size is then fixed. Needs `gradient="backprop"`.
         regularization: Optional `tfnode.Regularization`, or a dictionary of its values: penalties
