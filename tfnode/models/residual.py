@@ -114,7 +114,7 @@ def _through(model: keras.Model, start: Any, end: Any, given: Any) -> Any:
     if start is end:
         return given
     try:
-        return keras.Model(start, end)(given)
+        between = keras.Model(start, end)
     except ValueError as error:
         raise arguments.refused(
             "Nothing but the states of the residual layers may lead from one part of a model to "
@@ -124,6 +124,7 @@ def _through(model: keras.Model, start: Any, end: Any, given: Any) -> Any:
             "Are there paths around them, or several inputs behind them? Name the states of those "
             "layers alone that all else passes.",
         ) from error
+    return between(given)
 
 
 def _stages(path: list[Any]) -> Iterable[list[Any]]:
