@@ -442,6 +442,21 @@ def test_an_unknown_name_is_refused_with_the_list(name):
     assert all(known in str(error.value) for known in NAMES)
 
 
+@pytest.mark.parametrize(
+    "split", ["test[:0]", "test[100000:]", "train[:4001]", "test[50%:20%]", "test+train[3:3]"]
+)
+def test_a_slice_must_have_samples_that_are_there(data_dir, split):
+    with pytest.raises(ValueError, match=r"Received: split=.* train has 2000, test has 1000"):
+        load("concentric_spheres/2d", split, as_numpy=True, data_dir=data_dir)
+
+
+def test_training_batches_are_full(data_dir):
+    assert len(_batches("train[:3]", data_dir, batch_size=3)) == 1
+    assert len(_batches("test[:3]", data_dir, batch_size=4)) == 1
+    with pytest.raises(ValueError, match=r"'train\[:3\]' of .* has 3 samples. Received: batch_"):
+        _batches("train[:3]", data_dir, batch_size=4)
+
+
 @pytest.mark.parametrize("batch_size", [None, 0, -1, 2.5, "128"])
 def test_batches_need_a_batch_size(batch_size):
     with pytest.raises(ValueError, match="Received: batch_size="):

@@ -132,6 +132,42 @@ def test_a_threshold_below_the_rounding_of_the_field_is_warned_of(threshold, dty
     assert len(messages) == (threshold == 1e-3 and dtype == MIXED)
 
 
+class Time(keras.layers.Layer):
+    def call(self, t, z):
+        return t * keras.ops.ones_like(z)
+
+
+@pytest.mark.parametrize(
+    "dtype, t0, t1, is_refused",
+    [
+        *((MIXED, 0.0, 1.0, False), (MIXED, 1.0, 0.0, False), (MIXED, 3.0, 4.0, False)),
+        *((MIXED, 9.0, 10.0, True), (MIXED, -10.0, -9.0, True), (MIXED, 100.0, 200.0, False)),
+        *(("mixed_float16", 9.0, 10.0, False), ("mixed_float16", 100.0, 101.0, True)),
+        *(("float32", 100.0, 101.0, False), ("bfloat16", 100.0, 101.0, True)),
+    ],
+)
+def test_a_field_must_be_able_to_tell_its_times_apart(dtype, t0, t1, is_refused):
+    z, of_block = np.zeros((2, 1), "float32"), dtype if dtype == "mixed_float16" else MIXED
+
+    def block(**arguments):
+        return tfnode.ODEBlock(
+            Time(dtype=dtype), solvers.RK4(0.25), t0, t1, dtype=of_block, **arguments
+        )
+
+    # Without times there is nothing to tell.
+    block()
+    if is_refused:
+        with pytest.raises(ValueError, match=r"tell 32 of its interval apart\. Received: t0="):
+            block(time_dependent=True)
+        with pytest.raises(ValueError, match="whose times are"):
+            tfnode.odeint(Time(dtype=dtype), z, [t0, t1], solvers.RK4(0.25))
+        return
+    found = np.asarray(keras.ops.convert_to_numpy(block(time_dependent=True)(z)), "float32")
+    # Rounding of the times, 1/32 at the most of the interval, and of the answer.
+    expected = (t1**2 - t0**2) / 2
+    np.testing.assert_allclose(found, expected, atol=abs(t1 - t0) ** 2 / 32 + abs(expected) / 128)
+
+
 def test_errors_that_are_rounding_have_no_order():
     x = X.astype("float32")
     results = {

@@ -296,6 +296,7 @@ MISUSE = {
     "check hf://user/mine": "Received: MODEL='hf://user/mine' alone. Pass a file of arrays",
     "check mnist --reference-steps 1": "must be an integer of at least 2. Received: 1",
     "check mnist --threshold -1": "must be a number of at least 0. Received: -1",
+    "check mnist --figure a.svg --html ./a.svg": "must be two files. Received: 'a.svg' for both",
     "check mnist --figure report.txt": "--figure must end in one of",
     **{
         f"check mnist {option} {path}": f"`{option}` must be a file that can be written"

@@ -289,6 +289,56 @@ def test_a_state_of_one_number_for_each_sample_has_an_answer(solver):
     np.testing.assert_allclose(z1, np.exp(-1) * np.array([1.0, 2.0]), rtol=200 * solver.rtol)
 
 
+@every_solver
+@pytest.mark.parametrize("t0", [0.0, 3.0])
+@pytest.mark.parametrize("time_dependent", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_an_end_of_a_call_may_be_its_start(name, t0, time_dependent, training):
+    field = Cosine(0.0) if time_dependent else keras.layers.Rescaling(-1.0)
+    given = {"time_dependent": time_dependent}
+    blocks = [tfnode.ODEBlock(field, SOLVERS[name], t0, t0 + 1, **given)]
+    if name == "tfp":
+        blocks.append(
+            tfnode.ODEBlock(field, SOLVERS[name], t0, t0 + 1, gradient="adjoint", **given)
+        )
+    for block in blocks:
+        z = tf.constant([[1.0], [2.0]])
+        for times in ({"t1": t0}, {"t1": tf.constant(t0)}, {"save_at": [t0]}):
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                end = block(z, training=training, **times)
+            np.testing.assert_array_equal(tf.reshape(end, z.shape), z)
+            if training:
+                np.testing.assert_array_equal(tape.gradient(end, z), np.ones((2, 1)))
+            if block.methods[0] in ADAPTIVE.values():
+                assert block.statistics.rejected == 0
+
+
+@every_adaptive
+def test_conditions_may_be_for_all_samples(solver):
+    class Paced(keras.layers.Layer):
+        def build(self, *shapes):
+            self.rate = self.add_weight(name="rate", shape=(), initializer="ones")
+
+        def call(self, z, pace):
+            return -self.rate * pace * z
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = tfnode.ODEBlock(Paced(), solver)
+
+        def call(self, x, training=None):
+            return self.block(x, tf.constant(2.0), training=training)
+
+    model, x = Model(), np.ones((3, 1), "float32")
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    loss = model.fit(x, np.zeros_like(x), verbose=0).history["loss"][0]
+    expected = model.block(x, tf.fill((3, 1), 2.0), training=True)
+    assert loss == pytest.approx(float(tf.reduce_mean(expected**2)), rel=1e-5)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5)
+
+
 def test_other_times_to_save_at():
     block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), tfnode.solvers.RK4(1 / 8), save_at=[1.0])
     z = np.ones((2, 1), "float32")

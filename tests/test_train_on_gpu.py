@@ -168,6 +168,30 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
         parcels.unpack(tmp_path, tmp_path, tmp_path, tmp_path)
 
 
+def test_no_half_of_a_checkpoint_is_left(tmp_path, monkeypatch):
+    folder = "mnist/euler_k008/iteration_000050"
+    with zipfile.ZipFile(tmp_path / "checkpoints.zip", "w") as archive:
+        for name in ("model.keras", "states.json"):
+            archive.writestr(f"{folder}/{name}", name)
+    read = zipfile.ZipFile.read
+
+    def interrupted(archive, name):
+        if name.endswith("states.json"):
+            raise KeyboardInterrupt
+        return read(archive, name)
+
+    places = [tmp_path, *(tmp_path / name for name in ("runs", "weights", "checkpoints"))]
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            parcels.unpack(*places)
+    there = places[-1] / folder
+    assert not there.exists()
+    assert sorted(parcels.unpack(*places)) == [there / "model.keras", there / "states.json"]
+    assert (there / "states.json").read_text() == "states.json"
+    assert parcels.unpack(*places) == []
+
+
 def written(directory, name):
     path = directory / name
     path.parent.mkdir(parents=True, exist_ok=True)

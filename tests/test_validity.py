@@ -167,6 +167,13 @@ def test_a_single_output(labels):
     assert validity.check(shifted, (X, labels), task="classification").gap == 0.2
 
 
+def test_an_output_in_a_dictionary_is_refused():
+    model = linear(Euler(1 / 2))
+    named = keras.Model(model.inputs, {"scores": model.output})
+    with pytest.raises(ValueError, match=r"in no list or dictionary\. Received: a dict of 1"):
+        validity.check(named, (X, Y))
+
+
 def test_regression_is_judged_by_its_outputs():
     x = np.array([[-1.0], [1.0]])
     model = keras.Sequential([keras.Input((1,)), linear(Euler(1 / 2)).get_layer("ode")])
@@ -347,7 +354,12 @@ def endless():
         (None, (X, Y), {"threshold": 2}, r"a number in \[0, 1\)\. Received: threshold=2"),
         (None, (X, Y), {"threshold": -0.1}, "threshold=-0.1"),
         (two_methods, (X, X), {}, "must have the same method"),
-        (two_outputs, (X, Y), {}, "must have one output.*2 outputs"),
+        (
+            two_outputs,
+            (X, Y),
+            {},
+            "must have one output to be judged by, in no .* Received: a list of 2",
+        ),
         (
             lambda: keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]),
             (X, X),

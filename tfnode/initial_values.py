@@ -15,7 +15,9 @@ from tfnode.layers.checks import (
     check_moves_times,
     check_precision,
     check_state,
+    check_tells_times,
 )
+from tfnode.layers.given import Given
 from tfnode.layers.passes import ForwardPass
 from tfnode.layers.vector_field import FunctionField, VectorField
 
@@ -23,6 +25,13 @@ tree = keras.tree
 
 # It runs on every backend.
 _DEFAULT_SOLVER = solvers.DormandPrince(per_sample=True)
+
+# What to do with a layer that is not a pure function.
+_REMEDIES = (
+    "Pass a function that calls the layer with training=False, or draw what is random before and "
+    "pass it as conditions.",
+    "Leave the regularizer out.",
+)
 
 # The bound of a loop over fixed steps whose number is not known when a graph is written.
 _MAX_NUM_STEPS = 1000
@@ -85,16 +94,19 @@ def odeint(
     dtype = keras.backend.standardize_dtype(tree.flatten(z0)[0].dtype)
     check_precision(dtype, dtype, solver, "odeint")
     time_dtype = "float64" if dtype == "float64" else "float32"
-    t0, ends = _checked(times)
+    t0, ends = _checked(times, time_dtype)
     if isinstance(ends, tuple):
         check_length(t0, ends[-1], time_dtype, "odeint")
+    given = Given.of_call(z0, conditions)
     if isinstance(field, keras.Layer):
-        layer = VectorField(field, True, "odeint")
+        layer = VectorField(field, True, "odeint", _REMEDIES)
+        if isinstance(ends, tuple):
+            check_tells_times(field, t0, ends[-1], "odeint")
         if not field.built:
-            layer(ops.convert_to_tensor(0.0, dtype), z0, conditions)
-        forward = ForwardPass(layer, conditions, "discrete_adjoint", training=True)
+            layer(ops.convert_to_tensor(0.0, dtype), z0, given)
+        forward = ForwardPass(layer.with_given(given), "discrete_adjoint", training=True)
     else:
-        forward = ForwardPass(FunctionField(field), conditions, "backprop", training=True)
+        forward = ForwardPass(FunctionField(field, given), "backprop", training=True)
     if isinstance(solver, solvers.FixedStepSolver):
         step_size = ops.convert_to_tensor(np.array(solver.step_size, time_dtype))
         bound = _num_steps(t0, ends, solver.step_size, time_dtype)
@@ -115,7 +127,7 @@ def _adaptively(forward: ForwardPass, solver: Any, z0: Any, t0: Any, ends: Any, 
     return states
 
 
-def _checked(times: Any) -> tuple:
+def _checked(times: Any, dtype: str) -> tuple:
     """The first time and the others: floats if they are numbers, else tensors."""
     if not (ops.is_tensor(times) or isinstance(times, keras.Variable)):
         advice = "Pass at least two that increase or decrease; the first is the time of z0."
@@ -129,7 +141,10 @@ def _checked(times: Any) -> tuple:
         if times.ndim == 1:
             return float(times[0]), tuple(times[1:].tolist())
     times = ops.convert_to_tensor(times)
-    if not times.shape or times.shape[0] is None or times.shape[0] < 2:
+    if keras.backend.standardize_dtype(times.dtype).startswith("uint"):
+        # Differences of times that decrease would wrap around.
+        times = ops.cast(times, dtype)
+    if len(times.shape) == 0 or times.shape[0] is None or times.shape[0] < 2:
         raise ValueError(
             "Times must be at least two, and their number known when a graph is written. "
             f"Received: times of shape {times.shape}. The first is the time of z0."

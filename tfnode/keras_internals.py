@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
-from keras.src.backend import AutocastScope, get_keras_mask
+from keras.src.backend import AutocastScope, get_keras_mask, set_keras_mask
 from keras.src.backend import in_stateless_scope as _in_stateless_scope
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope as _in_symbolic_scope
@@ -44,6 +44,11 @@ def mask_of(tensor: Any) -> Any:
     Keras's losses and metrics ask for it, but no public function does.
     """
     return get_keras_mask(tensor)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Attaches a mask to a tensor, or takes it off with None, as layers do with their outputs."""
+    set_keras_mask(tensor, mask)
 
 
 def iterations_of(model: keras.Model) -> Any:

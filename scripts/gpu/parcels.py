@@ -88,14 +88,37 @@ def unpack(
                         "An archive must hold results, weights or checkpoints of runs. "
                         f"Received: {str(archive)!r} with {name!r}. Is it of this command?"
                     )
-                beside = name.endswith((WEIGHTS, REPORT))
-                root = (weights if beside else runs) if is_results else checkpoints
-                target = root / name
-                if target.exists():
-                    continue
-                with files.beside(target) as written:
-                    written.write_bytes(content.read(name))
-                new.append(target)
+            write = _unpack_results if is_results else _unpack_checkpoints
+            new += write(content, *((runs, weights) if is_results else (checkpoints,)))
+    return new
+
+
+def _unpack_results(
+    content: zipfile.ZipFile, runs: pathlib.Path, weights: pathlib.Path
+) -> list[pathlib.Path]:
+    new = []
+    for name in content.namelist():
+        target = (weights if name.endswith((WEIGHTS, REPORT)) else runs) / name
+        if not target.exists():
+            with files.beside(target) as written:
+                written.write_bytes(content.read(name))
+            new.append(target)
+    return new
+
+
+def _unpack_checkpoints(content: zipfile.ZipFile, root: pathlib.Path) -> list[pathlib.Path]:
+    """Each at once with all its files: half of one would be taken for a whole one."""
+    new = []
+    of_checkpoint: dict[pathlib.Path, list[str]] = {}
+    for name in content.namelist():
+        of_checkpoint.setdefault((root / name).parent, []).append(name)
+    for target, names in of_checkpoint.items():
+        if not target.exists():
+            with files.beside(target) as written:
+                written.mkdir()
+                for name in names:
+                    (written / pathlib.PurePosixPath(name).name).write_bytes(content.read(name))
+            new += [root / name for name in names]
     return new
 
 

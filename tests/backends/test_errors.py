@@ -43,6 +43,20 @@ def test_a_field_with_state_is_refused_in_training(layer, solver):
 
 
 @pytest.mark.parametrize(
+    "layer, advice",
+    [
+        (keras.layers.Dropout(0.5), "with training=False, or draw what is random before"),
+        (keras.layers.ActivityRegularization(0.1), "Leave the regularizer out"),
+    ],
+    ids=["random", "losses"],
+)
+def test_odeint_advises_what_it_can(layer, advice):
+    field = keras.Sequential([layer, keras.layers.Dense(3), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=f"Received: field='.*' for 'odeint'. .*{advice}"):
+        tfnode.odeint(field, X, [0.0, 1.0], "rk4")
+
+
+@pytest.mark.parametrize(
     "layer", [keras.layers.Dense(3), keras.layers.Dense(1), keras.layers.Flatten()]
 )
 def test_a_field_that_changes_the_shape_is_refused(layer):
@@ -192,3 +206,23 @@ def test_double_precision_that_is_none_is_refused():
 def test_double_precision_that_is_there_is_taken(double):
     block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solvers.RK4(1 / 32), dtype="float64")
     assert ops.convert_to_numpy(block(X)).dtype == "float64"
+
+
+# === Precision of the field ===
+def test_a_derivative_has_the_precision_of_a_state_in_doubles(double):
+    z = np.ones((2, 3))
+    in_single = lambda t, z: ops.cast(z, "float32")
+    for solver in ("rk4", solvers.DormandPrince(per_sample=True)):
+        with pytest.raises(ValueError, match=r"Received: .*float64.* a derivative .*float32"):
+            tfnode.odeint(in_single, z, [0.0, 1.0], solver)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="only there Keras rounds")
+def test_matrices_that_keras_multiplies_in_single_precision_are_told_of():
+    dense = keras.layers.Dense(3, dtype="float64")
+    with pytest.warns(UserWarning, match="Received: dtype='float64' for 'b' with floatx='float32'"):
+        tfnode.ODEBlock(dense, "rk4", dtype="float64", name="b")
+    with pytest.warns(UserWarning, match=r'Call `keras.config.set_floatx\("float64"\)` first'):
+        tfnode.odeint(dense, np.ones((2, 3)), [0.0, 1.0], "rk4")
+    product = keras.ops.matmul(np.full((1, 2), 0.1), np.full((2, 1), 0.1))
+    assert keras.backend.standardize_dtype(product.dtype) == "float32"

@@ -139,6 +139,20 @@ def test_times_and_states_have_dtypes_of_their_own(solver, of_states, of_times):
     np.testing.assert_allclose(found, z0[:, 0] * np.exp(times - times[0]), rtol=1e-4)
 
 
+@pytest.mark.parametrize("of_times", ["uint8", "int32", "float32"])
+@pytest.mark.parametrize("solver", [solvers.RK4(0.1), ADAPTIVE], ids=["fixed", "adaptive"])
+def test_times_that_decrease_may_be_a_tensor_of_integers(solver, of_times):
+    times = ops.convert_to_tensor(np.array([3, 2, 0], of_times))
+    found = numbers(tfnode.odeint(lambda t, z: z, Z, times, solver))
+    np.testing.assert_allclose(found, Z * np.exp([0, -1, -3])[:, None, None], rtol=1e-4)
+
+
+@pytest.mark.parametrize("times", [1.0, [1.0]])
+def test_times_of_a_tensor_are_at_least_two(times):
+    with pytest.raises(ValueError, match=r"at least two, .* Received: times of shape"):
+        tfnode.odeint(lambda t, z: z, Z, ops.convert_to_tensor(times), "rk4")
+
+
 def test_save_at_counts_exactly():
     block = linear_block(solvers.RK4(0.25), save_at=[0.0, 0.3, 1.0])
     np.testing.assert_array_equal(numbers(block(Z))[:, 0], Z)

@@ -99,6 +99,9 @@ def load(
     x, y = _read(name, split, data_dir)
     if batch_size is None or as_numpy:
         return _scaled(x), y
+    if split.startswith("train") and len(x) < batch_size:
+        rule = f"Training batches are full, and {split!r} of {name!r} has {len(x)} samples"
+        raise arguments.refused(rule, "batch_size", batch_size, "Pass a smaller one.")
     return batched(x, y, split, batch_size, seed)
 
 
@@ -112,7 +115,22 @@ def _read(name: str, split: str, data_dir: PathLike | None) -> tuple[np.ndarray,
     if not _is_prepared(builder):
         _prepare(name, builder)
         builder = tfds.builder(name, data_dir=data_dir)
+    _check_slices(name, split, builder.info.splits)
     return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, as_supervised=True))
+
+
+def _check_slices(name: str, split: str, splits: Any) -> None:
+    """Raises where a slice has no sample, or one that is not there."""
+    for part in split.split("+"):
+        try:
+            # Less than none where the end lies before the start.
+            is_good = splits[part].num_examples > 0
+        except ValueError:
+            is_good = False
+        if not is_good:
+            sizes = ", ".join(f"{key} has {info.num_examples}" for key, info in splits.items())
+            rule = "A slice of a split must have samples, all of them in the split"
+            raise arguments.refused(rule, "split", split, f"Of {name!r} {sizes}.")
 
 
 def _prepare(name: str, builder: Any) -> None:

@@ -13,7 +13,7 @@ from keras import ops
 
 from tfnode.integrate.loops import pulled_back
 from tfnode.layers.regularization import Regularization
-from tfnode.layers.vector_field import FunctionField, VectorField
+from tfnode.layers.vector_field import FunctionField, GivenField
 
 tree = keras.tree
 
@@ -22,7 +22,7 @@ class AlteredField:
     """A field made of another one, with the same face.
 
     Args:
-        field: `VectorField`, or another field.
+        field: `GivenField`, or another field.
         alter: Pure function of `field, drawn, t, z`, where `field` is called as `field(t, z)`.
         drawn: List of tensors without gradient, the same at every evaluation of a forward pass.
     """
@@ -32,29 +32,35 @@ class AlteredField:
         self._alter = alter
         self._drawn = drawn
 
-    def operands(self, conditions: Any) -> tuple[list, list]:
-        return self._field.operands(conditions)
+    @property
+    def operands(self) -> Any:
+        return self._field.operands
 
     @property
     def constants(self) -> tuple:
         return self._field.constants, self._drawn
 
-    def function(self, conditions: Any, training: bool | None) -> Callable:
-        field = self._field.function(conditions, training)
+    def mapped(self, function: Callable) -> "AlteredField":
+        return AlteredField(
+            self._field.mapped(function), self._alter, list(map(function, self._drawn))
+        )
+
+    def function(self, training: bool | None) -> Callable:
+        field = self._field.function(training)
         return lambda t, z: self._alter(field, self._drawn, t, z)
 
     def pure(self, training: bool | None) -> Callable:
         field = self._field.pure(training)
 
-        def pure_field(weights: tuple, constants: tuple, t: Any, z: Any) -> Any:
+        def pure_field(operands: Any, constants: tuple, t: Any, z: Any) -> Any:
             constants, drawn = constants
-            return self._alter(lambda t, z: field(weights, constants, t, z), drawn, t, z)
+            return self._alter(lambda t, z: field(operands, constants, t, z), drawn, t, z)
 
         return pure_field
 
 
 # A field of any of these kinds.
-Field: TypeAlias = VectorField | FunctionField | AlteredField
+Field: TypeAlias = GivenField | FunctionField | AlteredField
 
 
 def regularized(

@@ -11,6 +11,10 @@ from tfnode.integrate.grids import smallest_step
 
 GRADIENTS = ("discrete_adjoint", "backprop", "adjoint")
 
+# The times of an interval that a field must be able to tell apart: a quarter of those that bfloat16
+# has of one that starts at 0.
+_LEAST_TIMES = 32
+
 # Of the dtypes that NumPy does not know, or that fields of a mixed policy compute in.
 _HALF_EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 
@@ -85,6 +89,27 @@ def check_moves_times(step: float, t0: float, t1: float, dtype: str, name: str) 
         )
 
 
+def check_tells_times(field: keras.Layer, t0: float, t1: float, name: str) -> None:
+    """Raises if a field that computes in half precision, its times too, cannot tell them apart.
+
+    Args:
+        field: Keras layer, which Keras gives times that are rounded to its compute dtype.
+        t0: Float, the start of the interval.
+        t1: Float, its end.
+        name: String, whose field it is.
+    """
+    dtype = field.compute_dtype if field.autocast else "float32"
+    spacing = _HALF_EPSILONS.get(dtype, 0.0) * max(abs(t0), abs(t1))
+    if spacing * _LEAST_TIMES > abs(t1 - t0):
+        raise ValueError(
+            "A field of half precision is given times that are rounded to it, and must be able to "
+            f"tell {_LEAST_TIMES} of its interval apart. Received: t0={t0}, t1={t1} for {name!r}, "
+            f"with field={field.name!r} in {dtype}, whose times are {spacing:.3g} "
+            "apart there. Let the interval start at 0 and add the start to the times in the field, "
+            'or build the field with dtype="float32".'
+        )
+
+
 def check_save_at(save_at: Any, t0: float, t1: float) -> tuple[float, ...] | None:
     """The times as floats, or None; they must run from `t0` to `t1` without turning back."""
     if save_at is None:
@@ -141,7 +166,7 @@ def epsilon(dtype: str) -> float:
 
 
 def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: str) -> None:
-    """Raises if a state is too coarse for adaptive steps, and warns if a field is.
+    """Raises if a state is too coarse for adaptive steps, and warns if a field is for the state.
 
     Args:
         dtype: String, that of the state.
@@ -154,6 +179,15 @@ def check_precision(dtype: str, field_dtype: str, solver: solvers.Solver, name: 
             "JAX computes in double precision only if it is told that it may, and else in single. "
             f"Received: dtype='float64' for {name!r}. Set JAX_ENABLE_X64=1 in the environment, or "
             'call `jax.config.update("jax_enable_x64", True)` first.'
+        )
+    is_on_torch = keras.backend.backend() == "torch"
+    if is_on_torch and dtype == "float64" != keras.config.floatx():
+        warnings.warn(
+            "On PyTorch Keras multiplies matrices in the precision of `keras.config.floatx()` at "
+            "most, so that a field of `Dense` layers is one of single precision. "
+            f"Received: dtype='float64' for {name!r} with floatx={keras.config.floatx()!r}. Call "
+            '`keras.config.set_floatx("float64")` first.',
+            stacklevel=3,
         )
     if not isinstance(solver, solvers.AdaptiveSolver):
         return

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfnode.keras_internals import mask_of, set_mask
+
 tree = keras.tree
 
 # What Keras passes to a layer's `call` by itself.
@@ -61,7 +63,9 @@ class FieldInputs:
             raise self._unfit([t, z], "It has one input, and the state no last axis for the time.")
         time = ops.cast(t, z.dtype) * ops.ones_like(z[..., :1])
         # On torch Keras takes symbolic doubles together to be single precision.
-        return ops.cast(ops.concatenate([z, time], axis=-1), z.dtype)
+        with_time = ops.cast(ops.concatenate([z, time], axis=-1), z.dtype)
+        set_mask(with_time, mask_of(z))
+        return with_time
 
     def _unfit(self, arguments: list, found: str) -> ValueError:
         names = ["t"] * self._time_dependent + ["z"]
@@ -81,7 +85,10 @@ def _num_arguments(layer: keras.Layer) -> float:
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return math.inf
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len([p for p in by_position if p.name not in _BY_KERAS])
+    names = [p.name for p in by_position if p.name not in _BY_KERAS]
+    # A layer of several inputs may take the mask of each by its name.
+    masks = {f"{name}_mask" for name in names}
+    return len([name for name in names if name not in masks])
 
 
 def _build_by_state(layer: keras.Layer, z: Any) -> None:

@@ -1,6 +1,7 @@
 """`ODEBlock`: a vector field, an interval and a solver as a Keras layer."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +12,18 @@ from keras import ops
 from tfnode import arguments, solvers
 from tfnode.integrate.failures import is_in_graph
 from tfnode.integrate.problems import Statistics
-from tfnode.keras_internals import attributes, in_symbolic_scope, no_autocast
+from tfnode.keras_internals import (
+    attributes,
+    in_symbolic_scope,
+    mask_of,
+    no_autocast,
+    set_mask,
+)
 from tfnode.layers import checks, solver_weights
 from tfnode.layers.adaptive_steps import AdaptiveSteps
 from tfnode.layers.altered_fields import mean_penalty
 from tfnode.layers.fixed_steps import FixedSteps
+from tfnode.layers.given import Given
 from tfnode.layers.passes import ForwardPass
 from tfnode.layers.regularization import Regularization, check_times, checked, generator_of
 from tfnode.layers.solver_weights import FixedStepWeights, SolverWeights, ToleranceWeights
@@ -90,10 +98,11 @@ class ODEBlock(keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor of shape `(batch_size, ...)` and floating-point dtype, or a tuple, list or
-            dictionary of such tensors: the state at `t0`.
+            dictionary of such tensors: the state at `t0`. A mask that Keras has attached to it
+            goes to every evaluation of the field, and on to the output.
         conditions: Optional tensor or nested structure of tensors, which every evaluation of the
-            field is given as its last argument. It is not integrated, is not in the error norm,
-            and has a gradient.
+            field is given as its last argument. It is not integrated and not in the error norm. It
+            has a gradient unless it is of integers or Booleans, and keeps its mask.
         t1: Optional scalar tensor, or tensor of shape `(batch_size,)` with an end time for each
             sample, in the place of the block's. It has a gradient. `tfnode.validity` and the
             callbacks of adaption measure by the block's own interval, and refuse longer calls.
@@ -135,6 +144,8 @@ class ODEBlock(keras.layers.Layer):
         checks.check_length(self._t0, self._t1, self.time_dtype, self.name)
         self.save_at = checks.check_save_at(save_at, self._t0, self._t1)
         self.time_dependent = arguments.flag("time_dependent", time_dependent)
+        if time_dependent:
+            checks.check_tells_times(field, self._t0, self._t1, self.name)
         self.unroll = arguments.flag("unroll", unroll)
         self.gradient = checks.check_gradient(gradient, unroll, solver)
         self.regularization = checked(regularization, gradient, save_at)
@@ -152,6 +163,7 @@ class ODEBlock(keras.layers.Layer):
             # A compiled graph of TensorFlow could not raise where an integration fails.
             self.supports_jit = keras.backend.backend() != "tensorflow"
             self._weights = ToleranceWeights(AdaptiveSteps(solver, *interval), self._number)
+        self._dtypes: list[str] = []
         self._memory = self._number("adaption_memory", (MEMORY,), 0, self.time_dtype)
         # Attributes, so that TensorFlow's checkpoints hold them.
         for name, variable in self._weights.variables.items():
@@ -177,12 +189,25 @@ class ODEBlock(keras.layers.Layer):
         )
 
     # === What integrates ===
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        conditions = kwargs.get("conditions", args[1] if len(args) > 1 else None)
+        if not self.built and conditions is not None:
+            # Keras gives `build` shapes alone.
+            checks.check_tensors("conditions", conditions)
+            dtypes = [keras.backend.standardize_dtype(c.dtype) for c in tree.flatten(conditions)]
+            self._dtypes = dtypes
+        return super().__call__(*args, **kwargs)
+
     def build(self, inputs_shape: Any, conditions_shape: Any = None) -> None:
         symbolic = lambda shape: keras.KerasTensor(shape, dtype=self.variable_dtype)
         time = keras.KerasTensor((), dtype=self.variable_dtype)
-        state = _map_shapes(symbolic, inputs_shape)
-        conditions = None if conditions_shape is None else _map_shapes(symbolic, conditions_shape)
-        derivative = self.vector_field(time, state, conditions)
+        state, conditions = _map_shapes(symbolic, inputs_shape), None
+        if conditions_shape is not None:
+            dtypes = itertools.chain(self._dtypes, itertools.repeat(self.variable_dtype))
+            conditions = _map_shapes(
+                lambda shape: keras.KerasTensor(shape, dtype=next(dtypes)), conditions_shape
+            )
+        derivative = self.vector_field(time, state, Given(conditions))
         self.vector_field.check_derivative(derivative, state, self.compute_dtype)
 
     def call(
@@ -197,19 +222,24 @@ class ODEBlock(keras.layers.Layer):
         if conditions is not None:
             checks.check_tensors("conditions", conditions)
         block = stand_in_for(self, inputs, conditions, save_at if t1 is None else t1)
+        given = Given.of_call(inputs, conditions)
         with no_autocast(), integrating(block):
             state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
             times = block._times(t1, save_at)
-            state = block._integrate(state, conditions, times, training)
+            state = block._integrate(state, given, times, training)
             if training and block.regularization.has_penalty:
                 state, penalties = state
                 end = block._t1 if times is None else times[-1]
                 self.add_loss(mean_penalty(penalties, block._t0, end))
-            if (self.save_at is None and save_at is None) or t1 is not None:
-                state = tree.map_structure(lambda z: z[0], state)
-            else:
-                state = tree.map_structure(lambda z: ops.moveaxis(z, 0, 1), state)
-        return tree.map_structure(lambda z: ops.cast(z, self.compute_dtype), state)
+            has_times = self._has_times(t1, save_at)
+            behind_batch = (lambda z: ops.moveaxis(z, 0, 1)) if has_times else (lambda z: z[0])
+            state = tree.map_structure(behind_batch, state)
+        state = tree.map_structure(lambda z: ops.cast(z, self.compute_dtype), state)
+        return _masked(state, inputs, has_times)
+
+    def _has_times(self, t1: Any, save_at: Any) -> bool:
+        """Whether the output of a call has an axis of times."""
+        return save_at is not None or (self.save_at is not None and t1 is None)
 
     def _times(self, t1: Any, save_at: Any) -> Any:
         """The times of a call, `(num_times, ...)`, if it has its own."""
@@ -227,9 +257,9 @@ class ODEBlock(keras.layers.Layer):
             return times[None]
         return times.T if isinstance(times, np.ndarray) else ops.transpose(times)
 
-    def _integrate(self, z0: Any, conditions: Any, times: Any, training: bool | None) -> Any:
+    def _integrate(self, z0: Any, given: Given, times: Any, training: bool | None) -> Any:
         """The states at the times, with a first axis of times."""
-        forward, weights = self._forward(conditions, training), self._weights
+        forward, weights = self._forward(given, training), self._weights
         if training:
             check_times(self.regularization, times, self.name)
             forward = forward.regularized(self.regularization, z0, self._t0, self._generator)
@@ -244,16 +274,8 @@ class ODEBlock(keras.layers.Layer):
             weights.note_trace()
         return forward.along(weights.grid(times), z0, tuple(weights.tableaus), weights.chosen)
 
-    def _forward(self, conditions: Any, training: bool | None) -> ForwardPass:
-        return ForwardPass(self.vector_field, conditions, self.gradient, training)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        if self.save_at is None:
-            return previous_mask
-        # The times stand between a sample and what its mask is of, and have the same mask.
-        num_times = len(self.save_at)
-        at_all = lambda mask: ops.repeat(ops.expand_dims(mask, 1), num_times, axis=1)
-        return tree.map_structure(lambda m: None if m is None else at_all(m), previous_mask)
+    def _forward(self, given: Given, training: bool | None) -> ForwardPass:
+        return ForwardPass(self.vector_field.with_given(given), self.gradient, training)
 
     def compute_output_shape(self, inputs_shape: Any) -> Any:
         if self.save_at is None:
@@ -273,14 +295,14 @@ class ODEBlock(keras.layers.Layer):
         for name, times in (("t1", t1), ("save_at", save_at)):
             if times is not None:
                 checks.check_times_of_call(name, times, self.methods[0], self.name)
-        num_times = None if self.save_at is None or t1 is not None else (len(self.save_at),)
-        num_times = num_times if save_at is None else (np.shape(save_at)[-1],)
+        has_times = self._has_times(t1, save_at)
+        own_times = self.save_at or ()
+        axis = np.shape(own_times if save_at is None else save_at)[-1:] if has_times else ()
 
         def spec(z: Any) -> keras.KerasTensor:
-            shape = (z.shape[0], *(num_times or ()), *z.shape[1:])
-            return keras.KerasTensor(shape, dtype=self.compute_dtype)
+            return keras.KerasTensor((z.shape[0], *axis, *z.shape[1:]), dtype=self.compute_dtype)
 
-        return tree.map_structure(spec, inputs)
+        return _masked(tree.map_structure(spec, inputs), inputs, has_times)
 
     def trajectory(self, z: Any, conditions: Any = None) -> tuple:
         """Integrates eagerly and returns every state on the way.
@@ -304,8 +326,9 @@ class ODEBlock(keras.layers.Layer):
             conditions = arguments.tensors("conditions", conditions, advice="Pass tensors.")
         if not self.built:
             self.build(tree.map_structure(lambda z: z.shape, z))
+        given = Given.of_call(z, conditions)
         z = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), z)
-        weights, forward = self._weights, self._forward(conditions, training=False)
+        weights, forward = self._weights, self._forward(given, training=False)
         if isinstance(weights, FixedStepWeights):
             return forward.trajectory(weights.static_grid, z, solver.tableau, weights.steps)
         problem = weights.problem(None)
@@ -554,6 +577,14 @@ class ODEBlock(keras.layers.Layer):
             "regularization": dataclasses.asdict(self.regularization),
         }
 
+    def get_build_config(self) -> dict | None:
+        config = super().get_build_config()
+        return config and {**config, "conditions_dtypes": list(self._dtypes)}
+
+    def build_from_config(self, config: dict) -> None:
+        self._dtypes = list(config.get("conditions_dtypes", []))
+        super().build_from_config(config)
+
     @classmethod
     def from_config(cls, config: dict) -> "ODEBlock":
         config = dict(config)
@@ -571,6 +602,19 @@ class ODEBlock(keras.layers.Layer):
         if self._generator is not None and solver_weights.RANDOM_STATE in store:
             state = self._generator.state
             state.assign(np.asarray(store[solver_weights.RANDOM_STATE]).astype(state.dtype))
+
+
+def _masked(states: Any, inputs: Any, has_times: bool) -> Any:
+    """The states with the masks of the inputs, the same at all times if they have an axis of them.
+
+    `compute_mask` could not do it, as it does not know the times of a call.
+    """
+    for z, mask in zip(tree.flatten(states), map(mask_of, tree.flatten(inputs))):
+        if mask is not None and has_times:
+            # The times stand between a sample and what its mask is of.
+            mask = ops.repeat(ops.expand_dims(mask, 1), z.shape[1], axis=1)
+        set_mask(z, mask)
+    return states
 
 
 def _map_shapes(function: Callable, shapes: Any) -> Any:

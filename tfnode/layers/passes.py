@@ -21,14 +21,13 @@ tree = keras.tree
 
 @dataclasses.dataclass(frozen=True)
 class ForwardPass:
-    """A field and its conditions, on the way from a state to others.
+    """A field, on the way from a state to others.
 
     Every method returns states at times, tensors of shape `(num_times, batch_size, ...)`, with a
     metered field pairs of them and of the penalties so far, `(num_times, batch_size)`.
 
     Args:
-        field: `VectorField`.
-        conditions: None, or a nested structure of tensors.
+        field: `GivenField`, or another field.
         gradient: String, as for `ODEBlock`.
         training: Boolean or None.
         metered: A field that is walked in the place of the field, from the state with a
@@ -36,7 +35,6 @@ class ForwardPass:
     """
 
     field: Field
-    conditions: Any
     gradient: str
     training: bool | None
     metered: Field | None = None
@@ -56,11 +54,11 @@ class ForwardPass:
                 grid,
                 tableaus,
                 method,
-                weights=walked.operands(self.conditions),
+                weights=walked.operands,
                 constants=walked.constants,
                 gradient="discrete_adjoint",
             )
-        field = walked.function(self.conditions, self.training)
+        field = walked.function(self.training)
         plain = lambda weights, constants, t, z: field(t, z)
         gradient = "backprop" if has_gradient else None
         return walks.solve(plain, z0, grid, tableaus, method, gradient=gradient)
@@ -68,7 +66,7 @@ class ForwardPass:
     def unrolled(self, grid: Grid, z0: Any, tableau: ButcherTableau) -> Any:
         """Writes the steps of a grid of NumPy arrays into the graph."""
         walked, z0 = self._walked(z0)
-        field = walked.function(self.conditions, self.training)
+        field = walked.function(self.training)
         states = walks.solve_unrolled(field, z0, grid, tableau)
         stops = [states[int(stop)] for stop in grid.stops]
         return tree.map_structure(lambda *z: ops.stack(z), *stops)
@@ -94,10 +92,10 @@ class ForwardPass:
         rows = ops.shape(tree.flatten(z0)[0])[0]
         if not isinstance(rows, int) or rows == 0:
             z0 = tree.map_structure(with_some_row, z0)
-            padded = self
-            if self.conditions is not None:
-                conditions = tree.map_structure(with_some_row, self.conditions)
-                padded = dataclasses.replace(self, conditions=conditions)
+            metered = self.metered and self.metered.mapped(with_some_row)
+            padded = dataclasses.replace(
+                self, field=self.field.mapped(with_some_row), metered=metered
+            )
             states, statistics = padded.search(steps, problem, z0, watch)
             return tree.map_structure(lambda z: z[:, :rows], states), statistics
         return self.search(steps, problem, z0, watch)
@@ -129,7 +127,7 @@ class ForwardPass:
         self, grid: Grid, z0: Any, tableau: ButcherTableau, steps: FixedSteps | AdaptiveSteps
     ) -> tuple:
         """Returns the times and the states, all those on the way, eagerly."""
-        field = self.field.function(self.conditions, self.training)
+        field = self.field.function(self.training)
         return walks.trajectory(field, z0, grid, steps.times[-1], tableau)
 
     def adaptive_trajectory(
@@ -154,19 +152,20 @@ class ForwardPass:
         """The field that steps are searched with, which is not differentiated."""
         is_pure = self.training and self.gradient == "discrete_adjoint"
         if not is_pure and keras.backend.backend() != "jax":
-            return self.field.function(self.conditions, self.training)
+            return self.field.function(self.training)
         # It refuses random and updating state, for which no step would ever be accurate enough.
-        field, weights = self.field.pure(self.training), self.field.operands(self.conditions)
-        values = tree.map_structure(ops.stop_gradient, (weights, self.field.constants))
+        field = self.field.pure(self.training)
+        values = self.field.operands, self.field.constants
+        values = tree.map_structure(ops.stop_gradient, values)
         return lambda t, z: field(*values, t, z)
 
     def _continuous_adjoint(self, problem: Problem, z0: Any, watch: Any) -> tuple:
         from tfnode.integrate import tfp
 
-        field = self.field.pure(True)
-        values = self.field.operands(self.conditions), self.field.constants
+        field, constants = self.field.pure(True), self.field.constants
+        of_operands = lambda operands, t, z: field(operands, constants, t, z)
         solution = tfp.solve_with_adjoint(
-            problem.solvable, lambda values, t, z: field(*values, t, z), values, z0, watch
+            problem.solvable, of_operands, self.field.operands, z0, watch
         )
         return solution.z1, solution
 
@@ -179,7 +178,12 @@ def _nan_where(failed: Any, z: Any) -> Any:
 
 
 def with_some_row(z: Any) -> Any:
-    """The batch, with a row of zeros if it has none: the mean of no errors is not a number."""
+    """The batch, with a row of zeros if it has none: the mean of no errors is not a number.
+
+    What has no axes is for all samples.
+    """
+    if len(z.shape) == 0:
+        return z
     missing = ops.cast(ops.equal(ops.shape(z)[0], 0), "int32")
     row = ops.zeros((missing, *ops.shape(z)[1:]), dtype=z.dtype)
     return ops.concatenate([z, row])

@@ -1,6 +1,9 @@
 """The vector field of a block: its layer as a function of time and state, in three forms."""
 
+import dataclasses
 import math
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +13,15 @@ from keras import ops
 
 from tfnode.keras_internals import stateless_values
 from tfnode.layers.field_inputs import FieldInputs
+from tfnode.layers.given import Given
 from tfnode.layers.stand_ins import in_open_scopes
 
 tree = keras.tree
+
+_OF_BLOCK = (
+    'Build the block with gradient="backprop".',
+    'Build the block with gradient="backprop" and unroll=True.',
+)
 
 
 class VectorField:
@@ -23,35 +32,35 @@ class VectorField:
             after it with the conditions if there are any, as `FieldInputs` has it.
         time_dependent: Boolean.
         owner: String, the name of the block, for errors.
+        remedies: What to do with a layer whose state is random or changes, and with one that adds
+            losses.
     """
 
-    def __init__(self, layer: keras.Layer, time_dependent: bool, owner: str) -> None:
-        self._layer = layer
+    def __init__(
+        self,
+        layer: keras.Layer,
+        time_dependent: bool,
+        owner: str,
+        remedies: tuple[str, str] = _OF_BLOCK,
+    ) -> None:
+        self.layer = layer
+        self._remedies = remedies
         self._field_inputs = FieldInputs(layer, time_dependent, owner)
         self._owner = owner
 
-    def operands(self, conditions: Any) -> tuple[list, list]:
-        """What the field is differentiated by: the values of its variables, and conditions."""
-        values = [v.value for v in self._layer.trainable_variables]
-        return values, [] if conditions is None else [conditions]
-
-    @property
-    def constants(self) -> list:
-        """The values of its other variables."""
-        return [v.value for v in self._layer.non_trainable_variables]
-
-    def __call__(self, t: Any, z: Any, conditions: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, t: Any, z: Any, given: Given, **kwargs: Any) -> Any:
         """The derivative, as the layer gives it."""
-        return self._field_inputs.call(t, z, conditions, **kwargs)
+        if not given.has_masks:
+            return self._field_inputs.call(t, z, given.conditions, **kwargs)
+        with given.masking(z), warnings.catch_warnings():
+            # The block gives its outputs the masks, whatever the field does with them.
+            message = f"Layer '{re.escape(self.layer.name)}' .* does not support masking"
+            warnings.filterwarnings("ignore", message)
+            return self._field_inputs.call(t, z, given.conditions, **kwargs)
 
-    def function(self, conditions: Any, training: bool | None) -> Callable:
-        """The field as a function of `(t, z)`, in the structure and the dtypes of the state."""
-
-        def field(t: Any, z: Any) -> Any:
-            derivative = self(t, z, conditions, training=training)
-            return _as_state(derivative, z, self._layer.name)
-
-        return field
+    def with_given(self, given: Given) -> "GivenField":
+        """The field of one call of a block."""
+        return GivenField(self, given)
 
     def numpy(self, state: Any, conditions: Any, dtype: str) -> tuple[Callable, np.ndarray]:
         """The field as a function of `(t, z)` on NumPy arrays, and a state as such an array.
@@ -59,7 +68,7 @@ class VectorField:
         The array is `(batch_size, -1)`, with the leaves of the state side by side, in the dtype
         that a block integrates in.
         """
-        field = self.function(conditions, training=False)
+        field = self.with_given(Given.of_call(state, conditions)).function(training=False)
         leaves = tree.flatten(state)
         ends = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])[:-1]
 
@@ -77,43 +86,20 @@ class VectorField:
 
         return numpy_field, as_array(state)
 
-    def pure(self, training: bool | None) -> Callable:
-        """The field as a function of `operands(conditions), constants, t, z` and nothing else."""
-        variables = self._layer.trainable_variables + self._layer.non_trainable_variables
-        # Those of blocks that stand in for others in the field are not among its variables.
-        around = stateless_values()
-
-        def pure_field(weights: tuple, constants: list, t: Any, z: Any) -> Any:
-            values, conditions = weights
-            conditions = conditions[0] if conditions else None
-            scope = keras.StatelessScope(collect_losses=True)
-            scope.state_mapping.update(around)
-            # Not by the constructor, which casts to a dtype that depends on the autocast scope.
-            for update in zip(variables, [*values, *constants]):
-                scope.add_update(update)
-            before, seen = dict(scope.state_mapping), _random_state(t)
-            with scope:
-                derivative = self.function(conditions, training)(t, z)
-            # By identity: values are tensors, and an update puts another one in its place.
-            unchanged = all(before.get(key) is v for key, v in scope.state_mapping.items())
-            self._check_pure(unchanged and seen == _random_state(t), scope.losses)
-            return derivative
-
-        return in_open_scopes(pure_field)
-
-    def _check_pure(self, unchanged: bool, losses: list) -> None:
+    def check_pure(self, unchanged: bool, losses: list) -> None:
+        """Raises if an evaluation has changed what it read, or has added losses."""
         if not unchanged:
             raise ValueError(
                 "The discrete adjoint evaluates the field again in the backward pass and needs "
                 "the same values, so the field must have no random or updating state (Dropout, "
-                f"BatchNormalization). Received: field={self._layer.name!r} in block "
-                f'{self._owner!r}. Build the block with gradient="backprop".'
+                f"BatchNormalization). Received: field={self.layer.name!r} for "
+                f"{self._owner!r}. {self._remedies[0]}"
             )
         if losses:
             raise ValueError(
                 "The loop over the steps cannot hand out losses, so the field must add none "
-                f"(activity regularizers). Received: field={self._layer.name!r} in block "
-                f'{self._owner!r}. Build the block with gradient="backprop" and unroll=True.'
+                f"(activity regularizers). Received: field={self.layer.name!r} for "
+                f"{self._owner!r}. {self._remedies[1]}"
             )
 
     def check_derivative(self, derivative: Any, state: Any, compute_dtype: str) -> None:
@@ -121,33 +107,109 @@ class VectorField:
         leaves = zip(tree.flatten(derivative), tree.flatten(state))
         fits = _has_shapes_of(derivative, state)
         if not (fits and all(dz.dtype in (z.dtype, compute_dtype) for dz, z in leaves)):
-            raise _unfit(derivative, state, self._layer.name)
+            raise _unfit(derivative, state, self.layer.name)
 
 
-class FunctionField:
-    """A function `field(t, z)` in the place of a `VectorField`; what it depends on is unseen.
+@dataclasses.dataclass(frozen=True)
+class GivenField:
+    """A vector field with what a call gives it, in the forms that it is integrated in.
 
     Args:
-        function: Callable, given the conditions as its last argument if there are any.
+        vector_field: `VectorField`.
+        given: `Given`.
     """
 
-    constants: tuple = ()
+    vector_field: VectorField
+    given: Given
 
-    def __init__(self, function: Callable) -> None:
-        self._function = function
+    @property
+    def operands(self) -> tuple[list, list]:
+        """What the field is differentiated by: values of its variables, and of what is given."""
+        values = [v.value for v in self.vector_field.layer.trainable_variables]
+        return values, self.given.operands
 
-    def operands(self, conditions: Any) -> tuple[list, list]:
-        return [], [] if conditions is None else [conditions]
+    @property
+    def constants(self) -> tuple[list, list]:
+        """The values of its other variables, and the rest of what is given."""
+        values = [v.value for v in self.vector_field.layer.non_trainable_variables]
+        return values, self.given.constants
 
-    def function(self, conditions: Any, training: bool | None) -> Callable:
-        pure = self.pure(training)
-        return lambda t, z: pure(self.operands(conditions), (), t, z)
+    def mapped(self, function: Callable) -> "GivenField":
+        """The field with the function of every tensor that is given."""
+        return GivenField(self.vector_field, self.given.mapped(function))
+
+    def function(self, training: bool | None) -> Callable:
+        """The field as a function of `(t, z)`, in the structure and the dtypes of the state."""
+
+        def field(t: Any, z: Any) -> Any:
+            derivative = self.vector_field(t, z, self.given, training=training)
+            return _as_state(derivative, z, self.vector_field.layer.name)
+
+        return field
 
     def pure(self, training: bool | None) -> Callable:
-        name = getattr(self._function, "__name__", "field")
-        return lambda weights, constants, t, z: _as_state(
-            self._function(t, z, *weights[1]), z, name
-        )
+        """The field as a function of `operands, constants, t, z` and nothing else."""
+        layer = self.vector_field.layer
+        variables = layer.trainable_variables + layer.non_trainable_variables
+        # Those of blocks that stand in for others in the field are not among its variables.
+        around = stateless_values()
+
+        def pure_field(operands: tuple, constants: tuple, t: Any, z: Any) -> Any:
+            (weights, *given), (other_weights, *others) = operands, constants
+            scope = keras.StatelessScope(collect_losses=True)
+            scope.state_mapping.update(around)
+            # Not by the constructor, which casts to a dtype that depends on the autocast scope.
+            for update in zip(variables, [*weights, *other_weights]):
+                scope.add_update(update)
+            before, seen = dict(scope.state_mapping), _random_state(t)
+            field = dataclasses.replace(self, given=self.given.replaced(*given, *others))
+            with scope:
+                derivative = field.function(training)(t, z)
+            # By identity: values are tensors, and an update puts another one in its place.
+            unchanged = all(before.get(key) is v for key, v in scope.state_mapping.items())
+            self.vector_field.check_pure(unchanged and seen == _random_state(t), scope.losses)
+            return derivative
+
+        return in_open_scopes(pure_field)
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionField:
+    """A function `field(t, z)` in the place of a `GivenField`; what it depends on is unseen.
+
+    Args:
+        of_state: Callable, given the conditions as its last argument if there are any.
+        given: `Given`.
+    """
+
+    of_state: Callable
+    given: Given
+
+    @property
+    def operands(self) -> list:
+        return self.given.operands
+
+    @property
+    def constants(self) -> list:
+        return self.given.constants
+
+    def mapped(self, function: Callable) -> "FunctionField":
+        return FunctionField(self.of_state, self.given.mapped(function))
+
+    def function(self, training: bool | None) -> Callable:
+        pure = self.pure(training)
+        return lambda t, z: pure(self.operands, self.constants, t, z)
+
+    def pure(self, training: bool | None) -> Callable:
+        name = getattr(self.of_state, "__name__", "field")
+
+        def pure_field(operands: list, constants: list, t: Any, z: Any) -> Any:
+            given = self.given.replaced(operands, constants)
+            conditions = [] if given.conditions is None else [given.conditions]
+            with given.masking(z):
+                return _as_state(self.of_state(t, z, *conditions), z, name)
+
+        return pure_field
 
 
 def _as_state(derivative: Any, z: Any, field: str) -> Any:
@@ -155,7 +217,13 @@ def _as_state(derivative: Any, z: Any, field: str) -> Any:
     if not _has_shapes_of(derivative, z):
         raise _unfit(derivative, z, field)
     # Keras saves tuples as lists, so that a field may be called with one and answer with the other.
-    leaves = zip(tree.flatten(derivative), tree.flatten(z))
+    leaves = list(zip(tree.flatten(derivative), tree.flatten(z)))
+    if any(_is_coarser(dz, z) for dz, z in leaves):
+        raise ValueError(
+            "The derivative of a state in double precision must be in double precision, too. "
+            f"Received: a state of {_described(z)}, and from field={field!r} a derivative of "
+            f'{_described(derivative)}. Build the field with dtype="float64".'
+        )
     return tree.pack_sequence_as(z, [ops.cast(dz, z.dtype) for dz, z in leaves])
 
 
@@ -173,6 +241,13 @@ def _has_shapes_of(derivative: Any, state: Any) -> bool:
         len(a) == len(b) and all(m == n or None in (m, n) for m, n in zip(a, b))
         for a, b in zip(*shapes)
     )
+
+
+def _is_coarser(derivative: Any, state: Any) -> bool:
+    """Whether a cast to the dtype of the state would hide that half of its digits are rounding."""
+    given = (state.dtype, getattr(derivative, "dtype", state.dtype))
+    needed, dtype = map(keras.backend.standardize_dtype, given)
+    return needed == "float64" != dtype and keras.backend.is_float_dtype(dtype)
 
 
 def _as_tuples(structure: Any) -> Any:

@@ -51,12 +51,12 @@ def single_output(outputs: Any) -> np.ndarray:
     least.
 
     Raises:
-        ValueError: If it has several.
+        ValueError: If it has several, or one in a structure.
     """
     if keras.tree.is_nested(outputs):
         raise ValueError(
-            "A model must have one output to be judged by. "
-            f"Received: {len(keras.tree.flatten(outputs))} outputs. Build a "
+            "A model must have one output to be judged by, in no list or dictionary. "
+            f"Received: a {type(outputs).__name__} of {len(keras.tree.flatten(outputs))}. Build a "
             "`keras.Model(model.inputs, output)` for each of them; it shares the weights."
         )
     outputs = ops.convert_to_numpy(outputs)

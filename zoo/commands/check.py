@@ -57,6 +57,11 @@ def answer(args: argparse.Namespace) -> answers.Answer:
     subjects.check_arguments(args, needs_data=True)
     wanted = {"figure": args.figure, "html": args.html}
     paths = {name: path for name, path in wanted.items() if path is not None}
+    if len({path.resolve() for path in paths.values()}) < len(paths):
+        args.parser.error(
+            f"--figure and --html must be two files. Received: {str(args.html)!r} for both. Name "
+            "another one."
+        )
     command_line.check_files(args.parser, **paths)
     from tfnode import files, parts, validity
     from tfnode.export import cards

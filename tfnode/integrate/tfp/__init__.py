@@ -4,7 +4,7 @@ Read from the source of TFP 0.25:
 
 - It takes a first step of 1e-3 and grows it: here it is given one by Hairer's rule.
 - It integrates forwards only, and squares numbers that depend on the unit of time: here time runs
-  from 0 at `t0` to 1 at the end.
+  from 0 at `t0` to 1 at the end, also where the end is `t0`: the field is 0 there.
 - It steps past the end and interpolates with order 4: here the accepted steps are cut to land on
   every time that was asked for, so that the solution is that of the method on the grid. The field
   must be finite a little behind the end, too.
@@ -36,7 +36,7 @@ from tfnode.integrate.failures import Failure, check
 from tfnode.integrate.grids import Grid, accepted_grid
 from tfnode.integrate.problems import Problem, Solution, first_step
 from tfnode.integrate.runge_kutta import runge_kutta_step
-from tfnode.integrate.tfp.guard import EVALUATIONS, Guard, Watch, finite
+from tfnode.integrate.tfp.guard import EVALUATIONS, Guard, Watch, finite, share_of
 
 # What TFP is handed of a tolerance, and its safety factor; see above.
 _TOLERANCE = 0.5
@@ -66,7 +66,9 @@ def solve(problem: Problem, z0: Any, watch: Any, lands: bool = True) -> Solution
     ways = results.times * tf.cast(problem.length, results.times.dtype)
     starts, lengths = ways[:-1], ways[1:] - ways[:-1]
     taken = tf.where(lengths > 0)[:, 0]
-    seen = seen._replace(accepted=tf.cast(tf.size(taken), seen.accepted.dtype))
+    # Without a way the one step is of length 0.
+    accepted = tf.where(problem.ends[-1] > 0, tf.size(taken), 1)
+    seen = seen._replace(accepted=tf.cast(accepted, seen.accepted.dtype))
     starts, lengths = (tf.cast(tf.gather(v, taken), dtype) for v in (starts, lengths))
     grid = _grid(problem, starts, lengths, seen.failed > 0)
     if not lands:
@@ -77,7 +79,8 @@ def solve(problem: Problem, z0: Any, watch: Any, lands: bool = True) -> Solution
         z1, num_taken = tree.map_structure(lambda z: z[-1], states), grid.num_steps
     else:
         # The last step once more, now with the end that was asked for.
-        last = tree.map_structure(lambda states: states[taken[-1]], results.states)
+        latest = tf.reduce_max(tf.concat([[0], taken], 0))
+        last = tree.map_structure(lambda states: states[latest], results.states)
         z1 = runge_kutta_step(
             problem.field,
             grid.starts[grid.num_steps - 1],
@@ -129,7 +132,9 @@ def solve_with_adjoint(
     flat = tree.flatten(values)
     names = [f"value_{i}" for i in range(len(flat))]
     dtype = tree.flatten(z0)[0].dtype
-    times = tf.cast(problem.ends / problem.ends[-1], dtype)
+    # Any times will do where the field is 0.
+    ends = tf.where(problem.ends[-1] > 0, problem.ends, tf.ones_like(problem.ends))
+    times = tf.cast(ends / ends[-1], dtype)
 
     def with_constants(t: Any, z: Any, **constants: Any) -> Any:
         return field(tree.pack_sequence_as(values, [constants[n] for n in names]), t, z)
@@ -146,9 +151,9 @@ def _integrate(problem: Problem, z0: Any, times: Any, watch: Any, constants: dic
         watch = keras.Variable(tf.zeros_like(watch.value), trainable=False)
     start = dataclasses.replace(problem, field=lambda t, z: problem.field(t, z, **constants))
     _, h = first_step(start, tree.map_structure(tf.stop_gradient, z0))
-    h = h / tf.cast(problem.length, h.dtype)
-    # TFP does not stop where a step lands on the end. Any step will do if this one is NaN.
-    h = tf.where(h < 1, h, tf.cast(1.01, h.dtype))
+    h = share_of(problem, h)
+    # TFP does not stop where a step lands on the end. Any step will do if this one is NaN, or 0.
+    h = tf.where((h > 0) & (h < 1), h, tf.cast(1.01, h.dtype))
     dtype = tree.flatten(z0)[0].dtype
     t0, way = tf.cast(problem.t0, dtype), tf.cast(problem.sign * problem.length, dtype)
 

@@ -126,7 +126,7 @@ class Guard:
         watch, solver = self.seen(), self._problem.solver
         t, is_finite = tf.cast(t, watch.last.dtype), self._is_finite(derivative)
         # Time runs over an interval of length 1.
-        smallest_step = self._problem.smallest_step / self._problem.length
+        smallest_step = share_of(self._problem, self._problem.smallest_step)
         seen, replaces, rejects = observe(watch, t, is_finite, smallest_step, solver.max_num_steps)
         self._watch.assign(tf.stack(seen))
         instead = tf.where(rejects, self._limit, 0.0)
@@ -141,6 +141,12 @@ class Guard:
     def _is_finite(self, nest: Any) -> Any:
         small = [tf.reduce_all(tf.abs(x) < self._limit) for x in tree.flatten(nest)]
         return tf.reduce_all(small)
+
+
+def share_of(problem: Problem, step: Any) -> Any:
+    """A step as a share of the way; 0 where there is no way."""
+    length = tf.convert_to_tensor(problem.length, problem.rtol.dtype)
+    return tf.math.divide_no_nan(tf.cast(step, length.dtype), length)
 
 
 def finite(nest: Any) -> Any:
