@@ -18,8 +18,8 @@ _POWERS = tuple(2**i for i in range(9))
 # The numbers of steps in training, up to the last of the paper's figures, for Euler and for RK4.
 _PAPER_STEPS = {
     "concentric_spheres_2d": (256, 128),
-    "concentric_spheres_3d": (64, 16),
-    "concentric_spheres_10d": (64, 16),
+    "concentric_spheres_3d": (128, 32),
+    "concentric_spheres_10d": (128, 32),
     "concentric_spheres_900d": (64, 16),
     "energy_landscape": (256, 64),
     "mnist": (64, 32),
