@@ -56,6 +56,30 @@ def test_odeint_advises_what_it_can(layer, advice):
         tfnode.odeint(field, X, [0.0, 1.0], "rk4")
 
 
+@pytest.mark.parametrize("solver", [solvers.RK4(0.5), ADAPTIVE[0]], ids=["fixed", "adaptive"])
+def test_a_field_that_reads_weights_of_others_is_refused_in_training(solver):
+    other = keras.layers.Dense(2, name="other")
+    other.build((None, 2))
+
+    class Borrows(keras.layers.Layer):
+        def call(self, z):
+            return (lambda: other)()(z)
+
+    block = tfnode.ODEBlock(Borrows(name="borrows"), solver, name="block")
+    assert block(X).shape == X.shape
+    with pytest.raises(
+        ValueError, match=r"field='borrows' for 'block', which reads \['other/b.*'oth"
+    ):
+        block(X, training=True)
+    backprop = tfnode.ODEBlock(Borrows(), solvers.RK4(0.5), gradient="backprop", unroll=True)
+    np.testing.assert_allclose(
+        *map(ops.convert_to_numpy, (backprop(X, training=True), backprop(X))), rtol=1e-6
+    )
+    # What is frozen needs no gradient.
+    other.trainable = False
+    assert block(X, training=True).shape == X.shape
+
+
 @pytest.mark.parametrize(
     "layer", [keras.layers.Dense(3), keras.layers.Dense(1), keras.layers.Flatten()]
 )

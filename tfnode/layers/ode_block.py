@@ -87,9 +87,9 @@ class ODEBlock(keras.layers.Layer):
             loop, keeps every intermediate result, and allows a field with random or updating state
             (on JAX only with `unroll=True`). Both give the same gradient, but the discrete adjoint
             none by what the field reads from elsewhere than its weights, the state, the times and
-            `conditions`. Inference runs the plain loop. `"adjoint"`, for `DormandPrince` only, is
-            the continuous adjoint of Chen et al. (2018) by TensorFlow Probability, exact up to its
-            tolerance.
+            `conditions`; a trainable variable that it reads from there is refused. Inference runs
+            the plain loop. `"adjoint"`, for `DormandPrince` only, is the continuous adjoint of Chen
+            et al. (2018) by TensorFlow Probability, exact up to its tolerance.
         unroll: Boolean. If true, every step is written into the graph: faster for a few steps,
             slow to trace for many, and the step size is then fixed. Needs `gradient="backprop"`.
         regularization: Optional `tfnode.Regularization`, or a dictionary of its values: penalties
@@ -117,7 +117,8 @@ class ODEBlock(keras.layers.Layer):
     Raises:
         ValueError: If an argument is not valid, if the field changes the shape or the dtype of
             the state, if the inputs are not floating-point, or, in training under the discrete
-            adjoint, if the field has random or updating state (Dropout, BatchNormalization).
+            adjoint, if the field has random or updating state (Dropout, BatchNormalization), or
+            reads trainable variables that it does not hold.
         FloatingPointError: If an adaptive integration spends its budget or its step collapses;
             in a TensorFlow graph, such as that of `fit`, an `InvalidArgumentError`; in a compiled
             function of JAX the solution is NaN.

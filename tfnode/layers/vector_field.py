@@ -102,12 +102,46 @@ class VectorField:
                 f"{self._owner!r}. {self._remedies[1]}"
             )
 
+    def check_own(self, foreign: list) -> None:
+        """Raises if an evaluation has read trainable variables of others."""
+        if foreign:
+            raise ValueError(
+                "The adjoint gives a gradient to the weights of the field alone, so that the field "
+                "must hold all that it reads and that is trained. "
+                f"Received: field={self.layer.name!r} for {self._owner!r}, which reads "
+                f"{sorted({variable.path for variable in foreign})}. Make their layer an attribute "
+                "of the field, or freeze it by `trainable = False`."
+            )
+
     def check_derivative(self, derivative: Any, state: Any, compute_dtype: str) -> None:
         """Raises if a derivative has not the structure, the shapes and the dtypes of a state."""
         leaves = zip(tree.flatten(derivative), tree.flatten(state))
         fits = _has_shapes_of(derivative, state)
         if not (fits and all(dz.dtype in (z.dtype, compute_dtype) for dz, z in leaves)):
             raise _unfit(derivative, state, self.layer.name)
+
+
+class _FieldScope(keras.StatelessScope):
+    """In which a field's variables have other values, and what it reads of others is noticed.
+
+    Args:
+        values: List of pairs of a variable and its value.
+        around: Dictionary from the ids of further variables to their values.
+    """
+
+    def __init__(self, values: list[tuple], around: dict[int, Any]) -> None:
+        # Not with the values: they would be cast to a dtype that depends on the autocast scope.
+        super().__init__(collect_losses=True)
+        self.state_mapping.update(around)
+        for update in values:
+            self.add_update(update)
+        self._own = {id(variable) for variable, _ in values}
+        self.foreign: list[Any] = []
+
+    def get_current_value(self, variable: Any) -> Any:
+        if variable.trainable and id(variable) not in self._own:
+            self.foreign.append(variable)
+        return super().get_current_value(variable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +190,7 @@ class GivenField:
 
         def pure_field(operands: tuple, constants: tuple, t: Any, z: Any) -> Any:
             (weights, *given), (other_weights, *others) = operands, constants
-            scope = keras.StatelessScope(collect_losses=True)
-            scope.state_mapping.update(around)
-            # Not by the constructor, which casts to a dtype that depends on the autocast scope.
-            for update in zip(variables, [*weights, *other_weights]):
-                scope.add_update(update)
+            scope = _FieldScope(list(zip(variables, [*weights, *other_weights])), around)
             before, seen = dict(scope.state_mapping), _random_state(t)
             field = dataclasses.replace(self, given=self.given.replaced(*given, *others))
             with scope:
@@ -168,6 +198,8 @@ class GivenField:
             # By identity: values are tensors, and an update puts another one in its place.
             unchanged = all(before.get(key) is v for key, v in scope.state_mapping.items())
             self.vector_field.check_pure(unchanged and seen == _random_state(t), scope.losses)
+            if training:
+                self.vector_field.check_own(scope.foreign)
             return derivative
 
         return in_open_scopes(pure_field)

@@ -102,10 +102,10 @@ def _differentiable(
         _, last, before, after = _while(lambda k, *_: k < num_steps, forward, loop_vars, bound)
         is_eager = tf.executing_eagerly()
 
-        def gradient(*upstream: Any) -> list:
+        def gradient(*upstream: Any, variables: Any = ()) -> Any:
             carries = _for_graph(before, num_steps) if is_eager else before
             back = _walk_back(next_carry, plain, inputs, carries, num_steps, bound)
-            return back(_dense(upstream), flat)
+            return _without(variables, back(_dense(upstream), flat))
 
         return [*last, *(a.stack() for a in after)], gradient
 
@@ -151,14 +151,20 @@ def _walk_back(
             upstream_, flat_ = arguments[: len(upstream)], arguments[len(upstream) :]
             first_order = first(upstream_, *_pack(flat_, inputs))
 
-            def gradient(*cotangents: Any) -> list:
-                return _twice(plain, inputs, upstream_, flat_, _dense(cotangents))
+            def gradient(*cotangents: Any, variables: Any = ()) -> Any:
+                found = _twice(plain, inputs, upstream_, flat_, _dense(cotangents))
+                return _without(variables, found)
 
             return first_order, gradient
 
         return gradients(*upstream, *flat)
 
     return back
+
+
+def _without(variables: Any, gradients: list) -> Any:
+    """Gradients of the arguments, with none of variables that are read besides: frozen ones."""
+    return (gradients, [None for _ in variables]) if variables else gradients
 
 
 def _twice(plain: Callable, inputs: list, upstream: Any, flat: Any, cotangents: Any) -> list:
