@@ -168,6 +168,16 @@ def test_a_field_must_be_able_to_tell_its_times_apart(dtype, t0, t1, is_refused)
     np.testing.assert_allclose(found, expected, atol=abs(t1 - t0) ** 2 / 32 + abs(expected) / 128)
 
 
+def test_a_functional_field_may_see_times_as_they_are():
+    t, z = keras.Input((1,)), keras.Input((1,))
+    field = keras.Model([t, z], (t - 9.0) * keras.ops.ones_like(z))
+    field.dtype_policy = MIXED
+    assert field.compute_dtype == "bfloat16"
+    block = tfnode.ODEBlock(field, solvers.RK4(0.25), 9.0, 10.0, time_dependent=True)
+    found = keras.ops.convert_to_numpy(block(np.zeros((2, 1), "float32")))
+    np.testing.assert_allclose(found, 0.5, rtol=1e-6)
+
+
 def test_errors_that_are_rounding_have_no_order():
     x = X.astype("float32")
     results = {

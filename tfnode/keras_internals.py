@@ -51,6 +51,15 @@ def set_mask(tensor: Any, mask: Any) -> None:
     set_keras_mask(tensor, mask)
 
 
+def masked(tensor: Any, mask: Any) -> Any:
+    """A tensor with a mask: a copy, unless it has that mask."""
+    if mask_of(tensor) is mask:
+        return tensor
+    copy = keras.ops.copy(tensor)
+    set_mask(copy, mask)
+    return copy
+
+
 def iterations_of(model: keras.Model) -> Any:
     """How many steps the optimizer of a model has taken, while it is trained too.
 

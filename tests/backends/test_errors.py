@@ -233,14 +233,6 @@ def test_double_precision_that_is_there_is_taken(double):
 
 
 # === Precision of the field ===
-def test_a_derivative_has_the_precision_of_a_state_in_doubles(double):
-    z = np.ones((2, 3))
-    in_single = lambda t, z: ops.cast(z, "float32")
-    for solver in ("rk4", solvers.DormandPrince(per_sample=True)):
-        with pytest.raises(ValueError, match=r"Received: .*float64.* a derivative .*float32"):
-            tfnode.odeint(in_single, z, [0.0, 1.0], solver)
-
-
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only there Keras rounds")
 def test_matrices_that_keras_multiplies_in_single_precision_are_told_of():
     dense = keras.layers.Dense(3, dtype="float64")

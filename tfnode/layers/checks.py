@@ -98,7 +98,9 @@ def check_tells_times(field: keras.Layer, t0: float, t1: float, name: str) -> No
         t1: Float, its end.
         name: String, whose field it is.
     """
-    dtype = field.compute_dtype if field.autocast else "float32"
+    # A functional model leaves its inputs as they are; which of its layers round is not known.
+    is_functional = isinstance(field, keras.Sequential) or getattr(field, "inputs", None)
+    dtype = field.compute_dtype if field.autocast and not is_functional else "float32"
     spacing = _HALF_EPSILONS.get(dtype, 0.0) * max(abs(t0), abs(t1))
     if spacing * _LEAST_TIMES > abs(t1 - t0):
         raise ValueError(

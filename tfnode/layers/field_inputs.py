@@ -85,10 +85,10 @@ def _num_arguments(layer: keras.Layer) -> float:
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return math.inf
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = [p.name for p in by_position if p.name not in _BY_KERAS]
     # A layer of several inputs may take the mask of each by its name.
-    masks = {f"{name}_mask" for name in names}
-    return len([name for name in names if name not in masks])
+    masks = {f"{p.name}_mask" for p in by_position}
+    by_keras = lambda p: p.name in _BY_KERAS or (p.name in masks and p.default is not p.empty)
+    return len([p for p in by_position if not by_keras(p)])
 
 
 def _build_by_state(layer: keras.Layer, z: Any) -> None:

@@ -27,13 +27,8 @@ class Given:
 
     @classmethod
     def of_call(cls, state: Any, conditions: Any) -> "Given":
-        """What a call gives; Keras attaches the masks to its tensors."""
+        """What a call gives: Keras attaches the masks to its tensors."""
         return cls(conditions, tuple(map(mask_of, _tensors(state, conditions))))
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether a tensor has a mask."""
-        return any(mask is not None for mask in self.masks)
 
     @property
     def operands(self) -> list:
@@ -54,7 +49,9 @@ class Given:
         """The same with the function of every tensor."""
         conditions = self.conditions
         if conditions is not None:
-            conditions = tree.map_structure(function, conditions)
+            # In the order of `operands` and `constants`, which a map need not have.
+            flat = [function(tensor) for tensor in tree.flatten(conditions)]
+            conditions = tree.pack_sequence_as(conditions, flat)
         return Given(conditions, tuple(m if m is None else function(m) for m in self.masks))
 
     @contextlib.contextmanager
@@ -64,7 +61,8 @@ class Given:
         A layer takes masks off what it is called with, or leaves them there, so that they are put
         back as they were.
         """
-        masked = list(zip(_tensors(state, self.conditions), self.masks))
+        masks = self.masks if any(mask is not None for mask in self.masks) else ()
+        masked = list(zip(_tensors(state, self.conditions), masks))
         before = [mask_of(tensor) for tensor, _ in masked]
         for tensor, mask in masked:
             set_mask(tensor, mask)

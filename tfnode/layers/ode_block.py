@@ -1,8 +1,10 @@
 """`ODEBlock`: a vector field, an interval and a solver as a Keras layer."""
 
+import contextlib
 import dataclasses
+import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ from tfnode.keras_internals import (
     attributes,
     in_symbolic_scope,
     mask_of,
+    masked,
     no_autocast,
     set_mask,
 )
@@ -99,7 +102,8 @@ class ODEBlock(keras.layers.Layer):
     Call arguments:
         inputs: Tensor of shape `(batch_size, ...)` and floating-point dtype, or a tuple, list or
             dictionary of such tensors: the state at `t0`. A mask that Keras has attached to it
-            goes to every evaluation of the field, and on to the output.
+            goes to every evaluation of the field, on the state, and on to the output. A layer that
+            takes more than the state finds it as `z_mask`, if it calls the state `z`.
         conditions: Optional tensor or nested structure of tensors, which every evaluation of the
             field is given as its last argument. It is not integrated and not in the error norm. It
             has a gradient unless it is of integers or Booleans, and keeps its mask.
@@ -109,6 +113,7 @@ class ODEBlock(keras.layers.Layer):
         save_at: Optional tensor of shape `(num_times,)` or `(batch_size, num_times)`, in the place
             of the block's. It has a gradient.
         training: Boolean, passed on to the field.
+        mask: Optional mask of the inputs, in the place of that which Keras has attached to them.
 
     Returns:
         The state at `t1`, in the inputs' structure and shapes and the block's compute dtype; with
@@ -164,7 +169,7 @@ class ODEBlock(keras.layers.Layer):
             # A compiled graph of TensorFlow could not raise where an integration fails.
             self.supports_jit = keras.backend.backend() != "tensorflow"
             self._weights = ToleranceWeights(AdaptiveSteps(solver, *interval), self._number)
-        self._dtypes: list[str] = []
+        self._dtypes: Any = None
         self._memory = self._number("adaption_memory", (MEMORY,), 0, self.time_dtype)
         # Attributes, so that TensorFlow's checkpoints hold them.
         for name, variable in self._weights.variables.items():
@@ -191,23 +196,30 @@ class ODEBlock(keras.layers.Layer):
 
     # === What integrates ===
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        conditions = kwargs.get("conditions", args[1] if len(args) > 1 else None)
-        if not self.built and conditions is not None:
-            # Keras gives `build` shapes alone.
-            checks.check_tensors("conditions", conditions)
-            dtypes = [keras.backend.standardize_dtype(c.dtype) for c in tree.flatten(conditions)]
-            self._dtypes = dtypes
+        if not self.built:
+            # A subclass may have another signature; what does not fit Keras refuses.
+            with contextlib.suppress(TypeError):
+                given = inspect.signature(self.call).bind_partial(*args, **kwargs).arguments
+                self._note_dtypes(given.get("conditions"))
         return super().__call__(*args, **kwargs)
 
+    def _note_dtypes(self, conditions: Any) -> None:
+        """Keeps the dtypes of conditions for `build`, which is given shapes alone."""
+        if conditions is None:
+            return
+        checks.check_tensors("conditions", conditions)
+        dtype = lambda c: keras.backend.standardize_dtype(c.dtype)
+        is_float = lambda c: keras.backend.is_float_dtype(dtype(c))
+        of_float = self.variable_dtype
+        self._dtypes = tree.map_structure(
+            lambda c: of_float if is_float(c) else dtype(c), conditions
+        )
+
     def build(self, inputs_shape: Any, conditions_shape: Any = None) -> None:
-        symbolic = lambda shape: keras.KerasTensor(shape, dtype=self.variable_dtype)
         time = keras.KerasTensor((), dtype=self.variable_dtype)
-        state, conditions = _map_shapes(symbolic, inputs_shape), None
+        state, conditions = _symbolic(inputs_shape, self.variable_dtype), None
         if conditions_shape is not None:
-            dtypes = itertools.chain(self._dtypes, itertools.repeat(self.variable_dtype))
-            conditions = _map_shapes(
-                lambda shape: keras.KerasTensor(shape, dtype=next(dtypes)), conditions_shape
-            )
+            conditions = _symbolic(conditions_shape, self._dtypes or self.variable_dtype)
         derivative = self.vector_field(time, state, Given(conditions))
         self.vector_field.check_derivative(derivative, state, self.compute_dtype)
 
@@ -218,8 +230,11 @@ class ODEBlock(keras.layers.Layer):
         t1: Any = None,
         save_at: Any = None,
         training: bool | None = None,
+        mask: Any = None,
     ) -> Any:
         checks.check_state(inputs, self.name)
+        if mask is not None:
+            inputs = tree.map_structure(masked, inputs, mask)
         if conditions is not None:
             checks.check_tensors("conditions", conditions)
         block = stand_in_for(self, inputs, conditions, save_at if t1 is None else t1)
@@ -236,7 +251,7 @@ class ODEBlock(keras.layers.Layer):
             behind_batch = (lambda z: ops.moveaxis(z, 0, 1)) if has_times else (lambda z: z[0])
             state = tree.map_structure(behind_batch, state)
         state = tree.map_structure(lambda z: ops.cast(z, self.compute_dtype), state)
-        return _masked(state, inputs, has_times)
+        return self._masked(state, map(mask_of, tree.flatten(inputs)), t1, save_at)
 
     def _has_times(self, t1: Any, save_at: Any) -> bool:
         """Whether the output of a call has an axis of times."""
@@ -278,6 +293,29 @@ class ODEBlock(keras.layers.Layer):
     def _forward(self, given: Given, training: bool | None) -> ForwardPass:
         return ForwardPass(self.vector_field.with_given(given), self.gradient, training)
 
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        if self.save_at is None:
+            return previous_mask
+        # The times stand between a sample and what its mask is of, and have the same mask.
+        num_times = len(self.save_at)
+        at_all = lambda mask: ops.repeat(ops.expand_dims(mask, 1), num_times, axis=1)
+        return tree.map_structure(lambda m: None if m is None else at_all(m), previous_mask)
+
+    def _masked(self, states: Any, masks: Iterable, t1: Any, save_at: Any) -> Any:
+        """The outputs of a call, with masks where `compute_mask` does not know its times."""
+        if save_at is None and (t1 is None or self.save_at is None):
+            return states
+        for z, mask in zip(tree.flatten(states), masks):
+            if mask is not None and save_at is not None:
+                # Their number may not be known.
+                first = (slice(None), slice(None), *(0 for _ in z.shape[2:]))
+                every = ops.ones_like(z[first], dtype="bool")
+                for _ in mask.shape[1:]:
+                    every = ops.expand_dims(every, -1)
+                mask = ops.logical_and(ops.expand_dims(mask, 1), every)
+            set_mask(z, mask)
+        return states
+
     def compute_output_shape(self, inputs_shape: Any) -> Any:
         if self.save_at is None:
             return inputs_shape
@@ -291,6 +329,7 @@ class ODEBlock(keras.layers.Layer):
         t1: Any = None,
         save_at: Any = None,
         training: bool | None = None,
+        mask: Any = None,
     ) -> Any:
         checks.check_state(inputs, self.name)
         for name, times in (("t1", t1), ("save_at", save_at)):
@@ -303,7 +342,8 @@ class ODEBlock(keras.layers.Layer):
         def spec(z: Any) -> keras.KerasTensor:
             return keras.KerasTensor((z.shape[0], *axis, *z.shape[1:]), dtype=self.compute_dtype)
 
-        return _masked(tree.map_structure(spec, inputs), inputs, has_times)
+        masks = map(mask_of, tree.flatten(inputs)) if mask is None else tree.flatten(mask)
+        return self._masked(tree.map_structure(spec, inputs), masks, t1, save_at)
 
     def trajectory(self, z: Any, conditions: Any = None) -> tuple:
         """Integrates eagerly and returns every state on the way.
@@ -326,7 +366,10 @@ class ODEBlock(keras.layers.Layer):
         if conditions is not None:
             conditions = arguments.tensors("conditions", conditions, advice="Pass tensors.")
         if not self.built:
-            self.build(tree.map_structure(lambda z: z.shape, z))
+            self._note_dtypes(conditions)
+            shape = lambda z: tuple(z.shape)
+            of_conditions = None if conditions is None else tree.map_structure(shape, conditions)
+            self.build(tree.map_structure(shape, z), of_conditions)
         given = Given.of_call(z, conditions)
         z = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), z)
         weights, forward = self._weights, self._forward(given, training=False)
@@ -580,10 +623,10 @@ class ODEBlock(keras.layers.Layer):
 
     def get_build_config(self) -> dict | None:
         config = super().get_build_config()
-        return config and {**config, "conditions_dtypes": list(self._dtypes)}
+        return config and {**config, "conditions_dtypes": self._dtypes}
 
     def build_from_config(self, config: dict) -> None:
-        self._dtypes = list(config.get("conditions_dtypes", []))
+        self._dtypes = config.get("conditions_dtypes")
         super().build_from_config(config)
 
     @classmethod
@@ -605,17 +648,15 @@ class ODEBlock(keras.layers.Layer):
             state.assign(np.asarray(store[solver_weights.RANDOM_STATE]).astype(state.dtype))
 
 
-def _masked(states: Any, inputs: Any, has_times: bool) -> Any:
-    """The states with the masks of the inputs, the same at all times if they have an axis of them.
-
-    `compute_mask` could not do it, as it does not know the times of a call.
-    """
-    for z, mask in zip(tree.flatten(states), map(mask_of, tree.flatten(inputs))):
-        if mask is not None and has_times:
-            # The times stand between a sample and what its mask is of.
-            mask = ops.repeat(ops.expand_dims(mask, 1), z.shape[1], axis=1)
-        set_mask(z, mask)
-    return states
+def _symbolic(shapes: Any, dtypes: Any) -> Any:
+    """Symbolic tensors of nested shapes, of one dtype or of a dtype each."""
+    if isinstance(shapes, dict):
+        of = lambda key: dtypes if isinstance(dtypes, str) else dtypes[key]
+        return {key: _symbolic(shape, of(key)) for key, shape in shapes.items()}
+    if any(isinstance(size, (tuple, list, dict)) for size in shapes):
+        each = itertools.repeat(dtypes) if isinstance(dtypes, str) else dtypes
+        return type(shapes)(map(_symbolic, shapes, each))
+    return keras.KerasTensor(tuple(shapes), dtype=dtypes)
 
 
 def _map_shapes(function: Callable, shapes: Any) -> Any:

@@ -90,7 +90,9 @@ class ForwardPass:
         """
         steps.check_state(z0)
         rows = ops.shape(tree.flatten(z0)[0])[0]
-        if not isinstance(rows, int) or rows == 0:
+        # Whose number JAX does not know may be that of a shape alone, and of no batch.
+        is_known = isinstance(rows, int) or keras.backend.backend() == "jax"
+        if not is_known or (isinstance(rows, int) and rows == 0):
             z0 = tree.map_structure(with_some_row, z0)
             metered = self.metered and self.metered.mapped(with_some_row)
             padded = dataclasses.replace(

@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import re
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -50,12 +48,7 @@ class VectorField:
 
     def __call__(self, t: Any, z: Any, given: Given, **kwargs: Any) -> Any:
         """The derivative, as the layer gives it."""
-        if not given.has_masks:
-            return self._field_inputs.call(t, z, given.conditions, **kwargs)
-        with given.masking(z), warnings.catch_warnings():
-            # The block gives its outputs the masks, whatever the field does with them.
-            message = f"Layer '{re.escape(self.layer.name)}' .* does not support masking"
-            warnings.filterwarnings("ignore", message)
+        with given.masking(z):
             return self._field_inputs.call(t, z, given.conditions, **kwargs)
 
     def with_given(self, given: Given) -> "GivenField":
@@ -189,10 +182,10 @@ class GivenField:
         around = stateless_values()
 
         def pure_field(operands: tuple, constants: tuple, t: Any, z: Any) -> Any:
-            (weights, *given), (other_weights, *others) = operands, constants
+            (weights, given), (other_weights, other_given) = operands, constants
             scope = _FieldScope(list(zip(variables, [*weights, *other_weights])), around)
             before, seen = dict(scope.state_mapping), _random_state(t)
-            field = dataclasses.replace(self, given=self.given.replaced(*given, *others))
+            field = dataclasses.replace(self, given=self.given.replaced(given, other_given))
             with scope:
                 derivative = field.function(training)(t, z)
             # By identity: values are tensors, and an update puts another one in its place.
@@ -249,13 +242,7 @@ def _as_state(derivative: Any, z: Any, field: str) -> Any:
     if not _has_shapes_of(derivative, z):
         raise _unfit(derivative, z, field)
     # Keras saves tuples as lists, so that a field may be called with one and answer with the other.
-    leaves = list(zip(tree.flatten(derivative), tree.flatten(z)))
-    if any(_is_coarser(dz, z) for dz, z in leaves):
-        raise ValueError(
-            "The derivative of a state in double precision must be in double precision, too. "
-            f"Received: a state of {_described(z)}, and from field={field!r} a derivative of "
-            f'{_described(derivative)}. Build the field with dtype="float64".'
-        )
+    leaves = zip(tree.flatten(derivative), tree.flatten(z))
     return tree.pack_sequence_as(z, [ops.cast(dz, z.dtype) for dz, z in leaves])
 
 
@@ -273,13 +260,6 @@ def _has_shapes_of(derivative: Any, state: Any) -> bool:
         len(a) == len(b) and all(m == n or None in (m, n) for m, n in zip(a, b))
         for a, b in zip(*shapes)
     )
-
-
-def _is_coarser(derivative: Any, state: Any) -> bool:
-    """Whether a cast to the dtype of the state would hide that half of its digits are rounding."""
-    given = (state.dtype, getattr(derivative, "dtype", state.dtype))
-    needed, dtype = map(keras.backend.standardize_dtype, given)
-    return needed == "float64" != dtype and keras.backend.is_float_dtype(dtype)
 
 
 def _as_tuples(structure: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from tfnode import arguments
-from tfnode.keras_internals import sublayers
+from tfnode.keras_internals import mask_of, masked, sublayers
 from tfnode.layers import ODEBlock
 from tfnode.layers.stand_ins import enclosing_block, stand_ins
 
@@ -138,7 +138,8 @@ def looked_at(model: keras.Model | ODEBlock, x: Any) -> tuple[list[Reached], Any
 
     def note(block: ODEBlock, state: Any, conditions: Any, times: Any) -> ODEBlock:
         if not _asks_for_shapes(state):
-            call = block, times, state, conditions, enclosing_block()
+            given = (keras.tree.map_structure(_kept, tensors) for tensors in (state, conditions))
+            call = block, times, *given, enclosing_block()
             seen.setdefault(id(block), []).append(call)
         return block
 
@@ -158,6 +159,12 @@ def looked_at(model: keras.Model | ODEBlock, x: Any) -> tuple[list[Reached], Any
         # Not while it is called: Keras would wrap the error.
         _check_times(block, times)
     return _with_positions(list(seen.values())), outputs
+
+
+def _kept(tensor: Any) -> Any:
+    """A tensor with the mask that it has now: a block takes it off what it gives its field."""
+    mask = None if tensor is None else mask_of(tensor)
+    return tensor if mask is None else masked(ops.copy(tensor), mask)
 
 
 def _check_times(block: ODEBlock, times: Any) -> None:

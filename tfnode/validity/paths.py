@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfnode import arguments, solvers
+from tfnode.keras_internals import mask_of, masked
 from tfnode.layers import ODEBlock
 from tfnode.models import Reached, reached_blocks
 from tfnode.typing import Nested
@@ -169,7 +170,7 @@ def _paths(model: keras.Model, x: Nested) -> tuple[np.ndarray, np.ndarray]:
             f"Received: states of shape {states.shape[1:]} in block {block.name!r}. Crossings "
             "need states of shape (num_samples, 2)."
         )
-    curves = _followed(block, times, states, inputs[1])
+    curves = _followed(block, times, states, *inputs)
     if not np.isfinite(curves).all():
         raise ValueError(
             "Paths must be finite to cross or not to cross. "
@@ -181,7 +182,7 @@ def _paths(model: keras.Model, x: Nested) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _followed(
-    block: ODEBlock, times: np.ndarray, states: np.ndarray, conditions: Nested
+    block: ODEBlock, times: np.ndarray, states: np.ndarray, start: Any, conditions: Nested
 ) -> np.ndarray:
     """The states at fractions of every step: one step each, over the fraction of its length."""
     tableau = block.solver.tableau
@@ -190,11 +191,10 @@ def _followed(
     steps = np.diff(times.astype("float64"))
     num_steps, num_samples = states.shape[0] - 1, states.shape[1]
     # All steps are one batch, as the field knows no time.
-    starts = states[:-1].reshape(-1, 2)
+    starts = masked(states[:-1].reshape(-1, 2), mask_of(_repeated(start, num_steps)))
     lengths = np.repeat(steps, num_samples)
     if conditions is not None:
-        repeated = lambda c: np.concatenate([ops.convert_to_numpy(c)] * num_steps)
-        conditions = keras.tree.map_structure(repeated, conditions)
+        conditions = keras.tree.map_structure(lambda c: _repeated(c, num_steps), conditions)
     single = block.with_solver(solvers.RungeKutta(float(np.abs(steps).max()), tableau))
     within = [
         ops.convert_to_numpy(single(starts, conditions, t1=block.t0 + lengths * i / _PIECES))
@@ -203,6 +203,13 @@ def _followed(
     points = np.stack([starts, *within]).reshape(_PIECES, num_steps, num_samples, 2)
     path = points.transpose(1, 0, 2, 3).reshape(-1, num_samples, 2)
     return np.concatenate([path, states[-1:]])
+
+
+def _repeated(tensor: Any, count: int) -> Any:
+    """A tensor and its mask, that many times one behind the other."""
+    many = lambda x: ops.concatenate([x] * count)
+    mask = mask_of(tensor)
+    return masked(many(tensor), None if mask is None else many(mask))
 
 
 def _described(found: Reached) -> tuple[str, ...]:
