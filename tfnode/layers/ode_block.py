@@ -108,8 +108,9 @@ class ODEBlock(keras.layers.Layer):
             field is given as its last argument. It is not integrated and not in the error norm. It
             has a gradient unless it is of integers or Booleans, and keeps its mask.
         t1: Optional scalar tensor, or tensor of shape `(batch_size,)` with an end time for each
-            sample, in the place of the block's. It has a gradient. `tfnode.validity` and the
-            callbacks of adaption measure by the block's own interval, and refuse longer calls.
+            sample, in the place of the block's. It has a gradient, but none at `t0`, where no step
+            is taken. `tfnode.validity` and the callbacks of adaption measure by the block's own
+            interval, and refuse longer calls.
         save_at: Optional tensor of shape `(num_times,)` or `(batch_size, num_times)`, in the place
             of the block's. It has a gradient.
         training: Boolean, passed on to the field.

@@ -90,7 +90,7 @@ class ForwardPass:
         """
         steps.check_state(z0)
         rows = ops.shape(tree.flatten(z0)[0])[0]
-        # Whose number JAX does not know may be that of a shape alone, and of no batch.
+        # JAX asks for the shapes alone where it does not know the size of the batch.
         is_known = isinstance(rows, int) or keras.backend.backend() == "jax"
         if not is_known or (isinstance(rows, int) and rows == 0):
             z0 = tree.map_structure(with_some_row, z0)
