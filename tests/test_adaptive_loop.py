@@ -18,6 +18,7 @@ from scripts.campaigns import detest
 from tfnode import tableaus
 from tfnode.integrate import adaptive, problems, tfp, walks
 from tfnode.integrate.problems import Problem, Statistics
+from tfnode.layers.given import Given
 from tfnode.solvers import RK4, BogackiShampine32, DormandPrince, Fehlberg21
 
 TFP = DormandPrince()
@@ -520,7 +521,7 @@ def check_gradients(found, expected, rtol):
 
 def accepted_grid(block, x):
     """The steps that a block accepts, found without the block."""
-    solver, field = block.solver, block.vector_field.function(None, False)
+    solver, field = block.solver, block.vector_field.with_given(Given()).function(False)
     tolerance = tf.constant(solver.rtol, tf.float64)
     problem = Problem(field, block.t0, (block.t1,), tolerance, tolerance, solver, "ode")
     if solver == TFP.with_tolerance(solver.rtol):
@@ -534,7 +535,7 @@ def test_gradients_against_finite_differences_of_the_accepted_steps(name):
     block, x = network_block(SOLVERS[name].with_tolerance(1e-3)), states(3)
     found = gradients(block, x)
     grid, tableau = accepted_grid(block, tf.constant(x)), block.solver.tableau
-    field = block.vector_field.function(None, False)
+    field = block.vector_field.with_given(Given()).function(False)
     plain = lambda weights, constants, t, z: field(t, z)
     solve = lambda z: walks.solve(plain, z, grid, (tableau,))[0]
     check_gradients(found, differences(solve, block.field.trainable_weights, x), rtol=1e-9)

@@ -507,7 +507,7 @@ def test_discrete_adjoint_refuses_state(name):
     block = tfnode.ODEBlock(field, solvers.Euler(0.5), name="ode")
     block.build((None, 3))
     before = [weight.numpy() for weight in field.weights]
-    message = "(?s)Received: field='field' in block 'ode'.*gradient=\"backprop\""
+    message = "(?s)Received: field='field' for 'ode'.*gradient=\"backprop\""
     with pytest.raises(ValueError, match=message):
         tf.function(lambda z: block(z, training=True))(tf.ones((2, 3)))
     for weight, value in zip(field.weights, before):
