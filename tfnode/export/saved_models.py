@@ -47,12 +47,12 @@ def export_saved_models(
     `<base>/<configuration>/<version>/` is what TensorFlow Serving loads: a graph without XLA that
     takes the model's inputs by name, with any number of rows, and returns `logits` and
     `probabilities`, of the classes or of labels that may be right at once, or an error where a
-    number is not finite. Without data, in regression, and for
-    a model with several outputs there is no verdict: then it returns the outputs of the model by
-    their names, and no version is valid. A name that is no parameter of a function in ASCII is
-    changed: `größe` to `gr__e`, `class` to `input_class`; the card has both. Under a solver with
-    `per_sample=True` a sample that is not finite, or cannot be integrated, is answered with NaN
-    instead, and the others of its batch with their numbers. Beside it lie the validity card
+    number is not finite. Without data, in regression, and for a model with several outputs there is
+    no verdict: then it returns the outputs of the model by their names, and no version is valid. A
+    name that is no parameter of a function in ASCII is changed: `größe` to `gr__e`, `class` to
+    `input_class`; the card has both. Under a solver with `per_sample=True` a sample that is not
+    finite, or cannot be integrated, is answered with NaN instead, and the others of its batch with
+    their numbers. Beside it lie the validity card
     `assets.extra/validity.json`, warm-up requests (with the package `tensorflow-serving-api`),
     and, if a sample's answer does not depend on the rest of its batch, the batching parameters.
     `models.config` lists everything in the repository, by directories and by names such as

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 from tfnode.keras_internals import mask_of, set_mask
 
@@ -75,6 +76,19 @@ class Given:
     def _flat(self) -> list:
         conditions = [] if self.conditions is None else tree.flatten(self.conditions)
         return [*conditions, *(mask for mask in self.masks if mask is not None)]
+
+
+def at_times(mask: Any, every: Any) -> Any:
+    """The mask of a state, `(batch_size, ...)`, at times: `(batch_size, num_times, ...)`.
+
+    Args:
+        mask: Tensor of Booleans. It is the same at all times, which stand between a sample and
+            what its mask is of.
+        every: Tensor of Booleans, all true, of shape `(batch_size or 1, num_times)`.
+    """
+    for _ in mask.shape[1:]:
+        every = ops.expand_dims(every, -1)
+    return ops.logical_and(ops.expand_dims(mask, 1), every)
 
 
 def _tensors(state: Any, conditions: Any) -> list:

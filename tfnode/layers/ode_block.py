@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import inspect
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,9 +25,10 @@ from tfnode.layers import checks, solver_weights
 from tfnode.layers.adaptive_steps import AdaptiveSteps
 from tfnode.layers.altered_fields import mean_penalty
 from tfnode.layers.fixed_steps import FixedSteps
-from tfnode.layers.given import Given
+from tfnode.layers.given import Given, at_times
 from tfnode.layers.passes import ForwardPass
 from tfnode.layers.regularization import Regularization, check_times, checked, generator_of
+from tfnode.layers.shapes import map_shapes, symbolic
 from tfnode.layers.solver_weights import FixedStepWeights, SolverWeights, ToleranceWeights
 from tfnode.layers.stand_ins import integrating, stand_in_for
 from tfnode.layers.vector_field import VectorField
@@ -209,18 +209,18 @@ class ODEBlock(keras.layers.Layer):
         if conditions is None:
             return
         checks.check_tensors("conditions", conditions)
-        dtype = lambda c: keras.backend.standardize_dtype(c.dtype)
-        is_float = lambda c: keras.backend.is_float_dtype(dtype(c))
-        of_float = self.variable_dtype
-        self._dtypes = tree.map_structure(
-            lambda c: of_float if is_float(c) else dtype(c), conditions
-        )
+
+        def dtype(c: Any) -> str:
+            given = keras.backend.standardize_dtype(c.dtype)
+            return self.variable_dtype if keras.backend.is_float_dtype(given) else given
+
+        self._dtypes = tree.map_structure(dtype, conditions)
 
     def build(self, inputs_shape: Any, conditions_shape: Any = None) -> None:
         time = keras.KerasTensor((), dtype=self.variable_dtype)
-        state, conditions = _symbolic(inputs_shape, self.variable_dtype), None
+        state, conditions = symbolic(inputs_shape, self.variable_dtype), None
         if conditions_shape is not None:
-            conditions = _symbolic(conditions_shape, self._dtypes or self.variable_dtype)
+            conditions = symbolic(conditions_shape, self._dtypes or self.variable_dtype)
         derivative = self.vector_field(time, state, Given(conditions))
         self.vector_field.check_derivative(derivative, state, self.compute_dtype)
 
@@ -297,10 +297,9 @@ class ODEBlock(keras.layers.Layer):
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         if self.save_at is None:
             return previous_mask
-        # The times stand between a sample and what its mask is of, and have the same mask.
-        num_times = len(self.save_at)
-        at_all = lambda mask: ops.repeat(ops.expand_dims(mask, 1), num_times, axis=1)
-        return tree.map_structure(lambda m: None if m is None else at_all(m), previous_mask)
+        every = ops.ones((1, len(self.save_at)), dtype="bool")
+        at_all = lambda mask: None if mask is None else at_times(mask, every)
+        return tree.map_structure(at_all, previous_mask)
 
     def _masked(self, states: Any, masks: Iterable, t1: Any, save_at: Any) -> Any:
         """The outputs of a call, with masks where `compute_mask` does not know its times."""
@@ -310,10 +309,7 @@ class ODEBlock(keras.layers.Layer):
             if mask is not None and save_at is not None:
                 # Their number may not be known.
                 first = (slice(None), slice(None), *(0 for _ in z.shape[2:]))
-                every = ops.ones_like(z[first], dtype="bool")
-                for _ in mask.shape[1:]:
-                    every = ops.expand_dims(every, -1)
-                mask = ops.logical_and(ops.expand_dims(mask, 1), every)
+                mask = at_times(mask, ops.ones_like(z[first], dtype="bool"))
             set_mask(z, mask)
         return states
 
@@ -321,7 +317,7 @@ class ODEBlock(keras.layers.Layer):
         if self.save_at is None:
             return inputs_shape
         num_times = len(self.save_at)
-        return _map_shapes(lambda s: (s[0], num_times, *s[1:]), inputs_shape)
+        return map_shapes(lambda s: (s[0], num_times, *s[1:]), inputs_shape)
 
     def compute_output_spec(
         self,
@@ -647,23 +643,3 @@ class ODEBlock(keras.layers.Layer):
         if self._generator is not None and solver_weights.RANDOM_STATE in store:
             state = self._generator.state
             state.assign(np.asarray(store[solver_weights.RANDOM_STATE]).astype(state.dtype))
-
-
-def _symbolic(shapes: Any, dtypes: Any) -> Any:
-    """Symbolic tensors of nested shapes, of one dtype or of a dtype each."""
-    if isinstance(shapes, dict):
-        of = lambda key: dtypes if isinstance(dtypes, str) else dtypes[key]
-        return {key: _symbolic(shape, of(key)) for key, shape in shapes.items()}
-    if any(isinstance(size, (tuple, list, dict)) for size in shapes):
-        each = itertools.repeat(dtypes) if isinstance(dtypes, str) else dtypes
-        return type(shapes)(map(_symbolic, shapes, each))
-    return keras.KerasTensor(tuple(shapes), dtype=dtypes)
-
-
-def _map_shapes(function: Callable, shapes: Any) -> Any:
-    """`function` of every shape in a nested structure of them, or of a single one."""
-    if isinstance(shapes, dict):
-        return {key: _map_shapes(function, shape) for key, shape in shapes.items()}
-    if any(isinstance(size, (tuple, list, dict)) for size in shapes):
-        return type(shapes)(_map_shapes(function, shape) for shape in shapes)
-    return function(tuple(shapes))

@@ -1,4 +1,4 @@
-"""The vector field of a block: its layer as a function of time and state, in three forms."""
+"""The vector field of a block: a layer, and with what a call gives it a function of `(t, z)`."""
 
 import dataclasses
 import math
@@ -222,17 +222,19 @@ class FunctionField:
         return FunctionField(self.of_state, self.given.mapped(function))
 
     def function(self, training: bool | None) -> Callable:
-        pure = self.pure(training)
-        return lambda t, z: pure(self.operands, self.constants, t, z)
-
-    def pure(self, training: bool | None) -> Callable:
+        conditions = [] if self.given.conditions is None else [self.given.conditions]
         name = getattr(self.of_state, "__name__", "field")
 
+        def field(t: Any, z: Any) -> Any:
+            with self.given.masking(z):
+                return _as_state(self.of_state(t, z, *conditions), z, name)
+
+        return field
+
+    def pure(self, training: bool | None) -> Callable:
         def pure_field(operands: list, constants: list, t: Any, z: Any) -> Any:
             given = self.given.replaced(operands, constants)
-            conditions = [] if given.conditions is None else [given.conditions]
-            with given.masking(z):
-                return _as_state(self.of_state(t, z, *conditions), z, name)
+            return FunctionField(self.of_state, given).function(training)(t, z)
 
         return pure_field
 
