@@ -66,7 +66,7 @@ def test_seeds_that_have_not_trained_are_grey():
     results = [result(4, 0, (0.9, 0.5, 0.4)), result(4, 3, (0.5, 0.5, 0.5))]
     (ax,) = figures.seeds_of_steps({"4 steps of Euler": results}).axes
     labels = [t.get_text() for t in ax.figure.legends[-1].get_texts()]
-    assert labels == ["0", "3, excluded"]
+    assert labels == ["0", "left out"]
     colors = [color for *_, color, _ in marks(ax)]
     assert colors == [to_rgba("C0")[:3]] * 3 + [to_rgba("lightgrey")[:3]] * 3
 
@@ -146,7 +146,7 @@ def test_step_adaption_has_two_lettered_panels_for_each_data_set():
     # From chance to one.
     np.testing.assert_allclose(accuracy.get_ylim(), (0.08, 1.02))
     better = {"midpoint": [None, 0.05], "rk4": [None, 0.5]}
-    figure = figures.behaviour([{**one, "test_curve": {**curve, **better}}])
+    figure = figures.behaviour({**one, "test_curve": {**curve, **better}})
     assert figure.get_suptitle() == "MNIST, seed 3"
     np.testing.assert_allclose(figure.axes[0].get_ylim(), (0.03, 1.02))
 

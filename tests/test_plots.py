@@ -87,13 +87,13 @@ def test_the_training_solver_is_dark_among_light_ones():
 @pytest.mark.parametrize(
     ("accuracies", "limits"),
     [
-        ((0.77, 0.775), (0.6725, 0.8725)),
-        ((0.995, 1.0), (0.81, 1.01)),
-        ((0.0, 0.004), (-0.01, 0.19)),
-        ((0.2, 0.8), (0.17, 0.83)),
+        ((0.77, 0.775), (0.23, 1.02)),
+        ((0.995, 1.0), (0.23, 1.02)),
+        ((0.0, 0.004), (-0.02, 1.02)),
+        ((0.2, 0.8), (0.18, 1.02)),
     ],
 )
-def test_a_small_difference_of_accuracies_looks_small(accuracies, limits):
+def test_accuracies_go_from_chance_to_one(accuracies, limits):
     rows = tuple(
         validity.CheckRow(
             *("Euler", factor, factor / 4, None, 4, 4, factor == 1, accuracy, None, None),
@@ -102,10 +102,13 @@ def test_a_small_difference_of_accuracies_looks_small(accuracies, limits):
         for factor, accuracy in zip((1, 0.5), accuracies)
     )
     report = validity.ValidityReport(
-        True, 0.0, 0.02, "accuracy", "classification", 10, 0.1, {0: 0.1}, None, 0.0, rows
+        *(True, 0.0, 0.02, "accuracy", "classification", 10, 0.1),
+        *(dict.fromkeys(range(4), 0.1), None, 0.0, rows),
     )
     (axes,) = report.plot().axes
     assert axes.get_ylim() == pytest.approx(limits, abs=1e-3)
+    (chance,) = [line for line in axes.lines if line.get_label() == "chance"]
+    assert set(chance.get_ydata()) == {0.25}
 
 
 def test_the_title_says_the_verdict_and_regression_shows_the_change():
@@ -136,7 +139,8 @@ def test_tolerances_run_to_the_finer_ones():
     assert axes.get_xlabel() == "tolerance"
     assert axes.get_xlim()[0] > axes.get_xlim()[1]
     assert [c.get_offsets().tolist() for c in axes.collections] == [[[1e-4, 0.8]], [[1e-3, 0.9]]]
-    assert axes.lines[0].get_ydata() == [0.7, 0.7]
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert lines == {"chance": [0.5, 0.5], "RK4, fine": [0.7, 0.7]}
 
 
 @pytest.mark.parametrize("loss", [None, "mse"])

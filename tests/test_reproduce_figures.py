@@ -71,7 +71,7 @@ def test_failed_runs_are_told_from_those_that_were_not_run(tmp_path, capsys):
     columns = {"solver": ["Euler"] * 2, "factor": [1, 0.5], "step_size": [1, 0.5]}
     common = {"versions": {"machine": "m", "jax": "1"}, "backend": "jax", "commit": "c"}
     accuracies = {
-        "accuracy": {"train_solver": 0.8},
+        "accuracy": {"train_solver": 0.8, "reference": 0.7, "rk4_fine": 0.7},
         "solvers": {"train_solver": {"class_name": "Euler"}},
         "sweep": {**columns, "accuracy": [0.8, 0.7]},
         "test_curve": {},

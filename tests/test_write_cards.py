@@ -74,7 +74,7 @@ def test_a_card_is_written_from_manifest_run_and_verdict(stand_in, tmp_path, mon
     ]
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     gap = f"{100 * zoo.manifest.read().weights[name].gap:.1f}"
-    assert cells == ["Euler", "8", "8", "98.5 %", "75.0 %", gap, "not an ODE", ""]
+    assert cells == ["Euler", "8", "8", "98.5 %", "75.0 %", gap, "98.5 %", "not an ODE", ""]
 
 
 def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
@@ -89,9 +89,14 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     x, y = tfnode.datasets.load("energy_landscape/three_minima", "test", as_numpy=True)
     classes = np.argmax(np.array(model(x)), axis=1)
     assert (
-        "On the first 100 samples of the test set. Of all 1000 the solver of the training has "
-        f"{100 * (classes == y).mean():.1f} % right. *Loses*"
+        " That is on the first 100 samples of the test set; of all 1000 the solver of its training "
+        f"has {100 * (classes == y).mean():.1f} % right.**"
     ) in page
+    assert "On the first 100 samples of the test set. *Loses*" in page
+    (line,) = [
+        line for line in (tmp_path / "cards" / "README.md").read_text().splitlines() if name in line
+    ]
+    assert line.split("|")[8].strip() == f"{100 * (classes == y).mean():.1f} %"
     assert f": {100 * (classes == y)[:100].mean():.1f} % under the solver of its" in page
     assert "--recipe euler_fresh`" in page
     assert "- from the weights of [another_v1](another_v1.md)" in page
@@ -107,7 +112,7 @@ def test_a_card_from_a_part_of_the_test_set_says_so(stand_in, tmp_path):
     )
     assert write_cards.main([name]) == 0
     page = (tmp_path / "cards" / f"{name}.md").read_text()
-    assert "Of all 1000 the solver of the training has 12.3 % right." in page
+    assert "of all 1000 the solver of its training has 12.3 % right." in page
 
 
 def test_what_a_card_says_of_the_cost_and_of_the_paper(stand_in):
@@ -126,6 +131,10 @@ def test_what_a_card_says_of_the_cost_and_of_the_paper(stand_in):
     _, text = cards.papers_row(entry)
     assert "76.5 ± 1.6 % with its step adaption, at 43.3 evaluations an iteration" in text
     assert " This is one seed. Ours by the paper's rule, at its scale, " in text
+    assert "By the damped rule" not in text
+    damped, _ = stand_in.add(how="damped_v1", solver=tfnode.solvers.RK4(1 / 8))
+    _, text = cards.papers_row(zoo.manifest.read().weights[damped])
+    assert " By the damped rule, as this one, 5 seeds: " in text
     beyond, _ = stand_in.add("cifar10_conv")
     assert cards.papers_row(zoo.manifest.read().weights[beyond]) == []
     block = zoo.get_model("mnist").get_layer("ode_block")
@@ -240,4 +249,21 @@ def test_a_card_says_how_and_where_a_weight_was_trained(stand_in):
     # A result of before this was noted.
     assert any("train_on_gpu" in line for line in lines(device="NVIDIA H200"))
     *_, last = lines(device="A processor", elsewhere=False, earlier=[part])
-    assert last.endswith(", begun by commit cccccccccc on A GPU by jax 0.11")
+    assert ", at the commit that was not noted, begun by commit cccccccccc on A GPU by" in last
+    *_, last = lines(device="A processor", elsewhere=False, commit="d" * 40)
+    assert last.endswith(", at the commit dddddddddd")
+
+
+def test_a_card_says_how_a_model_is_built_and_what_its_recipe_has_beside_the_rate(stand_in):
+    name, _ = stand_in.add("cifar10_conv", recipe=RECIPE)
+    _, line, *_ = cards.training_lines(
+        zoo.manifest.read().weights[name], {"run": {"num_steps": 8}, "seconds": 60.0}
+    )
+    assert (
+        "learning rate 0.0005, which rises over the first twentieth and then falls by half a "
+        "cosine, weight decay 0.05, images mirrored at random and moved by up to 4 pixels, seed 0"
+    ) in line
+    assert facts.of("cifar10_conv").architecture.startswith("Beyond the paper: ")
+    assert facts.of("concentric_spheres_10d").inputs.startswith("Points `(10,)`, ")
+    for model in set(zoo.list_models()) - {"cifar10_conv"}:
+        assert facts.of(model).architecture.startswith("The paper's")

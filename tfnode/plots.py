@@ -134,23 +134,23 @@ def validity(report: "ValidityReport", title: str | None = None) -> Figure:
     }
     axes.scatter([_position(training)], [_height(report, training)], **own)
     if report.measure == "accuracy":
-        _widen(axes)
+        _from_chance(axes, report)
     if adaptive:
         # Finer to the right, as with steps.
         axes.invert_xaxis()
         axes.axhline(_height(report, report.rows[-1]), linestyle=":", label="RK4, fine")
     axes.set_ylabel(_measure(report))
-    axes.set_title(title or f"{_verdict(report)} (gap {report.gap:.3g})")
+    # The name of a model may be long.
+    axes.set_title(title or f"{_verdict(report)} (gap {report.gap:.3g})", fontsize=10)
     axes.legend(fontsize="small")
     return figure
 
 
-def _widen(axes: Axes, least: float = 0.2) -> None:
-    """Shows a range of at least 20 points, so that a difference looks as large as it is."""
-    low, high = axes.get_ylim()
-    if high - low < least:
-        low = min(max((low + high - least) / 2, -0.01), 1.01 - least)
-        axes.set_ylim(low, low + least)
+def _from_chance(axes: Axes, report: "ValidityReport") -> None:
+    """Shows accuracies from chance, or what lies below, to one: a difference looks as it is."""
+    chance = 1 / max(2, len(report.class_gaps or ()))
+    axes.axhline(chance, color="grey", linewidth=0.8, linestyle=":", label="chance")
+    axes.set_ylim(min(chance, axes.dataLim.y0) - 0.02, 1.02)
 
 
 def _position(row: "CheckRow") -> Any:
@@ -278,7 +278,7 @@ def resnet(report: "ResNetReport", title: str | None = None) -> Figure:
     depth.axhline(_height(report.verdict, report.verdict.rows[-1]), linestyle=":", label="the ODE")
     depth.axvline(own.num_steps, linestyle="--", color="gray", label="as it is")
     if report.verdict.measure == "accuracy":
-        _widen(depth)
+        _from_chance(depth, report.verdict)
     depth.set(xlabel="residual layers", ylabel=_measure(report.verdict), title="(a)")
     for i, stage in enumerate(report.stages):
         style: dict[str, Any] = {"color": f"C{i}", "marker": "."}

@@ -37,7 +37,8 @@ def trained(solver, policy):
 #
 # Before the training the step is set by the rule of Hairer et al. At every check the accuracy on
 # one batch is compared with that under a better solver: a gap above 10 points halves the step, and
-# otherwise it grows by a tenth, if a trial of the longer step on the batch agrees.
+# otherwise it grows by a tenth. That is the paper; the trial of the longer step on the batch, which
+# has to agree, is of the authors' later code.
 
 # %%
 paper, paper_adaption = trained(tfnode.solvers.Euler(step_size=1 / 8), "paper")

@@ -127,7 +127,7 @@ def _measured(
     if step_adaption is not None:
         result["nfe_per_iteration"] = step_adaption.nfe_per_iteration
         result["nfe_per_iteration_with_checks"] = step_adaption.nfe_per_iteration_with_checks
-        result["history"] = measurements.columns(step_adaption.history)
+        result["history"] = measurements.history(step_adaption.history)
     return result
 
 

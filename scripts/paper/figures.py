@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 import tfnode
 from scripts.models import NAMES
 from scripts.paper.runs import Result
-from scripts.paper.selection import trained_seeds
+from scripts.paper.selection import by_num_steps, trained_seeds
 from tfnode import plots
 from tfnode.datasets import energy_landscape
 from tfnode.integrate.runge_kutta import runge_kutta_step
@@ -48,7 +48,7 @@ def solver_dependence(panels: Panels) -> Figure:
     panels = _run(panels)
     figure, axes = _panels(len(panels))
     for ax, (title, results) in zip(axes, panels.items()):
-        for num_steps, runs in _by_num_steps(results).items():
+        for num_steps, runs in by_num_steps(results).items():
             trained, _ = trained_seeds(runs)
             _scatter(ax, _mean_sweep(trained), _color(num_steps), f"{num_steps}")
         _finish(ax, title, results)
@@ -67,25 +67,30 @@ def seeds_of_steps(panels: Panels) -> Figure:
         for result in trained:
             _scatter(ax, _points(result), f"C{result['run']['seed']}", f"{_seed(result)}")
         for result in excluded:
-            _scatter(ax, _points(result), "lightgrey", f"{_seed(result)}, excluded")
+            _scatter(ax, _points(result), "lightgrey", "left out")
         _finish(ax, title, results)
     return _with_keys(_lettered(figure), _key_of_sweeps(panels), "seed")
 
 
-def trajectories_and_accuracies(small: Result, large: Result) -> Figure:
-    """Figure 1: paths and accuracies of a model with small steps, and of one with large steps."""
+def trajectories_and_accuracies(panels: Panels) -> Figure:
+    """Figure 1: paths and accuracies of a model with small steps, and of one with large steps.
+
+    Of the seeds of each it shows that with the median number of crossings.
+    """
     figure, axes = _panels(4)
-    for path_axes, axes_of_sweep, result in zip(axes[:2], axes[2:], (small, large)):
-        count = result["run"]["num_steps"]
-        found = result["paths"]
+    shown = []
+    for path_axes, axes_of_sweep, results in zip(axes[:2], axes[2:], panels.values()):
+        counts = sorted(result["paths"]["crossings"] for result in results)
+        median = statistics.median_low(counts)
+        result = next(r for r in results if r["paths"]["crossings"] == median)
+        step, found = f"h = 1/{result['run']['num_steps']}, seed {_seed(result)}", result["paths"]
         plots.trajectories(path_axes, found["states"], found["classes"], found["points"])
-        path_axes.set(
-            xlabel="z1", ylabel="z2", title=f"h = 1/{count}: {found['crossings']} crossings"
-        )
+        title = f"{step}: {median} crossings\n(of all seeds: {', '.join(map(str, counts))})"
+        path_axes.set(xlabel="z1", ylabel="z2", title=title)
         _scatter(axes_of_sweep, _points(result), "tab:blue", "")
-        _finish(axes_of_sweep, f"trained with h = 1/{count}", [result])
-    keys = _key_of_sweeps({"": [small, large]}) | _key_of_paths([small, large])
-    return _with_keys(_lettered(figure), keys)
+        _finish(axes_of_sweep, f"trained with {step}", [result])
+        shown.append(result)
+    return _with_keys(_lettered(figure), _key_of_sweeps({"": shown}) | _key_of_paths(shown))
 
 
 def datasets() -> Figure:
@@ -117,9 +122,8 @@ def adaption(curves: Panels) -> Figure:
     return _lettered(figure)
 
 
-def behaviour(results: Sequence[Result]) -> Figure:
-    """Figure 6: the first of some trainings with step adaption, and better solvers beside it."""
-    result = _with_curve(results)[0]
+def behaviour(result: Result) -> Figure:
+    """Figure 6: a training with step adaption, and better solvers beside it."""
     title = f"{NAMES[result['run']['model']]}, seed {_seed(result)}"
     figure = plots.adaption_behaviour(result["test_curve"], title)
     _from_chance(figure.axes[0], [result])
@@ -232,13 +236,6 @@ def _with_curve(results: Sequence[Result]) -> list[Result]:
 
 def _seed(result: Result) -> int:
     return result["run"]["seed"]
-
-
-def _by_num_steps(results: Sequence[Result]) -> dict[int, list[Result]]:
-    found = {}
-    for result in results:
-        found.setdefault(result["run"]["num_steps"], []).append(result)
-    return dict(sorted(found.items()))
 
 
 def _color(num_steps: int) -> tuple[float, ...]:

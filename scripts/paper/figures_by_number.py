@@ -138,13 +138,14 @@ def tolerances(solver: str) -> Runs:
     return runs
 
 
-def adapted(*models: str) -> Runs:
+def adapted(*models: str, seeds: Sequence[int] | None = None) -> Runs:
     """The panels of figures 5 and 6: each model, trained with step adaption."""
 
     def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
             NAMES[model]: [
-                reproducing.run_of(args, model, None, seed) for seed in reproducing.seeds(args)
+                reproducing.run_of(args, model, None, seed)
+                for seed in seeds or reproducing.seeds(args)
             ]
             for model in models
         }
@@ -152,14 +153,14 @@ def adapted(*models: str) -> Runs:
     return runs
 
 
-def with_paths(*counts: int, seeds: Sequence[int] | None = None) -> Runs:
+def with_paths(*counts: int) -> Runs:
     """The panels of figures 1 and 22: the energy landscape, with some trajectories kept."""
 
     def runs(args: argparse.Namespace) -> dict[str, list[Run]]:
         return {
             f"{count} steps": [
                 reproducing.run_of(args, "energy_landscape", count, seed, paths=True)
-                for seed in seeds or reproducing.seeds(args)
+                for seed in reproducing.seeds(args)
             ]
             for count in counts
         }
@@ -214,10 +215,11 @@ def _by_tolerance(solver: str, name: str) -> Figure:
 FIGURES = {
     1: Figure(
         "A Neural ODE trained on the energy landscape with small (a) and with large steps (b): "
-        "its paths, in the colours of the classes that it answers. (c), (d): test accuracy over "
-        f"the number of steps. {_CHANCE} {_CLOSE}",
-        with_paths(256, 8, seeds=[0]),
-        lambda results: figures.trajectories_and_accuracies(*(r[0] for r in results.values())),
+        "its paths, in the colours of the classes that it answers, and in brackets the crossings "
+        "of every seed, of which the one with the median is shown. (c), (d): its test accuracy "
+        f"over the number of steps. {_CHANCE} {_CLOSE}",
+        with_paths(256, 8),
+        figures.trajectories_and_accuracies,
         EACH,
     ),
     2: Figure(
@@ -242,8 +244,8 @@ FIGURES = {
     6: Figure(
         "Step adaption on the energy landscape, one seed: (a) test accuracy, at some times also "
         f"under better solvers, (b) number of steps at the times of (a). {_CHANCE}",
-        adapted("energy_landscape"),
-        lambda results: figures.behaviour(*results.values()),
+        adapted("energy_landscape", seeds=[0]),
+        lambda results: figures.behaviour(*(of_panel[0] for of_panel in results.values())),
         CURVE,
     ),
     7: _by_seed("concentric_spheres_2d", _TWO_SPHERES, (1, 2, 4)),
@@ -265,7 +267,7 @@ FIGURES = {
         "(a) The true dynamics of the energy landscape, in position and velocity, in the colours "
         "of the classes; then paths of Neural ODEs of 256 steps, one a seed, in the colours of "
         "their answers; last the true vector field and beside it that of the first seed, where its "
-        "run has kept it. "
+        "run has kept it, slow in dark colours and fast in light ones. "
         f"{_CLOSE}",
         with_paths(256),
         lambda results: figures.true_and_learned_paths(*results.values()),

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts import command_line
-from scripts.paper import origins, runner
+from scripts.paper import figures, origins, runner, table1
 from scripts.paper.figures_by_number import FIGURES
 from scripts.paper.pictures import write_png
-from scripts.paper.runs import Run
+from scripts.paper.runs import Result, Run
 from scripts.paper.selection import usable
-from tfnode import files
+from tfnode import files, tables
 
 
 def draw(
@@ -23,12 +23,34 @@ def draw(
     """
     found = {title: runner.read_results(runs, args.runs) for title, runs in panels.items()}
     results = {title: usable(of_panel) for title, of_panel in found.items()}
+    need = FIGURES[number].need
+    if panels and not need.is_met(results):
+        print(f"Figure {number} needs {need.words} below {args.runs} and is left out.")
+        return
+    figure = FIGURES[number].draw(results)
+    write_png(figure, args.out / f"figure{number:02d}.png")
+    with files.beside(args.out / f"figure{number:02d}.pdf") as written:
+        figure.savefig(written)
+    note = note_of(number, panels, found, args.quick, command)
+    files.write_json(args.out / f"figure{number:02d}.json", note)
+    print(f"Written: {args.out / f'figure{number:02d}.png'}")
+
+
+def note_of(
+    number: int,
+    panels: Mapping[str, Sequence[Run]],
+    found: Mapping[str, Sequence[Result]],
+    quick: bool,
+    command: str,
+) -> dict[str, Any]:
+    """What a figure was drawn from: of the runs of its panels those that are finished."""
+    results = {title: usable(of_panel) for title, of_panel in found.items()}
     failed = {title: len(found[title]) - len(results[title]) for title in panels}
     every = [run for of_panel in panels.values() for run in of_panel]
     note = {
         "command": command,
         "caption": FIGURES[number].caption,
-        "setting": "quick" if args.quick else "paper",
+        "setting": "quick" if quick else "paper",
         "iterations": sorted({run.iterations for run in every}),
         "runs": len(every),
         "finished": sum(map(len, results.values())),
@@ -41,16 +63,9 @@ def draw(
         ],
         "origins": origins.in_words([r for of_panel in results.values() for r in of_panel]),
     }
-    need = FIGURES[number].need
-    if panels and not need.is_met(results):
-        print(f"Figure {number} needs {need.words} below {args.runs} and is left out.")
-        return
-    figure = FIGURES[number].draw(results)
-    write_png(figure, args.out / f"figure{number:02d}.png")
-    with files.beside(args.out / f"figure{number:02d}.pdf") as written:
-        figure.savefig(written)
-    files.write_json(args.out / f"figure{number:02d}.json", note)
-    print(f"Written: {args.out / f'figure{number:02d}.png'}")
+    if FIGURES[number].draw is figures.solver_dependence:  # it draws means, without those seeds
+        note["left_out"] = table1.lines_of_left_out(results)
+    return note
 
 
 def write_page(out: pathlib.Path) -> None:
@@ -64,6 +79,7 @@ def write_page(out: pathlib.Path) -> None:
             f"![{note['caption']}]({name}.png)",
             f"{note['caption']} {_provenance(note)}",
             f"`{note['command']}`",
+            *_left_out(note),
         ]
     drawn = set(map(_number, out.glob("figure*.json")))
     if missing := [str(number) for number in FIGURES if number not in drawn]:
@@ -73,6 +89,17 @@ def write_page(out: pathlib.Path) -> None:
 
 def _number(note_path: pathlib.Path) -> int:
     return int(note_path.stem.removeprefix("figure"))
+
+
+def _left_out(note: dict[str, Any]) -> list[str]:
+    """What the figure would show with the seeds that it leaves out, beside what it shows."""
+    if not note.get("left_out"):
+        return []
+    return [
+        "Where seeds are left out, the accuracies at the step of the training and under the fine "
+        "RK4, with them and without, as means and standard deviations:",
+        tables.markdown(table1.LEFT_OUT_HEADER, note["left_out"]),
+    ]
 
 
 def _provenance(note: dict[str, Any]) -> str:

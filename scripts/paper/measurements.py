@@ -111,11 +111,10 @@ def final_accuracies(
     solvers = {"train_solver": block.solver, "reference": reference, "rk4_fine": fine}
     splits = {"accuracy": test, "validation": validation}
     found: dict[str, dict[str, float]] = {split: {} for split in splits}
-    with full_precision():
-        for name, solver in solvers.items():
-            twin = _evaluator(model, solver)
-            for split, data in splits.items():
-                found[split][name] = _accuracy(twin, data)
+    for name, solver in solvers.items():
+        twin = _evaluator(model, solver)
+        for split, data in splits.items():
+            found[split][name] = _accuracy(twin, data)
     return {
         **found,
         "solvers": {name: tfnode.solvers.serialize(s) for name, s in solvers.items()},
@@ -130,10 +129,12 @@ def sweep(model: keras.Model, test: Data) -> dict[str, list]:
     left out.
     """
     names = ("solver", "factor", "step_size", "tolerance")
+    with full_precision():
+        rows = tfnode.validity.sweep(model, test, verbose=0)
     return columns(
         [
             {**{name: getattr(row, name) for name in names}, "accuracy": round(row.accuracy, 6)}
-            for row in tfnode.validity.sweep(model, test, verbose=0)
+            for row in rows
         ]
     )
 
@@ -183,8 +184,17 @@ def full_precision() -> contextlib.AbstractContextManager:
 
 
 def _accuracy(model: keras.Model, test: Data) -> float:
-    logs = model.evaluate(*test, batch_size=1000, verbose=0, return_dict=True)
+    with full_precision():
+        logs = model.evaluate(*test, batch_size=1000, verbose=0, return_dict=True)
     return round(logs["accuracy"], 6)
+
+
+def history(records: list[dict]) -> dict[str, list]:
+    """Returns the records of an adaption as columns, the change of the outputs with six digits.
+
+    No rule goes by it, and in full it would be a quarter of a file.
+    """
+    return columns([record | {"change": float(f"{record['change']:.6g}")} for record in records])
 
 
 def columns(records: list[dict]) -> dict[str, list]:

@@ -18,6 +18,8 @@ def _origin(result: Result) -> str:
     if "commit" not in result:
         return f"of an older commit, which they do not name, on {result['versions']['machine']}"
     dtype = result["run"].get("dtype", "float32")
+    if dtype == "float32" and "NVIDIA" in result["device"]:
+        dtype += ", with products in TF32 while they train"  # what JAX does unless told not to
     return f"of {place(result)} in {dtype}{before(result)}"
 
 

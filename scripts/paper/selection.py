@@ -21,6 +21,14 @@ def validated(result: Result) -> dict[str, float]:
     return result.get("validation", result["accuracy"])
 
 
+def by_num_steps(results: Sequence[Result]) -> dict[int, list[Result]]:
+    """The trainings of each number of steps, in their order."""
+    found: dict[int, list[Result]] = {}
+    for result in results:
+        found.setdefault(result["run"]["num_steps"], []).append(result)
+    return dict(sorted(found.items()))
+
+
 def trained_seeds(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
     """Splits the trainings of one setting into those that have trained and the others."""
     accuracies = [validated(result)["train_solver"] for result in results]

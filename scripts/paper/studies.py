@@ -44,8 +44,7 @@ def cells_of_steps(results: Sequence[Result], planned: int) -> tuple[str, ...]:
     measured: tuple[str, ...] = ("",) * (len(table1.SOLVERS) + 1)
     if trained:
         entry = table1.summary(trained, run.num_steps)
-        spreads = (table1.spread(entry[name]) for name in table1.SOLVERS)
-        measured = (*spreads, f"{100 * entry['gap']:.1f}")
+        measured = tuple(table1.spread(entry[name]) for name in (*table1.SOLVERS, "gap"))
     return (
         NAMES[run.model],
         f"{run.scale:g}",

@@ -4,12 +4,12 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.models import NAMES
 from scripts.paper.runs import Result
-from scripts.paper.selection import trained_seeds, usable, validated
+from scripts.paper.selection import by_num_steps, trained_seeds, usable, validated
 from tfnode.validity import critical_step
 
 # A mean and a standard deviation.
@@ -33,15 +33,14 @@ def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[s
     by at most `threshold` in the mean over the seeds, and so for every finer step of the grid.
     """
     trained = usable(results)
-    counts = sorted({r["run"]["num_steps"] for r in results if r["run"]["num_steps"]})
-    of = {k: [r for r in trained if r["run"]["num_steps"] == k] for k in counts}
-    grid = [summary(of[k], k) for k in counts if of[k]]
+    of = by_num_steps([r for r in trained if r["run"]["num_steps"]])
     # A number of steps at which every seed failed is not valid either.
-    gaps = dict.fromkeys(counts, math.inf) | {entry["num_steps"]: entry["gap"] for entry in grid}
+    gaps = {r["run"]["num_steps"]: math.inf for r in results if r["run"]["num_steps"]}
+    gaps |= {k: statistics.mean(gaps_of(of_count)) for k, of_count in of.items()}
     adapted = [r for r in trained if r["run"]["num_steps"] is None]
     return {
         "model": model,
-        "grid": grid,
+        "grid": [summary(of_count, k) for k, of_count in of.items()],
         "critical": critical_step(gaps, threshold) if gaps else (None, None),
         "adaption": summary(adapted, None) if adapted else None,
         "failed": [r["run"] | {"error": r["error"]} for r in results if "error" in r],
@@ -49,7 +48,7 @@ def row(model: str, results: Sequence[Result], threshold: float = 0.1) -> dict[s
 
 
 def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
-    """Returns means and standard deviations over the seeds, accuracies in percent.
+    """Returns means and standard deviations over the seeds, in percent, the gap in points.
 
     `"gap"` and `"validated"`, by which steps are chosen, are those on the validation data;
     `"trained"` is the summary of those seeds that have trained.
@@ -65,7 +64,7 @@ def summary(results: Sequence[Result], num_steps: int | None) -> dict[str, Any]:
         "num_steps": num_steps,
         "seeds": len(results),
         **{name: mean_std([100 * a[name] for a in accuracies]) for name in SOLVERS},
-        "gap": statistics.mean(gaps_of(results)),
+        "gap": mean_std([100 * gap for gap in gaps_of(results)]),
         "validated": statistics.mean(validated(r)["train_solver"] for r in results),
         "trained": summary(trained, num_steps) if others else None,
         **nfe,
@@ -173,7 +172,7 @@ def grid_lines(rows: Iterable[dict]) -> list[tuple[str, ...]]:
             str(entry["num_steps"]),
             str(entry["seeds"]),
             *(spread(entry[name]) for name in SOLVERS),
-            f"{100 * entry['gap']:.1f}",
+            spread(entry["gap"]),
             *_grid_cells_of_trained(entry),
         )
         for r in rows
@@ -186,6 +185,24 @@ def _grid_cells_of_trained(entry: dict[str, Any]) -> tuple[str, ...]:
     return (str(trained["seeds"]), *_accuracies(trained))
 
 
+def lines_of_left_out(panels: Mapping[str, Sequence[Result]]) -> list[tuple[str, ...]]:
+    """Returns the cells of those settings of which a seed has not trained, by panel and steps."""
+    of_all = {
+        (title, str(k)): summary(results, k)
+        for title, of_panel in panels.items()
+        for k, results in by_num_steps(of_panel).items()
+    }
+    return [
+        (*setting, str(entry["seeds"]), *_accuracies(entry), *_grid_cells_of_trained(entry))
+        for setting, entry in of_all.items()
+        if entry["trained"]
+    ]
+
+
+LEFT_OUT_HEADER = (
+    *("Models", "Steps", "Seeds", "accuracy %", "under RK4 %"),
+    *("seeds near the best", "their accuracy %", "under RK4 %"),
+)
 GRID_HEADER = (
     "Data set",
     "Steps",
@@ -193,7 +210,7 @@ GRID_HEADER = (
     "accuracy %",
     "under reference %",
     "under RK4 %",
-    "gap, validation",
+    "gap, points",
     "seeds near the best",
     "their accuracy %",
     "under RK4 %",

@@ -50,7 +50,7 @@ def draw(results: Mapping[str, Sequence[Result]], out: pathlib.Path) -> dict[pat
             f"figure5_{model}.png": (f"{name}, {seeds}", figures.adaption({name: adapted})),
             f"figure6_{model}.png": (
                 f"{name}, seed {adapted[0]['run']['seed']}, and under better solvers",
-                figures.behaviour(adapted),
+                figures.behaviour(adapted[0]),
             ),
         }
         for file, (caption, figure) in drawn.items():

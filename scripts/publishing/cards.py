@@ -6,9 +6,9 @@ from typing import Any
 
 import tfnode
 import zoo
-from scripts import command_line
+from scripts import command_line, machine
 from scripts.models import NAMES
-from scripts.paper import origins
+from scripts.paper import origins, policies
 from scripts.paper.runs import Result, Solver
 from scripts.paper.table1 import PAPER, spread
 from scripts.publishing import costs, places, wording
@@ -68,18 +68,19 @@ def card(entry: manifest.WeightsEntry) -> str:
     """Returns the page of a weight, from what was measured of it."""
     result = command_line.read_json(places.RESULTS / f"{entry.name}.json")
     report, whole = reports.read(entry), ""
+    first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
     if found := whole_test_sets().get(entry.name):
         whole = (
-            f" Of all {found['samples']} the solver of the training has "
-            f"{100 * found['accuracy']:.1f} % right."
+            f" That is on the {first} samples of the test set; of all {found['samples']} the "
+            f"solver of its training has {100 * found['accuracy']:.1f} % right."
         )
-    first = f"first {entry.test_samples}" if entry.test_samples else str(report.num_samples)
     known = facts.of(entry.model)
     parts = [
         header(entry),
         f"# {entry.name}",
         f"{NAMES[entry.model]}: a classifier whose depth is a Neural ODE. {entry.note}",
-        f"**{verdict(report)}**",
+        f"**{verdict(report)}{whole}**",
+        known.architecture,
         "## Load and predict",
         f"```python\n{code(entry)}\n```",
         f"**Inputs.** {known.inputs}\n\n**Outputs.** Logits. {classes(known)}",
@@ -88,7 +89,7 @@ def card(entry: manifest.WeightsEntry) -> str:
         "## Use and limits",
         f"{known.intended} {limits(entry, report)}",
         "## Under every solver",
-        f"On the {first} samples of the test set.{whole} *Loses*: against the solver of the "
+        f"On the {first} samples of the test set. *Loses*: against the solver of the "
         "training, the first row. The verdict looks at the rows that count: solvers with an error "
         "that is equal or smaller. The last row stands for the exact flow; with half its steps the "
         f"outputs are {wording.two_digits(100 * report.reference_error)} % of their size away.",
@@ -147,7 +148,7 @@ def papers_row(entry: manifest.WeightsEntry) -> list[str]:
         "## The paper's",
         f"Table 1 of the paper: {adapted[0]} ± {adapted[1]} % with its step adaption, "
         f"at {nfe} evaluations an iteration; {grid[0]} ± {grid[1]} % by grid search, at {grid_nfe} "
-        f"evaluations. This is one seed.{ours(entry.model)}",
+        f"evaluations. This is one seed.{ours(entry.model)}{of_the_recipe(entry)}",
     ]
 
 
@@ -162,6 +163,26 @@ def ours(model: str) -> str:
         f" Ours by the paper's rule, at its scale, {seeds}: {spread(found['train_solver'])} %, and "
         f"{spread(found['rk4_fine'])} % under a fine RK4, at {found['nfe_per_iteration']:.1f} "
         "evaluations an iteration ([Table 1](../results/table1/table1.md))."
+    )
+
+
+def of_the_recipe(entry: manifest.WeightsEntry) -> str:
+    """What our runs by the damped rule give, in a sentence; empty of other weights."""
+    if recipe_name(entry) != "rk4_damped":
+        return ""
+    iterations = zoo.get_recipe(entry.model).iterations
+    paths = sorted((places.RUNS / entry.model).glob(f"rk4_damped_{iterations}_seed*.json"))
+    if not paths:
+        return ""
+    runs = list(map(command_line.read_json, paths))
+    right, under_rk4 = (
+        policies.over_seeds([100 * run["accuracy"][solver] for run in runs])
+        for solver in ("train_solver", "rk4_fine")
+    )
+    return (
+        f" By the damped rule, as this one, {len(runs)} seeds: {right} %, and {under_rk4} % under "
+        f"a fine RK4, at {policies.over_seeds(list(map(policies.nfe, runs)))} evaluations an "
+        "iteration ([the rules](../results/policies/policies.md))."
     )
 
 
@@ -236,8 +257,8 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
     yield f"`{command}`"
     yield (
         f"{recipe['iterations']} iterations of {recipe['batch_size']} samples with "
-        f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}, seed {entry.seed}, in "
-        f"{dtype}"
+        f"{recipe['optimizer']}, learning rate {recipe['learning_rate']}"
+        f"{_beside_the_rate(zoo.get_recipe(entry.model))}, seed {entry.seed}, in {dtype}"
     )
     if run.get("weights"):
         yield f"from the weights of [{run['weights']}]({run['weights']}.md)"
@@ -259,7 +280,23 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
             f"trained by `scripts/train_on_gpu.py --models {entry.model} --dtype {dtype}`, and "
             "published by the first command with `--trained` and the file that came back"
         )
-    yield f"{wording.duration(result['seconds'])} on {where}, {made_with}{origins.before(result)}"
+    commit = machine.short_commit(result["commit"]) if "commit" in result else "that was not noted"
+    yield (
+        f"{wording.duration(result['seconds'])} on {where}, {made_with}, at the commit {commit}"
+        f"{origins.before(result)}"
+    )
+
+
+def _beside_the_rate(recipe: zoo.recipes.Recipe) -> str:
+    """What a recipe has that the paper's have not, in words."""
+    parts = {
+        "which rises over the first twentieth and then falls by half a cosine": (
+            recipe.schedule == "cosine"
+        ),
+        f"weight decay {recipe.weight_decay:g}": recipe.weight_decay,
+        "images mirrored at random and moved by up to 4 pixels": recipe.augment,
+    }
+    return "".join(f", {words}" for words, applies in parts.items() if applies)
 
 
 def recipe_name(entry: manifest.WeightsEntry) -> str:
