@@ -30,7 +30,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tfnode
 from tfnode.adaption import Decision, StepRule, initial_step_size, reference_solver
 from tfnode.callbacks.batches import endless_batches
-from tfnode.models import held_blocks
+from tfnode.callbacks.start import initial_step_sizes
+from tfnode.models import Reached, held_blocks
 from tfnode.models.outputs import decision_threshold, gives_logits
 from tfnode.solvers import RK4, Euler
 
@@ -315,6 +316,17 @@ def test_auto_takes_the_smallest_step_of_the_blocks_and_each_blocks_own_input():
     steps = [initial_step_size(lambda t, z: z, 0.0, x, 1, 1.0) for x in inputs]
     assert callback.history[0]["step_size"] == pytest.approx(min(steps), rel=1e-4)
     assert steps[1] < 0.9 * steps[0]
+
+
+def test_auto_leaves_out_calls_that_start_from_zeros_as_recurrent_cells_do():
+    block = tfnode.ODEBlock(keras.layers.Dense(1, kernel_initializer="ones"))
+    zeros, z = (keras.ops.convert_to_tensor(x) for x in (0 * X, X))
+    block(z)
+    (only,) = initial_step_sizes(Reached(block, ((z, None),), 1))
+    assert initial_step_sizes(Reached(block, ((zeros, None), (z, None)), 2)) == [only]
+    # Where there is nothing else, the step is the one of the book.
+    assert initial_step_sizes(Reached(block, ((zeros, None),), 1)) == pytest.approx([1e-6])
+    assert only > 0.05
 
 
 def test_auto_stays_above_the_floor():

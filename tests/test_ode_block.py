@@ -750,6 +750,32 @@ def test_a_file_of_another_method_is_refused_by_name_and_changes_nothing(saved, 
     assert model.layers[0].solver == named_block(other).solver
 
 
+MINE = [
+    tableaus.ButcherTableau("mine", a=((), (c,)), b=(1 - 0.5 / c, 0.5 / c), c=(0, c), order=2)
+    for c in (0.6, 0.7)
+]
+
+
+def test_two_methods_of_one_name_are_two(tmp_path):
+    first, second = (solvers.RungeKutta(1.0, tableau) for tableau in MINE)
+    path, saved = saved_file(tmp_path / "model.weights.h5", first)
+    again = keras.Sequential([keras.Input((3,)), named_block(first)])
+    again.load_weights(path)
+    np.testing.assert_array_equal(again(normal(2, 3)), saved(normal(2, 3)))
+    other = keras.Sequential([keras.Input((3,)), named_block(second)])
+    with pytest.raises(ValueError, match=r"values of 'mine [0-9a-f]{8}' for 'ode', which has mine"):
+        other.load_weights(path)
+    # A file of the first versions has the name alone.
+    with h5py.File(path, "a") as file:
+        store = file["layers/ode_block/vars"]
+        del store["method"]
+        store["method"] = np.frombuffer(b"mine", "uint8")
+    again.load_weights(path)
+    again.predict(normal(2, 3), verbose=0)
+    with pytest.warns(UserWarning, match="A graph keeps the methods"):
+        again.layers[0].solver = second
+
+
 def test_a_file_holds_what_a_rule_remembers(tmp_path):
     path, saved = saved_file(tmp_path / "model.weights.h5", solvers.RK4(0.25))
     memory = np.arange(8, dtype="float32")

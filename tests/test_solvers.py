@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -51,6 +52,27 @@ def test_serialization_round_trip(solver):
     assert set(config) == {"class_name", "config"}
     assert solvers.deserialize(config) == solver
     assert type(solver).from_config(solver.get_config()) == solver
+
+
+@dataclasses.dataclass(frozen=True)
+class Ralston(solvers.FixedStepSolver):
+    tableau: ClassVar[tableaus.ButcherTableau] = RALSTON
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(solvers.Fehlberg21):
+    pass
+
+
+def test_a_solver_of_a_class_of_ones_own_is_saved_as_its_tableau():
+    again = solvers.deserialize(solvers.serialize(Ralston(0.1)))
+    assert again == solvers.RungeKutta(0.1, RALSTON)
+    assert type(solvers.get(Ralston(0.1))) is Ralston
+
+
+def test_an_adaptive_solver_of_a_class_of_ones_own_is_refused_before_the_work():
+    with pytest.raises(ValueError, match=r"could not be loaded. Received: solver=Own\("):
+        solvers.get(Own())
 
 
 def test_equality_and_hash():

@@ -174,6 +174,12 @@ def test_config_round_trip(tableau):
     assert hash(copy) == hash(tableau)
 
 
+def test_the_name_of_a_known_method_means_it_alone():
+    assert tableaus.ButcherTableau(**tableaus.RK4.get_config()) == tableaus.RK4
+    with pytest.raises(ValueError, match=r"Received: name='rk4'.*Choose another name"):
+        tableaus.ButcherTableau(**{**tableaus.RK38.get_config(), "name": "rk4"})
+
+
 def test_tableau_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         tableaus.RK4.order = 5

@@ -11,6 +11,7 @@ from tfnode import arguments, solvers
 from tfnode.integrate.grids import fixed_grid
 from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
 from tfnode.layers.checks import (
+    check_batch,
     check_length,
     check_moves_times,
     check_precision,
@@ -97,6 +98,7 @@ def odeint(
     t0, ends = _checked(times, time_dtype)
     if isinstance(ends, tuple):
         check_length(t0, ends[-1], time_dtype, "odeint")
+    check_batch(z0, None if isinstance(ends, tuple) else ends, "odeint")
     given = Given.of_call(z0, conditions)
     if isinstance(field, keras.Layer):
         layer = VectorField(field, True, "odeint", _REMEDIES)

@@ -27,6 +27,9 @@ _ADVICE = "Write `a` as ((), (a10,), (a20, a21), ...), and `b`, `c` and `b_error
 # A rooted tree is the tuple of its subtrees, so that a single node is ().
 _Tree = tuple
 
+# name -> one of the methods below, whose names mean them alone
+KNOWN: "dict[str, ButcherTableau]" = {}
+
 
 @dataclasses.dataclass(frozen=True)
 class ButcherTableau:
@@ -56,7 +59,8 @@ class ButcherTableau:
     Raises:
         ValueError: If the rows of `a` do not sum to `c`, if a condition of an order up to `order`
             is broken, if `b_error` does not sum to zero or estimates nothing, if the lengths do
-            not fit, or if the name is not a string or the order not a positive integer.
+            not fit, if the name is not a string, or that of a known method with other
+            coefficients, or if the order is not a positive integer.
     """
 
     name: str
@@ -75,6 +79,13 @@ class ButcherTableau:
             object.__setattr__(self, field, _coefficients(field, getattr(self, field)))
         self._check_shapes()
         self._check_conditions()
+        if KNOWN.get(self.name, self) != self:
+            raise arguments.refused(
+                "The name of a known method means that method alone",
+                "name",
+                self.name,
+                "Choose another name for other coefficients.",
+            )
 
     @property
     def num_stages(self) -> int:
@@ -234,4 +245,14 @@ DORMAND_PRINCE54 = ButcherTableau(
         11 / 84 - 187 / 2100,
         -1 / 40,
     ),
+)
+
+KNOWN.update(
+    {
+        tableau.name: tableau
+        for tableau in (
+            *(EULER, MIDPOINT, HEUN, RK4, RK38),
+            *(FEHLBERG21, BOGACKI_SHAMPINE32, DORMAND_PRINCE54),
+        )
+    }
 )

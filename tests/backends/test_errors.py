@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from autodiff import BACKEND, compiled
+from autodiff import BACKEND, compiled, grad, tensors
 from keras import ops
 from models import field, frozen
 
@@ -78,6 +78,66 @@ def test_a_field_that_reads_weights_of_others_is_refused_in_training(solver):
     # What is frozen needs no gradient.
     other.trainable = False
     assert block(X, training=True).shape == X.shape
+
+
+class Forgetful(keras.Model):
+    """A model whose `call` has no argument `training`, so that Keras passes none."""
+
+    def __init__(self, solver):
+        super().__init__()
+        self.block = tfnode.ODEBlock(keras.layers.Dense(2, "tanh"), solver, name="block")
+        self.head = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.head(self.block(x))
+
+
+@pytest.mark.parametrize("solver", ADAPTIVE[:2], ids=["for_the_batch", "per_sample"])
+def test_an_adaptive_block_that_is_not_told_of_training_has_no_gradient_and_says_so(solver):
+    model = Forgetful(solver)
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=BACKEND == "torch")
+    assert model.predict(X, verbose=0).shape == (4, 1)
+    message = "training=None for 'block', and a gradient through it. Call the model with training="
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, X[:, :1], verbose=0)
+    # Keras does not give the weights back to a model on JAX when `fit` fails.
+    block, (x,) = Forgetful(solver).block, tensors([X], "float32")
+    of_input = lambda training: grad(lambda xs: ops.sum(block(xs[0], training=training)))
+    with pytest.raises(ValueError, match=message):
+        of_input(None)([x])
+    # Whoever says that it is inference wants no gradient; torch says that there is none.
+    if BACKEND != "torch":
+        np.testing.assert_array_equal(ops.convert_to_numpy(of_input(False)([x])[0]), 0 * X)
+    assert np.abs(ops.convert_to_numpy(of_input(True)([x])[0])).min() > 0
+
+
+def test_a_fixed_step_block_that_is_not_told_of_training_is_trained():
+    model = Forgetful(solvers.RK4(0.5))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model(X)
+    before = ops.convert_to_numpy(model.block.field.kernel)
+    model.fit(X, X[:, :1], verbose=0)
+    assert np.abs(ops.convert_to_numpy(model.block.field.kernel) - before).min() > 0
+
+
+# === Batches ===
+@pytest.mark.parametrize("solver", ["rk4", ADAPTIVE[1]], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("rows, ends", [(4, 2), (1, 2), (4, 1)])
+def test_times_of_another_batch_are_refused(rows, ends, solver):
+    z = np.ones((rows, 1), "float32")
+    block = tfnode.ODEBlock(keras.layers.Rescaling(-1.0), solver)
+    times = np.linspace(0.5, 1, ends).astype("float32")
+    with pytest.raises(ValueError, match=rf"batch sizes \[{rows}, {ends}\] for 'ode_block'"):
+        block(z, t1=times)
+    with pytest.raises(ValueError, match=rf"batch sizes \[{rows}, {ends}\] for 'odeint'"):
+        tfnode.odeint(lambda t, z: -z, z, np.stack([0 * times, times]), solver)
+
+
+@pytest.mark.parametrize("solver", ["rk4", ADAPTIVE[0]], ids=["fixed", "adaptive"])
+def test_tensors_of_a_state_have_one_batch(solver):
+    z = tuple(np.ones((rows, 1), "float32") for rows in (3, 2))
+    with pytest.raises(ValueError, match=r"batch sizes \[3, 2\] for 'odeint'"):
+        tfnode.odeint(lambda t, z: (-z[0], -z[1]), z, [0.0, 1.0], solver)
 
 
 @pytest.mark.parametrize(

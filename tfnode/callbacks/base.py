@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
@@ -75,7 +75,7 @@ class SolverAdaption(keras.callbacks.Callback):
 
     def _forget_run(self) -> None:
         """Drops what belongs to one `fit`."""
-        self._twins: dict[str, Twin] = {}
+        self._twins: dict[Hashable, Twin] = {}
         self._logged: dict[str, Any] = {}
         self._is_ready = False
         self._first: Any = None
@@ -289,7 +289,7 @@ class SolverAdaption(keras.callbacks.Callback):
             block.solver = solver
 
     # === Checks ===
-    def _measuring_twin(self, name: str, each: list) -> Twin:
+    def _measuring_twin(self, name: Hashable, each: list) -> Twin:
         """The twin of a name, made at the first call."""
         if name not in self._twins:
             by_xla = bool(self.model.jit_compile)

@@ -138,14 +138,14 @@ class StepAdaption(SolverAdaption):
                 f"{[(b.name, str(b.solver), f'unroll={b.unroll}') for b in blocks]}. Add an "
                 "`ODEBlock` with a fixed-step solver and unroll=False to the model."
             )
-        methods = {block.solver.tableau.name for block in blocks}
+        methods = {block.solver.tableau: block.solver.tableau.name for block in blocks}
         changes = any(len(self._given_rule.methods(block.solver)) > 1 for block in blocks)
         if changes and len(methods) > 1:
             raise ValueError(
                 "A rule that changes the method changes that of all blocks together, so they must "
                 f"start from one. Received: model={self.model.name!r} with methods "
-                f"{sorted(methods)} and policy={self._given_rule!r}. Build the blocks with the "
-                "same solver."
+                f"{sorted(methods.values())} and policy={self._given_rule!r}. Build the blocks "
+                "with the same solver."
             )
 
     def _allow_methods(self, blocks: list[ODEBlock]) -> None:
@@ -197,9 +197,9 @@ class StepAdaption(SolverAdaption):
         present = [block.solver for block in self._blocks]
         least = min(self._bounds()[0], *(s.step_size for s in present))
         # The twins of a method have loops that are long enough for its finest step.
-        finest, method = [s.with_step_size(least) for s in present], solver.tableau.name
-        own = self._measuring_twin(f"itself of {method}", finest)
-        better = self._measuring_twin(f"reference of {method}", self._references(finest))
+        finest = [s.with_step_size(least) for s in present]
+        own = self._measuring_twin(("itself", solver.tableau), finest)
+        better = self._measuring_twin(("reference", solver.tableau), self._references(finest))
         reference, _ = self._measure(better, self._references(present), batch[0])
 
         def measure(solver: FixedStepSolver) -> Measurement:

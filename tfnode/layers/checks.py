@@ -232,6 +232,25 @@ def check_state(state: Any, name: str, argument: str = "inputs") -> None:
             )
 
 
+def check_batch(state: Any, times: Any, name: str) -> None:
+    """Raises if tensors of a state, or times for each sample, are of batches of different sizes.
+
+    Args:
+        state: Nested structure of tensors `(batch_size, ...)`.
+        times: Array or tensor `(num_times,)` or `(num_times, batch_size)`, or None.
+        name: String, whose state it is.
+    """
+    shapes = [tuple(z.shape)[:1] for z in keras.tree.flatten(state)]
+    shapes += [] if times is None else [tuple(times.shape)[1:]]
+    sizes = [size for shape in shapes for size in shape]
+    if len({size for size in sizes if size is not None}) > 1:
+        raise ValueError(
+            "The tensors of a state, and times for each sample, must be of as many samples. "
+            f"Received: batch sizes {sizes} for {name!r}. Repeat what is the same for all samples, "
+            "or pass times of the shape (num_times,), and an end time of the shape ()."
+        )
+
+
 def check_tensors(name: str, value: Any) -> None:
     """Raises if an argument of a call is not made of tensors; Keras has made them of arrays."""
     leaves = keras.tree.flatten(value)

@@ -243,6 +243,7 @@ class ODEBlock(keras.layers.Layer):
         with no_autocast(), integrating(block):
             state = tree.map_structure(lambda z: ops.cast(z, self.variable_dtype), inputs)
             times = block._times(t1, save_at)
+            checks.check_batch(state, times, self.name)
             state = block._integrate(state, given, times, training)
             if training and block.regularization.has_penalty:
                 state, penalties = state

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfnode.integrate import failures, walks
+from tfnode.integrate import failures, loops, walks
 from tfnode.integrate.grids import Grid
 from tfnode.integrate.problems import Problem
 from tfnode.layers.adaptive_steps import AdaptiveSteps
@@ -121,7 +121,12 @@ class ForwardPass:
             statistics = solution.statistics
         failed = failures.check(solution.failure, states, problem)
         states = tree.map_structure(lambda z: _nan_where(failed, z), states)
-        if not self.training:
+        if self.training is None:
+            # It may be inference, or a training that Keras was not told of.
+            sources = tree.flatten((z0, self.field.operands))
+            flat = loops.without_gradient(tree.flatten(states), sources, _refusal(steps.name))
+            states = tree.pack_sequence_as(states, flat)
+        elif not self.training:
             states = tree.map_structure(ops.stop_gradient, states)
         return states, statistics
 
@@ -189,3 +194,12 @@ def with_some_row(z: Any) -> Any:
     missing = ops.cast(ops.equal(ops.shape(z)[0], 0), "int32")
     row = ops.zeros((missing, *ops.shape(z)[1:]), dtype=z.dtype)
     return ops.concatenate([z, row])
+
+
+def _refusal(name: str) -> str:
+    return (
+        "A block with adaptive steps has a gradient in training alone, where it keeps its steps. "
+        f"Received: training=None for {name!r}, and a gradient through it. Call the model with "
+        "training=True, and give the `call` of your own model an argument `training`, which Keras "
+        "then passes; with training=False no gradient goes through the block."
+    )

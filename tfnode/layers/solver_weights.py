@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfnode import solvers
+from tfnode import solvers, tableaus
 from tfnode.integrate.grids import Grid
 from tfnode.integrate.problems import Problem, Statistics
 from tfnode.layers.adaptive_steps import WATCHED, AdaptiveSteps
@@ -121,9 +121,9 @@ class FixedStepWeights:
             )
         self._methods = methods
 
-    def assign_method(self, name: str) -> None:
-        """Takes the method of a name, which must be one of `methods`."""
-        self._method.assign(_number_of(self._methods[names_of(self).index(name)]))
+    def assign_method(self, label: str) -> None:
+        """Takes the method of a label, which must be that of one of `methods`."""
+        self._method.assign(_number_of(self._methods[labels_of(self).index(label)]))
 
     @property
     def chosen(self) -> Any:
@@ -207,7 +207,7 @@ class ToleranceWeights:
     def methods(self) -> tuple[solvers.AdaptiveSolver, ...]:
         return (self.steps.solver,)
 
-    def assign_method(self, name: str) -> None:
+    def assign_method(self, label: str) -> None:
         """An adaptive block has one method, and keeps it."""
 
     def problem(self, field: Any, times: Any = None) -> Problem:
@@ -246,7 +246,7 @@ def save(weights: SolverWeights, memory: Any, store: Any) -> None:
     for i, name in enumerate(weights.saved):
         store[str(i)] = read(getattr(weights, name))
     store["adaption_memory"] = read(memory)
-    store["method"] = np.frombuffer(weights.solver.tableau.name.encode(), "uint8")
+    store["method"] = np.frombuffer(_label(weights.solver).encode(), "uint8")
 
 
 def load(weights: SolverWeights, memory: Any, store: Any) -> None:
@@ -269,23 +269,27 @@ def load(weights: SolverWeights, memory: Any, store: Any) -> None:
     values = {name: float(np.asarray(store[str(i)])) for i, name in enumerate(weights.saved)}
     values = {name: weights.checked(name, value) for name, value in values.items()}
     if "method" in entries:
-        name = bytes(np.asarray(store["method"])).decode()
-        if name not in names_of(weights):
+        labels = labels_of(weights)
+        label = bytes(np.asarray(store["method"])).decode()
+        # Files of the first versions name a method of a user's own alone.
+        names = [method.tableau.name for method in weights.methods]
+        label = dict(zip(names, labels)).get(label, label)
+        if label not in labels:
             raise ValueError(
                 "A file must come from a block with the same method. Received: values of "
-                f"{name!r} for {weights.steps.name!r}, which has {' or '.join(names_of(weights))}. "
+                f"{label!r} for {weights.steps.name!r}, which has {' or '.join(labels)}. "
                 "Load it into a model with the method it was saved with, and then use "
                 "`tfnode.with_solver`."
             )
-        weights.assign_method(name)
+        weights.assign_method(label)
         memory.assign(np.asarray(store["adaption_memory"]))
     for name, value in values.items():
         getattr(weights, name).assign(value)
 
 
-def names_of(weights: SolverWeights) -> list[str]:
-    """The names of the methods of a block."""
-    return [method.tableau.name for method in weights.methods]
+def labels_of(weights: SolverWeights) -> list[str]:
+    """The labels of the methods of a block."""
+    return list(map(_label, weights.methods))
 
 
 def read(variable: Any) -> np.ndarray:
@@ -316,4 +320,13 @@ def refused(solver: solvers.Solver, present: solvers.Solver, name: str) -> Value
 
 def _number_of(solver: solvers.Solver) -> int:
     """What the weight says of a method: the same number in every block, whatever its `methods`."""
-    return zlib.crc32(solver.tableau.name.encode()) & 0x7FFFFFFF
+    return zlib.crc32(_label(solver).encode()) & 0x7FFFFFFF
+
+
+def _label(solver: solvers.Solver) -> str:
+    """The name of a method, and a hash of a user's own, as two of them may have one name."""
+    tableau = solver.tableau
+    if tableau.name in tableaus.KNOWN:
+        return tableau.name
+    coefficients = repr((tableau.a, tableau.b, tableau.c, tableau.b_error))
+    return f"{tableau.name} {zlib.crc32(coefficients.encode()):08x}"

@@ -85,8 +85,8 @@ class VectorField:
             raise ValueError(
                 "The discrete adjoint evaluates the field again in the backward pass and needs "
                 "the same values, so the field must have no random or updating state (Dropout, "
-                f"BatchNormalization). Received: field={self.layer.name!r} for "
-                f"{self._owner!r}. {self._remedies[0]}"
+                "BatchNormalization, the statistics of an adaptive block). "
+                f"Received: field={self.layer.name!r} for {self._owner!r}. {self._remedies[0]}"
             )
         if losses:
             raise ValueError(

@@ -39,8 +39,8 @@ def get(identifier: SolverLike, step_size: float | None = None) -> Solver:
         A solver.
 
     Raises:
-        ValueError: If the identifier does not stand for a solver, or a step size is given for an
-            adaptive one.
+        ValueError: If the identifier does not stand for a solver, if it is an adaptive one of a
+            class of your own, or if a step size is given for an adaptive one.
     """
     if isinstance(identifier, str) and identifier.lower() in _NAMES:
         solver = _NAMES[identifier.lower()]()
@@ -53,6 +53,12 @@ def get(identifier: SolverLike, step_size: float | None = None) -> Solver:
             f"A solver is one of the names {sorted(_NAMES)}, a solver such as "
             "`tfnode.solvers.Euler(step_size=1/8)`, or its serialized dictionary. "
             f"Received: solver={identifier!r}. Pick one of these."
+        )
+    if isinstance(solver, AdaptiveSolver) and type(solver) not in _ADAPTIVE:
+        raise ValueError(
+            "An adaptive solver is of one of the classes "
+            f"{[kind.__name__ for kind in _ADAPTIVE]}: a model with another could not be loaded. "
+            f"Received: solver={solver}. Take one of them with tolerances of your own."
         )
     if step_size is None:
         return solver
@@ -68,10 +74,14 @@ def get(identifier: SolverLike, step_size: float | None = None) -> Solver:
 def serialize(solver: Solver) -> dict[str, Any]:
     """Returns the solver as a JSON-compatible dictionary of `class_name` and `config`.
 
+    One of a class of your own is a `RungeKutta` with its tableau, which needs no such class.
+
     Raises:
         ValueError: If it is none.
     """
     check_solver(solver)
+    if isinstance(solver, FixedStepSolver) and type(solver) not in _FIXED_STEP:
+        solver = RungeKutta(solver.step_size, solver.tableau)
     return {"class_name": type(solver).__name__, "config": solver.get_config()}
 
 

@@ -70,5 +70,16 @@ def pulled_back(function: Callable, inputs: Any, cotangents: Any) -> tuple:
     return _backend().pulled_back(function, inputs, cotangents)
 
 
+def without_gradient(tensors: list, sources: list, refusal: str) -> list:
+    """Returns tensors that have no gradient: whoever asks for one by their sources gets an error.
+
+    Args:
+        tensors: List of tensors.
+        sources: List of tensors, what they were computed from.
+        refusal: String, the message of the `ValueError`.
+    """
+    return _backend().without_gradient(tensors, sources, refusal)
+
+
 def _backend() -> ModuleType:
     return importlib.import_module(f"tfnode.integrate.loops.{keras.backend.backend()}")

@@ -138,6 +138,20 @@ def pulled_back(function: Callable, inputs: Any, cotangents: Any) -> tuple:
 _walk.defvjp(_forward, _backward)
 
 
+def without_gradient(tensors: list, sources: list, refusal: str) -> list:
+    """See `tfnode.integrate.loops.without_gradient`."""
+
+    @jax.custom_vjp
+    def identity(tensors: list, sources: list) -> list:
+        return tensors
+
+    def backward(_: None, cotangents: list) -> tuple:
+        raise ValueError(refusal)
+
+    identity.defvjp(lambda tensors, sources: (tensors, None), backward)
+    return identity(tensors, sources)
+
+
 def _bounded(
     step: Step,
     carry: list,

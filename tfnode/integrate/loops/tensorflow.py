@@ -212,3 +212,16 @@ def _pullback_of(next_carry: Callable) -> Callable:
     if tf.executing_eagerly():
         return pull_back
     return tf.function(pull_back, autograph=False, experimental_attributes={"_noinline": True})
+
+
+def without_gradient(tensors: list, sources: list, refusal: str) -> list:
+    """See `tfnode.integrate.loops.without_gradient`."""
+
+    @tf.custom_gradient
+    def identity(*flat: Any) -> tuple:
+        def gradient(*upstream: Any) -> Any:
+            raise ValueError(refusal)
+
+        return tuple(map(tf.identity, flat[: len(tensors)])), gradient
+
+    return list(identity(*tensors, *map(tf.convert_to_tensor, sources)))

@@ -159,3 +159,19 @@ def _watched(tensor: torch.Tensor, is_differentiated: bool) -> torch.Tensor:
     if is_differentiated and tensor.requires_grad:
         return tensor
     return tensor.detach().requires_grad_()
+
+
+def without_gradient(tensors: list, sources: list, refusal: str) -> list:
+    """See `tfnode.integrate.loops.without_gradient`."""
+    return list(_WithoutGradient.apply(refusal, len(tensors), *tensors, *sources))
+
+
+class _WithoutGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, refusal: str, count: int, *tensors: Any) -> tuple:
+        context.refusal = refusal
+        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(context: Any, *cotangents: Any) -> tuple:
+        raise ValueError(context.refusal)
