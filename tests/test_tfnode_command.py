@@ -3,6 +3,7 @@
 import configparser
 import csv
 import importlib
+import io
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ import tfnode
 import zoo
 from scripts import verify_zoo
 from tfnode.solvers import RK4, BogackiShampine32, Euler
-from zoo import hub, verification
+from zoo import archives, hub, verification
 from zoo.commands import command_line, main, subjects, table1
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -436,3 +438,26 @@ def test_the_lines_to_type_are_good():
 
 def test_the_addresses_are_those_of_the_zoo():
     assert subjects.HUB == hub.PREFIX
+
+
+def test_an_optimizer_that_was_saved_on_pytorch_trains_on_every_backend(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.25), "mse")
+    model.fit(np.ones((4, 2)), np.ones(4), verbose=0)
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    config["compile_config"]["optimizer"].update(
+        module="keras.src.backend.torch.optimizers.torch_adam", registered_name="Adam"
+    )
+    members["config.json"] = json.dumps(config)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    loaded = archives.load(content.getvalue(), "model.keras")
+    assert type(loaded.optimizer) is type(model.optimizer)
+    assert float(loaded.optimizer.learning_rate) == 0.25
+    assert int(loaded.optimizer.iterations) == 1
+    loaded.fit(np.ones((4, 2)), np.ones(4), verbose=0)

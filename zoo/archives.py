@@ -1,6 +1,7 @@
 """Loads a whole Keras model from a `.keras` file, after a look at what the file holds."""
 
 import io
+import json
 import pathlib
 import tempfile
 import warnings
@@ -14,6 +15,7 @@ from zoo import loading
 
 SUFFIX = ".keras"
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
+_TORCH_OPTIMIZERS = "keras.src.backend.torch.optimizers."
 # Of the groups and weights in a file; a layer has about four.
 _MOST_ITEMS = 100_000
 
@@ -36,7 +38,7 @@ def load(content: bytes, source: str) -> keras.Model:
         _check_members(content)
         with files.temporary_in(pathlib.Path(tempfile.gettempdir())) as folder:
             path = folder / f"model{SUFFIX}"
-            path.write_bytes(content)
+            path.write_bytes(_for_every_backend(content))
             with warnings.catch_warnings():
                 # Of a model that was compiled and never trained, about nothing that is missed.
                 warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
@@ -51,6 +53,29 @@ def load(content: bytes, source: str) -> keras.Model:
             "Save it by `model.save`, and register layers of your own by "
             f"`keras.saving.register_keras_serializable` before you load it. {error}"
         ) from error
+
+
+def _for_every_backend(content: bytes) -> bytes:
+    """The file with an optimizer of Keras where it has PyTorch's.
+
+    Keras on PyTorch names its own subclasses, which need PyTorch and train on nothing else.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    config = json.loads(members["config.json"])
+    compiled = config.get("compile_config") if isinstance(config, dict) else None
+    optimizer = compiled.get("optimizer") if isinstance(compiled, dict) else None
+    if not isinstance(optimizer, dict):
+        return content
+    if not str(optimizer.get("module")).startswith(_TORCH_OPTIMIZERS):
+        return content
+    optimizer.update(module="keras.optimizers", registered_name=None)
+    members["config.json"] = json.dumps(config).encode()
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return written.getvalue()
 
 
 def _check_members(content: bytes) -> None:

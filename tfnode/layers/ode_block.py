@@ -49,8 +49,9 @@ class ODEBlock(keras.layers.Layer):
     half precision.
 
     With an adaptive solver, training finds the steps first, and then takes the accepted ones once
-    more with a gradient: that of the discrete solution, its steps held fixed. Inference has no
-    gradient then. An integration that cannot be finished is an error.
+    more with a gradient: that of the discrete solution, its steps held fixed. With `training=False`
+    there is no gradient then; where `training` is left out, whoever asks for one gets an error, as
+    the `call` of a model must hand it on. An integration that cannot be finished is an error.
 
     Examples:
 

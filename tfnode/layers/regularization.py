@@ -33,7 +33,8 @@ class Regularization:
     that a flow that turns sharply before `t1` does badly. Fixed steps are as many as ever, and all
     of them longer or shorter.
 
-    Inference has neither penalties nor anything random.
+    Inference has neither penalties nor anything random. As with `Dropout`, nor has the training of
+    a model whose `call` takes no `training`, or does not hand it on.
 
     Examples:
 
