@@ -249,7 +249,7 @@ def test_a_card_says_how_and_where_a_weight_was_trained(stand_in):
     # A result of before this was noted.
     assert any("train_on_gpu" in line for line in lines(device="NVIDIA H200"))
     *_, last = lines(device="A processor", elsewhere=False, earlier=[part])
-    assert ", at the commit that was not noted, begun by commit cccccccccc on A GPU by" in last
+    assert ", at a commit that was not noted, begun by commit cccccccccc on A GPU by" in last
     *_, last = lines(device="A processor", elsewhere=False, commit="d" * 40)
     assert last.endswith(", at the commit dddddddddd")
 

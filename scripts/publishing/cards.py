@@ -280,9 +280,11 @@ def training_lines(entry: manifest.WeightsEntry, result: Result) -> Iterator[str
             f"trained by `scripts/train_on_gpu.py --models {entry.model} --dtype {dtype}`, and "
             "published by the first command with `--trained` and the file that came back"
         )
-    commit = machine.short_commit(result["commit"]) if "commit" in result else "that was not noted"
+    commit = "at a commit that was not noted"
+    if "commit" in result:
+        commit = f"at the commit {machine.short_commit(result['commit'])}"
     yield (
-        f"{wording.duration(result['seconds'])} on {where}, {made_with}, at the commit {commit}"
+        f"{wording.duration(result['seconds'])} on {where}, {made_with}, {commit}"
         f"{origins.before(result)}"
     )
 
