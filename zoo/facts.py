@@ -26,16 +26,16 @@ class Facts:
 
 _TO_COMPARE = "Made to study solvers and step adaption on, not to decide anything about people."
 _IMAGES = (
-    "The paper's: one ODE block on the image itself, whose field has convolutions of 1, 3 and 1 "
-    "pixels with {} hidden channels, and a linear classifier."
+    "The paper's architecture: one ODE block on the image itself, whose field has convolutions of "
+    "1, 3 and 1 pixels with {} hidden channels, and a linear classifier."
 )
 
 
 def _spheres(dim: int) -> Facts:
     return Facts(
-        "The paper's for 2 dimensions: one ODE block on the point as a sequence, whose field "
-        "convolves along its coordinates with kernels of 1, 3 and 1 and 32 hidden channels, and a "
-        "linear classifier.",
+        "The paper's architecture for 2 dimensions: one ODE block on the point as a sequence, "
+        "whose field convolves along its coordinates with kernels of 1, 3 and 1 and 32 hidden "
+        "channels, and a linear classifier.",
         f"Points `({dim},)`, float32, on shells of the radii 0.1 to 0.15, 0.25 to 0.3 and 0.4 to "
         "0.45.",
         ("the inner or the outer shell", "the shell between them"),
@@ -59,8 +59,8 @@ _CIFAR10 = Facts(
 _FACTS = {
     **{f"concentric_spheres_{dim}d": _spheres(dim) for dim in (2, 3, 10, 900)},
     "energy_landscape": Facts(
-        "The paper's: one ODE block whose field is dense, with two hidden layers of 48 units, and "
-        "a linear classifier.",
+        "The paper's architecture: one ODE block whose field is dense, with two hidden layers of "
+        "48 units, and a linear classifier.",
         "States `(position, velocity)` of a particle, float32, in [-1, 2] and [-2, 2].",
         ("the left minimum", "the middle minimum", "the right minimum"),
         "tabular-classification",
