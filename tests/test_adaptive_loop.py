@@ -597,12 +597,17 @@ def test_training_and_inference_give_the_same_answer(solver):
     np.testing.assert_allclose(block(x, training=True), block(x), rtol=1e-13, atol=1e-14)
 
 
-def test_inference_has_no_gradient():
-    block, x = network_block(BS32), tf.constant(states(2))
-    with tf.GradientTape() as tape:
+@every_loop
+def test_inference_has_no_gradient(solver):
+    block, x = network_block(solver.with_tolerance(1e-2)), tf.constant(states(2))
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        loss = tf.reduce_sum(block(x))
-    assert tape.gradient(loss, x) is None
+        inference, untold = block(x, training=False), block(x)
+    assert tape.gradient(inference, x) is None
+    # Who does not say that it is inference may have forgotten to say that it is training.
+    for sources in (x, block.trainable_variables):
+        with pytest.raises(LookupError, match="training=None for 'ode_block', and a gradient"):
+            tape.gradient(untold, sources)
 
 
 # === Failures ===

@@ -215,13 +215,9 @@ def _pullback_of(next_carry: Callable) -> Callable:
 
 
 def without_gradient(tensors: list, sources: list, refusal: str) -> list:
-    """See `tfnode.integrate.loops.without_gradient`."""
+    """See `tfnode.integrate.loops.without_gradient`; a `LookupError`, as TensorFlow has it.
 
-    @tf.custom_gradient
-    def identity(*flat: Any) -> tuple:
-        def gradient(*upstream: Any) -> Any:
-            raise ValueError(refusal)
-
-        return tuple(map(tf.identity, flat[: len(tensors)])), gradient
-
-    return list(identity(*tensors, *map(tf.convert_to_tensor, sources)))
+    No custom gradient: TensorFlow traces those of a model that it saves.
+    """
+    refusing = [tf.raw_ops.PreventGradient(input=source, message=refusal) for source in sources]
+    return tf.raw_ops.IdentityN(input=[*tensors, *refusing])[: len(tensors)]
