@@ -76,7 +76,8 @@ def without_gradient(tensors: list, sources: list, refusal: str) -> list:
     Args:
         tensors: List of tensors.
         sources: List of tensors, what they were computed from.
-        refusal: String, the message of the `ValueError`.
+        refusal: String, the message of the error, a `LookupError` on TensorFlow, else a
+            `ValueError`.
     """
     return _backend().without_gradient(tensors, sources, refusal)
 
