@@ -15,7 +15,8 @@ from zoo import loading
 
 SUFFIX = ".keras"
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-_TORCH_OPTIMIZERS = "keras.src.backend.torch.optimizers."
+# In the module of an optimizer that Keras has for PyTorch alone.
+_TORCH_OPTIMIZERS = ".backend.torch.optimizers."
 # Of the groups and weights in a file; a layer has about four.
 _MOST_ITEMS = 100_000
 
@@ -67,7 +68,7 @@ def _for_every_backend(content: bytes) -> bytes:
     optimizer = compiled.get("optimizer") if isinstance(compiled, dict) else None
     if not isinstance(optimizer, dict):
         return content
-    if not str(optimizer.get("module")).startswith(_TORCH_OPTIMIZERS):
+    if _TORCH_OPTIMIZERS not in str(optimizer.get("module")):
         return content
     optimizer.update(module="keras.optimizers", registered_name=None)
     members["config.json"] = json.dumps(config).encode()
