@@ -51,7 +51,9 @@ class ODEBlock(keras.layers.Layer):
     With an adaptive solver, training finds the steps first, and then takes the accepted ones once
     more with a gradient: that of the discrete solution, its steps held fixed. With `training=False`
     there is no gradient then; where `training` is left out, whoever asks for one gets an error, as
-    the `call` of a model must hand it on. An integration that cannot be finished is an error.
+    the `call` of a model must hand it on. TensorFlow asks for it even if only layers behind the
+    block are differentiated: pass `training=False` there. An integration that cannot be finished
+    is an error.
 
     Examples:
 
